@@ -1,0 +1,50 @@
+# Nervemask. `make demo` and `make test` need Python 3.11 to 3.13, git and make; nothing else.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 3000
+MLFLOW_PORT ?= 5000
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Nobody is told that you run this.
+export BENTOML_DO_NOT_TRACK := True
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+export TF_CPP_MIN_LOG_LEVEL := 2
+
+.PHONY: help setup lock demo test lint serve ui
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/ready  ## the environment in .venv, from the locked requirements
+
+.venv/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip sync --quiet --require-hashes requirements.txt
+	touch $@
+
+lock:  ## write the locked requirements anew
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  --extra training --extra dev pyproject.toml -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  -c requirements.txt pyproject.toml -o deploy/requirements.txt
+
+demo: setup  ## the main job from nothing: train on the phantom, serve, ask for a mask
+	python -m training.demo
+
+test: setup  ## the whole test suite
+	python -m pytest
+
+lint: setup  ## ruff, types, import contracts
+	ruff check .
+	ruff format --check .
+	mypy service training
+	lint-imports
+
+serve: setup  ## the champion on port 3000 (HOST, PORT)
+	python -m service --host $(HOST) --port $(PORT)
+
+ui: setup  ## the MLflow UI on port 5000 (MLFLOW_PORT)
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(MLFLOW_PORT)

@@ -1,0 +1,96 @@
+"""Training frames, moved and changed so that the net meets more probes and gains than were recorded."""
+
+import math
+
+import cv2
+import keras
+import numpy as np
+
+from training.parameters import Augment, Recipe
+
+
+def augment(frame: np.ndarray, masks: np.ndarray, strength: Augment, rng: np.random.Generator):
+    """One frame and its masks after the same random move; the frame's greys change too, the masks' never.
+
+    frame: float32 (height, width), normalised. masks: uint8 (height, width, C), 0 or 1.
+    Gives back both in the same shapes and types.
+    """
+    height, width = frame.shape
+    move = _move(height, width, strength, rng)
+    # What the move brings in from outside is as black as the frame gets, and no nerve.
+    frame = cv2.warpAffine(frame, move, (width, height), flags=cv2.INTER_LINEAR, borderValue=float(frame.min()))
+    masks = cv2.warpAffine(masks, move, (width, height), flags=cv2.INTER_NEAREST).reshape(masks.shape)
+    return _regrade(frame, strength, rng), masks
+
+
+def _move(height: int, width: int, strength: Augment, rng: np.random.Generator) -> np.ndarray:
+    """A random shift, zoom, rotation and left-right flip about the frame's centre: float64 (2, 3)."""
+    zoom_x, zoom_y = np.exp(rng.uniform(-strength.zoom, strength.zoom, 2))
+    angle = math.radians(rng.uniform(-strength.rotate, strength.rotate))
+    mirror = rng.choice((-1.0, 1.0))
+    cos, sin = math.cos(angle), math.sin(angle)
+    linear = np.array([[cos * zoom_x * mirror, -sin * zoom_y], [sin * zoom_x * mirror, cos * zoom_y]])
+    centre = np.array([width / 2, height / 2])
+    shift = rng.uniform(-strength.shift, strength.shift, 2) * (width, height)
+    return np.column_stack([linear, centre + shift - linear @ centre])
+
+
+def _regrade(frame: np.ndarray, strength: Augment, rng: np.random.Generator) -> np.ndarray:
+    """Another console's contrast and brightness, and fresh noise that grows with the echo as speckle's does."""
+    contrast = np.float32(math.exp(rng.uniform(-strength.gain, strength.gain)))
+    brightness = np.float32(rng.uniform(-strength.gain, strength.gain))
+    noise = rng.standard_normal(frame.shape, dtype=np.float32) * np.float32(strength.speckle)
+    return (frame + (frame - frame.min()) * noise) * contrast + brightness
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of training frames, the same for the same seed whatever thread makes them.
+
+    frames: float16 (N, height, width), normalised. masks: uint8 (N, height, width, C), 0 or 1: nerve, then vessel.
+    A batch is (float32 (B, height, width, 1), targets by head); see `targets`.
+    """
+
+    def __init__(self, frames: np.ndarray, masks: np.ndarray, recipe: Recipe, heads: list[str], seed: int):
+        super().__init__(workers=2, max_queue_size=8)
+        self.frames, self.masks, self.recipe, self.heads, self.seed = frames, masks, recipe, heads, seed
+        self.epoch = 0
+        self.order = self._order()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order) / self.recipe.batch)
+
+    def __getitem__(self, index: int):
+        start = index * self.recipe.batch
+        chosen = self.order[start : start + self.recipe.batch]
+        frames = self.frames[chosen].astype(np.float32)
+        masks = self.masks[chosen]
+        if self.recipe.augment is not None:
+            rng = np.random.default_rng((self.seed, self.epoch, index))
+            moved = [augment(f, m, self.recipe.augment, rng) for f, m in zip(frames, masks, strict=True)]
+            frames, masks = (np.stack(arrays) for arrays in zip(*moved, strict=True))
+        return frames[..., np.newaxis], targets(masks, self.heads)
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self.order = self._order()
+
+    def _order(self) -> np.ndarray:
+        """The frames of this epoch: shuffled, and over again until its steps are filled."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        wanted = self.recipe.steps * self.recipe.batch if self.recipe.steps else len(self.frames)
+        rounds = math.ceil(wanted / len(self.frames))
+        return np.concatenate([rng.permutation(len(self.frames)) for _ in range(rounds)])[:wanted]
+
+
+def targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:
+    """What each head ought to answer, float32, from uint8 masks (B, height, width, C): nerve, then vessel.
+
+    A frame shows a nerve as far as its moved mask still does.
+    """
+    nerve = masks[..., :1].astype(np.float32)
+    wanted = {"mask": nerve}
+    if "presence" in heads:
+        wanted["presence"] = nerve.any(axis=(1, 2)).astype(np.float32)
+    if "vessel" in heads:
+        wanted["vessel"] = masks[..., 1:2].astype(np.float32)
+    return wanted

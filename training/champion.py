@@ -1,0 +1,109 @@
+"""Stage champion: the best candidate by validation Dice, if it beats both baselines there.
+
+Writes reports/champion.json: the champion and what every candidate reached. In MLflow's registry the champion's
+model becomes a version of "nerve-unet" with the alias "champion". The test split has no say in it.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from training import tracking
+from training.evaluate import REPORTS
+from training.train_unet import UNETS
+
+CHAMPION = Path("reports/champion.json")
+ALIAS = "champion"
+
+
+class NoChampion(Exception):
+    """No candidate is fit to be served; the message says what each reached."""
+
+
+def choose(figures: dict[str, dict[str, Any]]) -> str:
+    """The candidate with the best validation Dice, by candidate's metrics.json. Of equals, the first by name.
+
+    Raises NoChampion where even the best does not beat the all-empty and the mean mask on validation.
+    """
+    name = max(sorted(figures), key=lambda candidate: figures[candidate]["validation"]["dice"])
+    reached = figures[name]["validation"]
+    bar = max(reached["baseline_empty"], reached["baseline_mean_mask"])
+    if reached["dice"] <= bar:
+        raise NoChampion(
+            f"no champion: the best candidate, {name}, reached a validation Dice of {reached['dice']}, and the better "
+            f"baseline {bar} (all-empty {reached['baseline_empty']}, mean mask {reached['baseline_mean_mask']}). "
+            "Train longer, or look at the frames."
+        )
+    return name
+
+
+def evaluated() -> dict[str, dict[str, Any]]:
+    """metrics.json of every candidate that was scored on the data as they are now; others are named and left out."""
+    now = tracking.data_digest()
+    found = {}
+    for path in sorted(REPORTS.glob("*/metrics.json")):
+        figures = json.loads(path.read_text())
+        if figures["data"] == now:
+            found[path.parent.name] = figures
+        else:
+            print(f"{path.parent.name} was scored on other data and takes no part: `dvc repro` brings it up to date")
+    if not found:
+        raise NoChampion(f"no champion: {REPORTS} holds no candidate scored on the present data: run `dvc repro`")
+    return found
+
+
+def register(name: str) -> dict[str, str]:
+    """The candidate's version in the registry, which gets the alias; made if these weights have none yet.
+
+    Gives back version and run_id, both empty where the store does not know the run.
+    """
+    import mlflow
+    from mlflow import MlflowClient
+
+    tracking.store()
+    run = tracking.run_of(UNETS / name / "unet.onnx")
+    if run is None:
+        return {"version": "", "run_id": ""}
+    client = MlflowClient()
+    digest = run.data.tags["weights"]
+    known = client.search_model_versions(f"name = '{tracking.MODEL}'")
+    version = next((v.version for v in known if v.tags.get("weights") == digest), None)
+    if version is None:
+        model = run.outputs.model_outputs[-1].model_id
+        made = mlflow.register_model(f"models:/{model}", tracking.MODEL, tags={"weights": digest, "candidate": name})
+        version = made.version
+    client.set_registered_model_alias(tracking.MODEL, ALIAS, version)
+    return {"version": str(version), "run_id": run.info.run_id}
+
+
+def show(figures: dict[str, dict[str, Any]], champion: str) -> None:
+    """The race as a table in the terminal."""
+    table = Table(title="the race, by validation Dice")
+    for column in ("candidate", "validation", "test", "test, with nerve", "all-empty", "mean mask", "presence AUC"):
+        table.add_column(column, justify="left" if column == "candidate" else "right")
+    for name, entry in sorted(figures.items(), key=lambda item: -item[1]["validation"]["dice"]):
+        test = entry["test"]
+        cells = [entry["validation"]["dice"], test["dice"], test["dice_with_nerve"], test["baseline_empty"]]
+        cells += [test["baseline_mean_mask"], test["presence_auc"]]
+        shown = ["-" if cell is None else f"{cell:.3f}" for cell in cells]
+        table.add_row(name, *shown, style="bold" if name == champion else None)
+    Console().print(table)
+
+
+def main() -> None:
+    figures = evaluated()
+    try:
+        name = choose(figures)
+    except NoChampion as fault:
+        sys.exit(str(fault))
+    show(figures, name)
+    CHAMPION.parent.mkdir(exist_ok=True)
+    CHAMPION.write_text(json.dumps({"candidate": name, **register(name), "race": figures}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What training minimises, and the Dice it watches. All arrays are float32 (N, height, width, 1) in 0..1."""
+
+import keras
+from keras import ops
+
+SMOOTH = 1.0
+
+
+def soft_dice(truth, probability):
+    """Minus the Dice of a whole batch taken as one picture, with smooth 1: the lecture's loss, in -1..0."""
+    overlap = ops.sum(truth * probability)
+    return -(2.0 * overlap + SMOOTH) / (ops.sum(truth) + ops.sum(probability) + SMOOTH)
+
+
+def cross_entropy_dice(truth, probability):
+    """Cross-entropy over pixels plus one minus the batch's soft Dice.
+
+    The Dice of a batch, not of a frame: half of the frames hold no nerve, and their Dice has no slope.
+    """
+    entropy = ops.mean(keras.losses.binary_crossentropy(truth, probability))
+    return entropy + 1.0 + soft_dice(truth, probability)
+
+
+LOSSES = {"soft_dice": soft_dice, "cross_entropy_dice": cross_entropy_dice}
+
+
+def dice(truth, probability):
+    """Dice of each frame's mask at 0.5, 1 where both are empty: float32 (N,). Keras averages it over frames."""
+    mask = ops.cast(probability >= 0.5, "float32")
+    overlap = ops.sum(truth * mask, axis=(1, 2, 3))
+    pixels = ops.sum(truth, axis=(1, 2, 3)) + ops.sum(mask, axis=(1, 2, 3))
+    return ops.where(pixels > 0, 2.0 * overlap / ops.maximum(pixels, 1.0), 1.0)

@@ -1,0 +1,161 @@
+"""Stage train_unet: one candidate trained, its run logged to MLflow, its network exported.
+
+`python -m training.train_unet NET` writes to models/unets/NET
+  unet.keras   the trained net, float32
+  unet.onnx    the same net as it is served: frame -> mask, presence
+  input.json   what it takes, as prepare wrote it
+  history.csv  losses, Dice and learning rate by epoch
+"""
+
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from training import parameters, tracking
+from training.parameters import Candidate, Phase
+from training.prepare import PREPARED
+from training.whole import whole
+
+if TYPE_CHECKING:
+    import keras
+
+UNETS = Path("models/unets")
+HEAD_WEIGHTS = {"mask": 1.0, "presence": 0.2, "vessel": 0.5}
+
+
+def learning_rate(phases: list[Phase], epoch: int) -> float:
+    """The learning rate of an epoch, counted from 0."""
+    for phase in phases:
+        if epoch < phase.epochs:
+            fallen = (1 + math.cos(math.pi * epoch / phase.epochs)) / 2 if phase.decay == "cosine" else 1.0
+            return phase.learning_rate * fallen
+        epoch -= phase.epochs
+    return 0.0
+
+
+def precision() -> str:
+    """Keras' policy that is fastest here: bfloat16 where the hardware multiplies it, else float32."""
+    import tensorflow as tf
+
+    cpu = Path("/proc/cpuinfo")
+    native = {"amx_bf16", "avx512_bf16"}
+    if tf.config.list_physical_devices("GPU") or (cpu.exists() and native & set(cpu.read_text().split())):
+        return "mixed_bfloat16"
+    return "float32"
+
+
+def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]], seed: int, callbacks=()):
+    """Train a candidate; gives back the net in float32 and its history, a DataFrame with a row an epoch.
+
+    sides: for "train" and "validation", frames float16 (N, height, width), normalised, and masks
+    uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled.
+    """
+    import keras
+
+    from training.augment import Batches, targets
+    from training.losses import LOSSES, dice
+    from training.unet import build
+
+    keras.utils.set_random_seed(seed)
+    labelled = sides["train"][1].shape[-1]
+    heads = [head for head in candidate.net.heads if head != "vessel" or labelled == 2]
+    net = candidate.net.model_copy(update={"heads": heads})
+    recipe = candidate.recipe
+
+    keras.config.set_dtype_policy(precision())
+    try:
+        model = build(net, candidate.input)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mask_loss = LOSSES[recipe.loss]
+    losses = {"mask": mask_loss, "presence": "binary_crossentropy", "vessel": mask_loss}
+    model.compile(
+        optimizer=keras.optimizers.Adam(use_ema=bool(recipe.average), ema_momentum=recipe.average or 0.0),
+        loss={head: losses[head] for head in heads},
+        loss_weights={head: HEAD_WEIGHTS[head] for head in heads},
+        metrics={"mask": [keras.metrics.MeanMetricWrapper(dice, name="dice")]},
+    )
+    frames, masks = sides["validation"]
+    history = model.fit(
+        Batches(*sides["train"], recipe, heads, seed),
+        validation_data=(frames[..., np.newaxis].astype(np.float32), targets(masks, heads)),
+        validation_batch_size=recipe.batch,
+        epochs=recipe.epochs,
+        callbacks=[*_schedule(candidate), *callbacks],
+        verbose=0,
+    )
+    served = build(net, candidate.input)
+    served.set_weights(model.get_weights())
+    return served, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
+
+
+def _schedule(candidate: Candidate) -> list["keras.callbacks.Callback"]:
+    """Learning rates, the weights' average and early stopping, in the order in which they must see an epoch's end."""
+    import keras
+
+    recipe = candidate.recipe
+    callbacks = [keras.callbacks.LearningRateScheduler(lambda epoch, _: learning_rate(recipe.phases, epoch))]
+    if recipe.average:
+        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    if recipe.patience:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                monitor="val_mask_dice", mode="max", patience=recipe.patience, restore_best_weights=True
+            )
+        )
+    return callbacks
+
+
+def export(model: "keras.Model", path: Path) -> None:
+    """The net as it is served: ONNX from "frame" to "mask" and "presence", any number of frames at once."""
+    import keras
+    import onnx
+
+    heads = ("mask", "presence")
+    served = keras.Model(model.inputs, [model.get_layer(head).output for head in heads])
+    served(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called once
+    served.export(path, format="onnx", verbose=False)
+    network = onnx.load(path)
+    graph = network.graph
+    renamed = dict(zip((output.name for output in graph.output), heads, strict=True))
+    renamed[graph.input[0].name] = "frame"
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.output):
+        value.name = renamed[value.name]
+    onnx.checker.check_model(network)
+    onnx.save(network, path)
+
+
+def main(name: str) -> None:
+    import mlflow
+
+    from training.watch import Curves, Masks, Progress
+
+    candidate = parameters.candidate(name)
+    prepared = PREPARED / name
+    sides = {
+        side: (np.load(prepared / side / "frames.npy"), np.load(prepared / side / "masks.npy"))
+        for side in ("train", "validation")
+    }
+    tracking.store()
+    with whole(UNETS / name) as folder, mlflow.start_run(run_name=name, tags=tracking.tags()):
+        mlflow.log_params(tracking.flat(candidate.model_dump()))
+        tracking.log_frames(sides)
+        callbacks = [Progress(name, candidate.recipe.epochs), Curves(), Masks(*sides["validation"])]
+        model, history = train(candidate, sides, parameters.nerve()["seed"], callbacks)
+        model.save(folder / "unet.keras")
+        export(model, folder / "unet.onnx")
+        history.to_csv(folder / "history.csv", index=False)
+        shutil.copy(prepared / "input.json", folder)
+        tracking.log_model(model, folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

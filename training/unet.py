@@ -1,0 +1,99 @@
+"""The U-nets (Ronneberger, Fischer, Brox 2015, arXiv 1505.04597), as params.yaml describes them."""
+
+from typing import TYPE_CHECKING
+
+from training.parameters import InputSize, Net
+
+if TYPE_CHECKING:
+    import keras
+
+# A nerve's blur of probability counts as one where this many pixels of it agree: about a fascicle.
+AGREEING_PX = 4
+
+
+def build(net: Net, size: InputSize) -> "keras.Model":
+    """The U-net `net`, from "frame" to a dictionary of its heads.
+
+    Takes float32 (N, height, width, 1), normalised as `service.tensor` does it. Answers
+      mask      float32 (N, height, width, 1), probability that a pixel is nerve, 0..1
+      presence  float32 (N, 1), probability that the frame holds a nerve, 0..1
+      vessel    float32 (N, height, width, 1), probability that a pixel is vessel (only with that head)
+    Raises ValueError where the input cannot be halved as often as the net halves it.
+    """
+    import keras
+    from keras import layers
+
+    halvings = len(net.filters) - 1 + (net.stem == 2)
+    if size.height % 2**halvings or size.width % 2**halvings:
+        raise ValueError(
+            f"{size.height}x{size.width} cannot be halved {halvings} times: take multiples of {2**halvings}"
+        )
+
+    frame = keras.Input((size.height, size.width, 1), name="frame")
+    x = _stem(frame, net)  # (N, H/stem, W/stem, C)
+    skips = []
+    for filters in net.filters[:-1]:
+        x = _two_convolutions(x, filters, net.batch_norm)
+        skips.append(x)
+        x = layers.MaxPooling2D()(x)
+    deepest = x = _two_convolutions(x, net.filters[-1], net.batch_norm)  # (N, H / 2**halvings, ...)
+    for filters, skip in zip(reversed(net.filters[:-1]), reversed(skips), strict=True):
+        x = layers.Conv2DTranspose(filters, 2, strides=2, padding="same")(x)
+        x = layers.Concatenate()([x, skip])
+        x = _two_convolutions(x, filters, net.batch_norm)
+
+    heads = {"mask": _pixel_head(x, net.stem, "mask")}
+    heads["presence"] = (
+        _presence_head(deepest) if "presence" in net.heads else _presence_of(heads["mask"])
+    )
+    if "vessel" in net.heads:
+        heads["vessel"] = _pixel_head(x, net.stem, "vessel")
+    return keras.Model(frame, heads, name="unet")
+
+
+def _stem(frame, net: Net):
+    """With a stride of 2 the net works at half the input's resolution: a quarter of the work at its widest."""
+    if net.stem == 1:
+        return frame
+    return _convolution(frame, net.filters[0], net.batch_norm, kernel=4, strides=2)
+
+
+def _two_convolutions(x, filters: int, batch_norm: bool):
+    return _convolution(_convolution(x, filters, batch_norm), filters, batch_norm)
+
+
+def _convolution(x, filters: int, batch_norm: bool, kernel: int = 3, strides: int = 1):
+    from keras import layers
+
+    x = layers.Conv2D(filters, kernel, strides=strides, padding="same", use_bias=not batch_norm)(x)
+    if batch_norm:
+        # Few, short epochs: running means that follow within ten batches or so.
+        x = layers.BatchNormalization(momentum=0.9)(x)
+    return layers.ReLU()(x)
+
+
+def _pixel_head(x, stem: int, name: str):
+    """Probabilities at the input's resolution, float32 whatever the precision before them."""
+    from keras import layers
+
+    if stem == 1:
+        logits = layers.Conv2D(1, 1, dtype="float32", name=f"{name}_logits")(x)
+    else:
+        logits = layers.Conv2DTranspose(1, 4, strides=2, padding="same", dtype="float32", name=f"{name}_logits")(x)
+    return layers.Activation("sigmoid", dtype="float32", name=name)(logits)
+
+
+def _presence_head(deepest):
+    """Learnt from the deepest level's mean and peak activations."""
+    from keras import layers
+
+    seen = layers.Concatenate()([layers.GlobalAveragePooling2D()(deepest), layers.GlobalMaxPooling2D()(deepest)])
+    return layers.Dense(1, activation="sigmoid", dtype="float32", name="presence")(layers.Dropout(0.2)(seen))
+
+
+def _presence_of(mask):
+    """Read off the mask, without weights: its highest mean over a few neighbouring pixels."""
+    from keras import layers
+
+    agreeing = layers.AveragePooling2D(AGREEING_PX, dtype="float32")(mask)
+    return layers.Reshape((1,), name="presence")(layers.GlobalMaxPooling2D(dtype="float32")(agreeing))
