@@ -26,9 +26,7 @@ class Normalisation:
     def __post_init__(self) -> None:
         _require(self.kind in ("frame", "dataset"), f'kind is "frame" or "dataset", not "{self.kind}"')
         given = {self.mean is not None, self.deviation is not None}
-        _require(
-            given == {self.kind == "dataset"}, 'mean and deviation belong to kind "dataset", and to no other'
-        )
+        _require(given == {self.kind == "dataset"}, 'mean and deviation belong to kind "dataset", and to no other')
         _require(self.mean is None or 0 <= self.mean <= 255, f"mean lies in 0..255, not at {self.mean}")
         fits = self.deviation is None or 0 < self.deviation <= 255
         _require(fits, f"deviation is above 0 and at most 255, not {self.deviation}")

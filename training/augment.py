@@ -6,7 +6,7 @@ import cv2
 import keras
 import numpy as np
 
-from training.parameters import Augment, Recipe
+from training.parameters import Augment, Head, Recipe
 
 
 def augment(frame: np.ndarray, masks: np.ndarray, strength: Augment, rng: np.random.Generator):
@@ -50,7 +50,7 @@ class Batches(keras.utils.PyDataset):
     A batch is (float32 (B, height, width, 1), targets by head); see `targets`.
     """
 
-    def __init__(self, frames: np.ndarray, masks: np.ndarray, recipe: Recipe, heads: list[str], seed: int):
+    def __init__(self, frames: np.ndarray, masks: np.ndarray, recipe: Recipe, heads: list[Head], seed: int):
         super().__init__(workers=2, max_queue_size=8)
         self.frames, self.masks, self.recipe, self.heads, self.seed = frames, masks, recipe, heads, seed
         self.epoch = 0
@@ -82,15 +82,13 @@ class Batches(keras.utils.PyDataset):
         return np.concatenate([rng.permutation(len(self.frames)) for _ in range(rounds)])[:wanted]
 
 
-def targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:
+def targets(masks: np.ndarray, heads: list[Head]) -> dict[str, np.ndarray]:
     """What each head ought to answer, float32, from uint8 masks (B, height, width, C): nerve, then vessel.
 
     A frame shows a nerve as far as its moved mask still does.
     """
-    nerve = masks[..., :1].astype(np.float32)
-    wanted = {"mask": nerve}
-    if "presence" in heads:
-        wanted["presence"] = nerve.any(axis=(1, 2)).astype(np.float32)
+    nerve = masks[..., :1]
+    wanted = {"mask": nerve.astype(np.float32), "presence": nerve.any(axis=(1, 2)).astype(np.float32)}
     if "vessel" in heads:
         wanted["vessel"] = masks[..., 1:2].astype(np.float32)
     return wanted

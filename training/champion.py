@@ -20,20 +20,20 @@ CHAMPION = Path("reports/champion.json")
 ALIAS = "champion"
 
 
-class NoChampion(Exception):
+class NoChampionError(Exception):
     """No candidate is fit to be served; the message says what each reached."""
 
 
 def choose(figures: dict[str, dict[str, Any]]) -> str:
     """The candidate with the best validation Dice, by candidate's metrics.json. Of equals, the first by name.
 
-    Raises NoChampion where even the best does not beat the all-empty and the mean mask on validation.
+    Raises NoChampionError where even the best does not beat the all-empty and the mean mask on validation.
     """
     name = max(sorted(figures), key=lambda candidate: figures[candidate]["validation"]["dice"])
     reached = figures[name]["validation"]
     bar = max(reached["baseline_empty"], reached["baseline_mean_mask"])
     if reached["dice"] <= bar:
-        raise NoChampion(
+        raise NoChampionError(
             f"no champion: the best candidate, {name}, reached a validation Dice of {reached['dice']}, and the better "
             f"baseline {bar} (all-empty {reached['baseline_empty']}, mean mask {reached['baseline_mean_mask']}). "
             "Train longer, or look at the frames."
@@ -52,7 +52,7 @@ def evaluated() -> dict[str, dict[str, Any]]:
         else:
             print(f"{path.parent.name} was scored on other data and takes no part: `dvc repro` brings it up to date")
     if not found:
-        raise NoChampion(f"no champion: {REPORTS} holds no candidate scored on the present data: run `dvc repro`")
+        raise NoChampionError(f"no champion: {REPORTS} holds no candidate scored on the present data: run `dvc repro`")
     return found
 
 
@@ -73,7 +73,9 @@ def register(name: str) -> dict[str, str]:
     known = client.search_model_versions(f"name = '{tracking.MODEL}'")
     version = next((v.version for v in known if v.tags.get("weights") == digest), None)
     if version is None:
-        model = run.outputs.model_outputs[-1].model_id
+        model = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")[
+            0
+        ].model_id
         made = mlflow.register_model(f"models:/{model}", tracking.MODEL, tags={"weights": digest, "candidate": name})
         version = made.version
     client.set_registered_model_alias(tracking.MODEL, ALIAS, version)
@@ -83,7 +85,15 @@ def register(name: str) -> dict[str, str]:
 def show(figures: dict[str, dict[str, Any]], champion: str) -> None:
     """The race as a table in the terminal."""
     table = Table(title="the race, by validation Dice")
-    for column in ("candidate", "validation", "test", "test, with nerve", "all-empty", "mean mask", "presence AUC"):
+    for column in (
+        "candidate",
+        "validation",
+        "test",
+        "test, with nerve",
+        "all-empty",
+        "mean mask",
+        "presence AUC",
+    ):
         table.add_column(column, justify="left" if column == "candidate" else "right")
     for name, entry in sorted(figures.items(), key=lambda item: -item[1]["validation"]["dice"]):
         test = entry["test"]
@@ -98,7 +108,7 @@ def main() -> None:
     figures = evaluated()
     try:
         name = choose(figures)
-    except NoChampion as fault:
+    except NoChampionError as fault:
         sys.exit(str(fault))
     show(figures, name)
     CHAMPION.parent.mkdir(exist_ok=True)

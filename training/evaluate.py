@@ -119,7 +119,9 @@ def summary(scores: pd.DataFrame) -> dict[str, Any]:
         "baseline_empty": scores["dice_empty"].mean(),
         "baseline_mean_mask": scores["dice_mean_mask"].mean(),
     }
-    rounded = {name: None if value is None or np.isnan(value) else round(float(value), 4) for name, value in figures.items()}
+    rounded = {
+        name: None if value is None or np.isnan(value) else round(float(value), 4) for name, value in figures.items()
+    }
     return {"frames": len(scores), "frames_with_nerve": len(with_nerve), **rounded}
 
 
@@ -127,8 +129,10 @@ def write_sheet(path: Path, network: Network, decision: Decision, scores: pd.Dat
     """The best, median and worst test frames with a nerve: truth and mask as outlines, with each frame's Dice."""
     from training.pictures import sheet
 
-    ranked = scores.sort_values("dice", ascending=False, kind="stable")
-    ranked = ranked[ranked["nerve"]]["frame"].tolist() or ranked["frame"].tolist()
+    by_dice = scores.sort_values("dice", ascending=False, kind="stable")
+    ranked = [str(frame) for frame in by_dice.loc[by_dice["nerve"], "frame"]] or [
+        str(frame) for frame in by_dice["frame"]
+    ]
     middle = max(0, len(ranked) // 2 - SHOWN // 2)
     chosen = {"best": ranked[:SHOWN], "median": ranked[middle : middle + SHOWN], "worst": ranked[-SHOWN:]}
     rows = {row.frame: row for row in rows_of("test")}
@@ -137,7 +141,12 @@ def write_sheet(path: Path, network: Network, decision: Decision, scores: pd.Dat
     def panel(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         frame = read_frame(FRAMES, rows[name])
         mask = decide(*network(frame), decision) > 0
-        return frame.pixels, read_labels(FRAMES, rows[name]) == NERVE, mask, f"{Path(name).stem}  Dice {dices[name]:.2f}"
+        return (
+            frame.pixels,
+            read_labels(FRAMES, rows[name]) == NERVE,
+            mask,
+            f"{Path(name).stem}  Dice {dices[name]:.2f}",
+        )
 
     sheet(path, {title: [panel(name) for name in names] for title, names in chosen.items()})
 
@@ -169,11 +178,17 @@ def main(name: str) -> None:
     validation, test = rows_of("validation"), rows_of("test")
     decision = fit_decision(network, validation)
     mean_mask = MeanMask.of(rows_of("train"))
-    scores = {"validation": score(network, decision, mean_mask, validation), "test": score(network, decision, mean_mask, test)}
+    scores = {
+        "validation": score(network, decision, mean_mask, validation),
+        "test": score(network, decision, mean_mask, test),
+    }
 
     with whole(REPORTS / name) as folder:
-        figures = {"decision": dataclasses.asdict(decision), **{split: summary(table) for split, table in scores.items()}}
-        figures["data"] = tracking.data_digest()
+        figures: dict[str, Any] = {
+            "data": tracking.data_digest(),
+            "decision": dataclasses.asdict(decision),
+            **{split: summary(table) for split, table in scores.items()},
+        }
         (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
         pd.concat(scores, names=["split"]).reset_index(level="split").to_csv(folder / "frames.csv", index=False)
         write_roc(folder / "roc.csv", scores["test"])

@@ -6,18 +6,20 @@ the Keras original on held-out frames first: what is served is what was trained,
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from service.card import Card, Decision, Input, Normalisation, TrainedOn
-from service.runtime import Runtime, open_runtime
+from service.runtime import open_runtime
 from service.segmenter import decide
 from service.tensor import to_frame, to_tensor
-from training import parameters, tracking
+from training import tracking
 from training.champion import CHAMPION
 from training.sources.layout import FRAMES, read_frame
 from training.split import rows_of
@@ -31,7 +33,7 @@ MOST_DIFFERENCE = 1e-3  # of a probability
 MOST_CHANGED = 1e-4  # share of the mask's pixels
 
 
-class NotTheSame(Exception):
+class NotTheSameError(Exception):
     """The exported network answers otherwise than the trained one; the message says by how much."""
 
 
@@ -39,7 +41,7 @@ def parity(folder: Path, network: Input, decision: Decision) -> dict[str, float]
     """The exported network against the Keras original on held-out frames: largest difference of a probability, and
     the share of mask pixels that change, at the frames' own resolution.
 
-    Raises NotTheSame above MOST_DIFFERENCE or MOST_CHANGED.
+    Raises NotTheSameError above MOST_DIFFERENCE or MOST_CHANGED.
     """
     import keras
 
@@ -51,7 +53,10 @@ def parity(folder: Path, network: Input, decision: Decision) -> dict[str, float]
         tensor = to_tensor(frame, network)[np.newaxis]  # (1, H, W, 1)
         ours, ours_presence = runtime(tensor)
         theirs = {head: np.asarray(value) for head, value in model(tensor, training=False).items()}
-        apart = (np.abs(ours - theirs["mask"]).max(), np.abs(ours_presence - theirs["presence"].ravel()).max())
+        apart = (
+            np.abs(ours - theirs["mask"]).max(),
+            np.abs(ours_presence - theirs["presence"].ravel()).max(),
+        )
         difference = max(difference, *map(float, apart))
         masks = [
             decide(to_frame(mask[0, ..., 0], frame.height, frame.width), float(presence.ravel()[0]), decision)
@@ -61,7 +66,7 @@ def parity(folder: Path, network: Input, decision: Decision) -> dict[str, float]
         pixels += masks[0].size
     share = changed / pixels
     if difference > MOST_DIFFERENCE or share > MOST_CHANGED:
-        raise NotTheSame(
+        raise NotTheSameError(
             f"{folder / 'unet.onnx'} is not {folder / 'unet.keras'}: probabilities differ by {difference:.2e} "
             f"(at most {MOST_DIFFERENCE}), {share:.2e} of the mask's pixels (at most {MOST_CHANGED})"
         )
@@ -90,18 +95,28 @@ def card(champion: dict[str, Any], network: Input) -> Card:
         ),
         input=network,
         decision=Decision(**figures["decision"]),
-        metrics={split: {k: v for k, v in figures[split].items() if k not in baselines} for split in ("validation", "test")},
-        baselines={split: {k.removeprefix("baseline_"): figures[split][k] for k in baselines} for split in ("validation", "test")},
+        metrics={
+            split: {k: v for k, v in figures[split].items() if k not in baselines} for split in ("validation", "test")
+        },
+        baselines={
+            split: {k.removeprefix("baseline_"): figures[split][k] for k in baselines}
+            for split in ("validation", "test")
+        },
     )
 
 
 def build_bento() -> None:
-    """models/nervemask.bento: the service, the champion's folder and the locked requirements, without TensorFlow."""
-    import bentoml
+    """models/nervemask.bento: the service, the champion's folder and the locked requirements, without TensorFlow.
 
-    bento = bentoml.bentos.build_bentofile("deploy/bentofile.yaml", build_ctx=".")
-    BENTO.unlink(missing_ok=True)
-    bentoml.export_bento(str(bento.tag), str(BENTO))
+    Built in a store of its own: `bentoml import models/nervemask.bento` brings it into the user's.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["BENTOML_HOME"] = home
+        import bentoml
+
+        bento = bentoml.bentos.build_bentofile("deploy/bentofile.yaml", build_ctx=".")
+        BENTO.unlink(missing_ok=True)
+        bentoml.export_bento(str(bento.tag), str(BENTO.resolve()))
 
 
 def main() -> None:
@@ -112,14 +127,17 @@ def main() -> None:
     written = card(champion, network)
     try:
         held = parity(trained, network, written.decision)
-    except NotTheSame as fault:
+    except NotTheSameError as fault:
         sys.exit(str(fault))
     with whole(FOLDER) as folder:
         for file in ("unet.onnx", "unet.keras"):
             shutil.copy(trained / file, folder)
         dataclasses.replace(written, metrics={**written.metrics, "parity": held}).write(folder)
     build_bento()
-    print(f"{FOLDER}: {written.candidate}, version {written.version}; differs from Keras by {held['largest_difference']:.1e}")
+    print(
+        f"{FOLDER}: {written.candidate}, version {written.version}; "
+        f"its probabilities differ from Keras by at most {held['largest_difference']:.1e}"
+    )
 
 
 if __name__ == "__main__":

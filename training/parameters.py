@@ -7,6 +7,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+Head = Literal["mask", "presence", "vessel"]
+
 
 class ParameterError(ValueError):
     """A value of params.yaml that cannot be used; the message names its key."""
@@ -34,7 +36,7 @@ class Net(_Section):
     filters: list[PositiveInt]
     stem: Literal[1, 2]
     batch_norm: bool
-    heads: list[Literal["mask", "presence", "vessel"]]
+    heads: list[Head]
 
 
 class Augment(_Section):

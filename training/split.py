@@ -30,7 +30,7 @@ def groups(subjects: list[str], blocks: int) -> np.ndarray:
 
 
 def divide(group: np.ndarray, validation: float, test: float, seed: int) -> np.ndarray:
-    """"train", "validation" or "test" for each frame, str (N,); whole groups only, shares in groups.
+    """ "train", "validation" or "test" for each frame, str (N,); whole groups only, shares in groups.
 
     Raises ParameterError where there are too few groups for three sides.
     """
@@ -112,7 +112,7 @@ def main() -> None:
     reasons = contradictory_frames(rows)
 
     table = pd.DataFrame({"frame": [row.frame for row in rows], "group": group, "split": sides})
-    table["reason"] = table["frame"].map(reasons).fillna("")
+    table["reason"] = [reasons.get(row.frame, "") for row in rows]
     # The held-out sides stay as they were recorded: leaving out what is hard there would flatter.
     table.loc[(table["split"] == "train") & (table["reason"] != ""), "split"] = "left_out"
     SPLIT.parent.mkdir(parents=True, exist_ok=True)

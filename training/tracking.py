@@ -5,8 +5,8 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,10 +28,12 @@ def store() -> None:
     import mlflow
 
     home = parameters.root()
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"))
+    own = f"sqlite:///{home / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", own)
+    mlflow.set_tracking_uri(uri)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        own = "MLFLOW_TRACKING_URI" not in os.environ
-        mlflow.create_experiment(EXPERIMENT, (home / "mlartifacts").as_uri() if own else None)
+        # Another store's server says itself where its artifacts lie.
+        mlflow.create_experiment(EXPERIMENT, (home / "mlartifacts").as_uri() if uri == own else None)
     mlflow.set_experiment(EXPERIMENT)
 
 
@@ -121,10 +123,11 @@ def flat(parameters_: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def log_frames(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """The data sets of the active run, each with MLflow's own digest of its frames and masks."""
     import mlflow
+    from mlflow.data.numpy_dataset import from_numpy
 
     for side, (frames, masks) in sides.items():
         source = f"{FRAMES_OUT}@{data_digest() or 'unversioned'}"
-        mlflow.log_input(mlflow.data.from_numpy(frames, targets=masks, source=source, name=side), context=side)
+        mlflow.log_input(from_numpy(frames, targets=masks, source=source, name=side), context=side)
 
 
 def log_model(model: "keras.Model", folder: Path) -> None:

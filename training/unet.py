@@ -43,9 +43,7 @@ def build(net: Net, size: InputSize) -> "keras.Model":
         x = _two_convolutions(x, filters, net.batch_norm)
 
     heads = {"mask": _pixel_head(x, net.stem, "mask")}
-    heads["presence"] = (
-        _presence_head(deepest) if "presence" in net.heads else _presence_of(heads["mask"])
-    )
+    heads["presence"] = _presence_head(deepest) if "presence" in net.heads else _presence_of(heads["mask"])
     if "vessel" in net.heads:
         heads["vessel"] = _pixel_head(x, net.stem, "vessel")
     return keras.Model(frame, heads, name="unet")

@@ -1,30 +1,25 @@
 """The one layout every source is turned into, so that no later stage knows where frames came from.
 
-    data/frames/
-      manifest.csv                  one row a frame, sorted by subject and number: the fields of `Row`
-      frames/<subject>_<n>.<ext>    the source's own frame file, its bytes unchanged
-      masks/<subject>_<n>.png       labels, 8-bit grey: 0 background, 1 nerve, 2 vessel; none for an unlabelled frame
-      left_out.csv                  file, reason: everything of the source that is not among the frames
+data/frames/
+  manifest.csv                  one row a frame, sorted by subject and number: the fields of `Row`
+  frames/<subject>_<n>.<ext>    the source's own frame file, its bytes unchanged
+  masks/<subject>_<n>.png       labels, 8-bit grey: 0 background, 1 nerve, 2 vessel; none for an unlabelled frame
+  left_out.csv                  file, reason: everything of the source that is not among the frames
 """
 
 import csv
-import re
-import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from service.errors import FrameError
-from service.frame import decode
+from service.frame import Frame, decode
 
+FRAMES = Path("data/frames")
 BACKGROUND, NERVE, VESSEL = 0, 1, 2
-AHEAD = 16  # pairs in memory at once
 
 
 class SourceError(Exception):
@@ -55,3 +50,136 @@ class Pair:
     spacing_mm: float | None = None
     vessels: bool = False
     file: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.labels.shape if self.labels is not None else decode(self.frame).pixels.shape
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the manifest: the frame's and the mask's path from the manifest's folder, and what is known of them.
+
+    mask is empty for an unlabelled frame; nerve_px counts pixels; vessels is 1 where vessels are labelled too.
+    """
+
+    frame: str
+    mask: str
+    subject: str
+    number: int
+    height: int
+    width: int
+    nerve_px: int
+    vessels: int
+    spacing_mm: float | None
+    source: str
+    licence: str
+
+
+@dataclass
+class Faults:
+    """What is wrong with a source: the first fault stops it, or each is listed and its pair left out."""
+
+    leave_out: bool
+    listed: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, fault: SourceError) -> None:
+        """Raises `fault`, or lists it."""
+        if not self.leave_out:
+            raise fault
+        self.list(fault.file, fault.reason)
+
+    def list(self, file: str, reason: str) -> None:
+        """List a file that is no fault, but is not among the frames either."""
+        self.listed.append((file, reason))
+
+    def checked(self, work: Callable[[], Pair]) -> Pair | None:
+        """What `work` gives, or None where it raises a fault that is left out."""
+        try:
+            return work()
+        except SourceError as fault:
+            self.add(fault)
+            return None
+
+
+def frame_of(data: bytes, file: str) -> Frame:
+    """The frame in a source's file, read as the service reads an upload. Raises SourceError."""
+    try:
+        return decode(data)
+    except FrameError as fault:
+        raise SourceError(file, f"is no readable frame ({fault.message})", "Replace it, or remove the pair.") from fault
+
+
+def write(pairs: Iterable[Pair], folder: Path, source: str, licence: str, faults: Faults) -> list[Row]:
+    """Write the pairs into `folder` as they come, then the manifest and the list of what was left out.
+
+    Raises SourceError where there is not one pair.
+    """
+    for name in ("frames", "masks"):
+        (folder / name).mkdir(parents=True)
+    rows = sorted((_write_pair(pair, folder, source, licence) for pair in pairs), key=_order)
+    if not any(row.mask for row in rows):
+        raise SourceError(source, "gives no frame with a mask", "Look at nerve.path and at the files there.")
+    _write_csv(folder / "manifest.csv", [f.name for f in fields(Row)], (asdict(row).values() for row in rows))
+    _write_csv(folder / "left_out.csv", ["file", "reason"], sorted(faults.listed))
+    return rows
+
+
+def read_manifest(folder: Path) -> list[Row]:
+    """The manifest's rows, in its order."""
+    with (folder / "manifest.csv").open(newline="") as file:
+        return [
+            Row(
+                **(row | {name: int(row[name]) for name in ("number", "height", "width", "nerve_px", "vessels")})
+                | {"spacing_mm": float(row["spacing_mm"]) if row["spacing_mm"] else None}
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def read_frame(folder: Path, row: Row) -> Frame:
+    """The row's frame, decoded as the service decodes uploads."""
+    return decode((folder / row.frame).read_bytes())
+
+
+def read_labels(folder: Path, row: Row) -> np.ndarray:
+    """The row's labels: uint8 (height, width), 0 background, 1 nerve, 2 vessel."""
+    return decode((folder / row.mask).read_bytes()).pixels
+
+
+def _write_pair(pair: Pair, folder: Path, source: str, licence: str) -> Row:
+    stem = f"{pair.subject}_{pair.number}"
+    frame, mask = f"frames/{stem}{pair.suffix}", ""
+    (folder / frame).write_bytes(pair.frame)
+    height, width = pair.size
+    if pair.labels is not None:
+        mask = f"masks/{stem}.png"
+        _, png = cv2.imencode(".png", pair.labels)
+        (folder / mask).write_bytes(png.tobytes())
+    nerve_px = 0 if pair.labels is None else int(np.count_nonzero(pair.labels == NERVE))
+    return Row(
+        frame,
+        mask,
+        pair.subject,
+        pair.number,
+        height,
+        width,
+        nerve_px,
+        int(pair.vessels),
+        pair.spacing_mm,
+        source,
+        licence,
+    )
+
+
+def _order(row: Row) -> tuple[int, str, int]:
+    """Subjects in the order of their numbers where they are numbers."""
+    return (int(row.subject), "", row.number) if row.subject.isdigit() else (1 << 60, row.subject, row.number)
+
+
+def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,9 +1,9 @@
-"""The phantom: ultrasound frames made from anatomy and acoustics, in the Kaggle competition's size and layout.
+"""The phantom: ultrasound frames made from anatomy and acoustics, as large as the Kaggle competition's.
 
-    anatomy      a subject: scanner settings, layers, nerve, neighbours    (from the seed and the subject's number)
-    probe        a frame's plane through the subject                       (from the seed, the subject, the frame)
+    anatomy, placement   a subject: scanner settings, layers, nerve and neighbours   (seed, subject)
+    probe                a frame's plane through the subject                         (seed, subject, number)
     layers, structures   paint the tissue of that plane
-    acoustics    the tissue's echo: speckle, beam, attenuation, log compression
+    acoustics            the tissue's echo: speckle, beam, attenuation, log compression
 
 Every frame has random numbers of its own, so it can be made alone, in any order and in any process.
 """
@@ -38,7 +38,7 @@ def subject(seed: int, number: int) -> Subject:
 def frame(seed: int, subject_number: int, number: int) -> tuple[np.ndarray, np.ndarray]:
     """One frame: pixels and labels, both uint8 (420, 580), rows down axis 0.
 
-    labels: 0 background, 1 nerve (its epineurium included), 2 vessel (its wall included). Numbers count from 1.
+    labels: 0 background, 1 nerve, its epineurium included, 2 vessel, its wall included. Numbers count from 1.
     """
     someone = subject(seed, subject_number)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(subject_number, number)))

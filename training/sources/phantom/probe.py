@@ -32,8 +32,11 @@ def nerve_is_met(subject: Subject, number: int) -> bool:
 
 
 def draw_pose(subject: Subject, met: bool, rng: np.random.Generator) -> Pose:
-    """A small move around the subject's usual place; without the nerve, the probe slid along the limb to where the
-    nerve is not, or aside until the nerve is out of the frame."""
+    """A small move around the subject's usual place.
+
+    Without the nerve, the probe slid along the limb to where the nerve is not, or aside until it is out of
+    the frame.
+    """
     centre, slice_mm = subject.gaze_mm + rng.normal() * 0.8, rng.uniform(-5, 5)
     if not met and rng.random() < 0.7:
         slice_mm += 16

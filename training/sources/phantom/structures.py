@@ -1,9 +1,10 @@
 """What lies in the tissue: nerve, vessels, bone, and what is easily taken for a nerve: tendon and lymph node.
 
-Each structure is a tube that crosses the probe's plane; it paints its cross-section into a medium. Its appearance
-follows what sonographic anatomy describes: a nerve's bright epineurium and dark fascicles (the honeycomb; Silvestri
-et al. 1995, "Echotexture of peripheral nerves: correlation between US and histologic findings and criteria to
-differentiate tendons"), a tendon's fibrils, a node's dark cortex around a bright hilum.
+Each structure is a tube that crosses the probe's plane; it paints its cross-section into a medium. Its
+appearance follows what sonographic anatomy describes: a nerve's bright epineurium and dark fascicles (the
+honeycomb; Silvestri et al. 1995, "Echotexture of peripheral nerves: correlation between US and histologic
+findings and criteria to differentiate tendons"), a tendon's fibrils, a node's dark cortex around a bright
+hilum.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 
 from training.sources.layout import NERVE, VESSEL
 from training.sources.phantom.acoustics import Medium
+
+SEARCH_PX = 4  # a structure's window is looked for on every fourth pixel: its margin of 1 mm is wider than that
 
 
 @dataclass(frozen=True)
@@ -42,23 +45,24 @@ class Outline:
         return max(self.half_width_mm, self.half_height_mm) * (1 + sum(abs(lobe[1]) for lobe in self.lobes))
 
     def section(self, plane: Plane) -> "Section | None":
-        """The part of `plane` around this outline, in the outline's own coordinates; None where out of the frame."""
-        x = plane.x_mm - np.float32(self.x_mm + self.drift[0] * plane.slice_mm)
-        z = plane.z_mm - np.float32(self.z_mm + self.drift[1] * plane.slice_mm)
+        """The part of `plane` around this outline, in its own coordinates; None where out of the frame."""
+        x_mm, z_mm = (self.x_mm + self.drift[0] * plane.slice_mm, self.z_mm + self.drift[1] * plane.slice_mm)
         reach = self.reach_mm + 1.0
-        near = (np.abs(x) < reach) & (np.abs(z) < reach)
-        rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+        every = (slice(None, None, SEARCH_PX), slice(None, None, SEARCH_PX))
+        near = (np.abs(plane.x_mm[every] - x_mm) < reach) & (np.abs(plane.z_mm[every] - z_mm) < reach)
+        rows, columns = (SEARCH_PX * np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
         if not rows.size:
             return None
-        window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        x, z = x[window], z[window]
+        window = (slice(rows[0], rows[-1] + SEARCH_PX), slice(columns[0], columns[-1] + SEARCH_PX))
+        x, z = (plane.x_mm[window] - np.float32(x_mm), plane.z_mm[window] - np.float32(z_mm))
         along = x * np.cos(self.tilt) + z * np.sin(self.tilt)
         across = z * np.cos(self.tilt) - x * np.sin(self.tilt)
         u, v = along / self.half_width_mm, across / self.half_height_mm
         angle = np.arctan2(v, u)
         stretch = 1 + sum(size * np.cos(order * angle + phase) for order, size, phase in self.lobes)
-        radius = np.sqrt(u**2 + v**2) / stretch + 1e-6
-        inward = np.sqrt(x**2 + z**2) * (1 / radius - 1)
+        # Along the ray from the centre; the small terms keep the centre itself inside.
+        distance, radius = np.sqrt(x**2 + z**2), np.sqrt(u**2 + v**2) / stretch
+        inward = (distance + 1e-6 * self.half_height_mm) / (radius + 1e-6) - distance
         # The ellipse's normal: a beam from above is reflected back where it points up or down.
         normal_x, normal_z = u / self.half_width_mm, v / self.half_height_mm
         facing = np.abs(normal_z) / np.sqrt(normal_x**2 + normal_z**2 + 1e-9)
@@ -125,7 +129,7 @@ class Nerve:
 
 @dataclass(frozen=True)
 class Vessel:
-    """Blood: next to no echo and little loss, so that the tissue behind it is enhanced; a thin wall around it."""
+    """Blood within a thin wall: next to no echo, and so little loss that the tissue behind it is enhanced."""
 
     outline: Outline
     blood_db: float
@@ -139,7 +143,7 @@ class Vessel:
         section.draw(medium, inside, self.blood_db)
         medium.loss[section.window][inside] = 0.12
         wall = section.rim(0.12)
-        mirror = 10 ** (self.wall_db / 20) * wall * (0.15 + section.facing**4)
+        mirror = 10 ** (self.wall_db / 20) * wall * (0.06 + section.facing**4)
         medium.specular[section.window] += mirror.astype(np.float32)
         medium.labels[section.window][inside] = VESSEL
 
@@ -174,7 +178,11 @@ class LymphNode:
         if section is None:
             return
         hilum = np.exp(-2.0 * ((section.u - 0.1) ** 2 / 0.3 + (section.v - 0.15) ** 2 / 0.1))
-        section.draw(medium, section.inside, (self.cortex_db + (self.hilum_db - self.cortex_db) * hilum).astype(np.float32))
+        section.draw(
+            medium,
+            section.inside,
+            (self.cortex_db + (self.hilum_db - self.cortex_db) * hilum).astype(np.float32),
+        )
         capsule = 10 ** (-20 / 20) * section.rim(0.12) * section.facing**3
         medium.specular[section.window] += capsule.astype(np.float32)
 

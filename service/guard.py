@@ -1,0 +1,107 @@
+"""The outermost layer that is ours: how many at once, how long, and one shape for every error."""
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+AT_ONCE = 64  # requests under way or waiting
+SECONDS = 30.0  # for one request
+PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
+
+MESSAGES = {
+    404: ("not_found", "There is no such route: see /docs.json."),
+    405: ("method_not_allowed", "This route does not take this method: see /docs.json."),
+    503: ("not_ready", "The service is not ready: try again shortly."),
+}
+
+
+def error_response(status: int, code: str, message: str, **headers: str) -> JSONResponse:
+    """The one shape of an error."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+class Guard:
+    """ASGI middleware: refuses what is too much with 429, ends what is too slow with 504, shapes every error."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+        self.under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        shaped = ShapedErrors(send)
+        if scope["path"] in PROBES:
+            await self.app(scope, receive, shaped)
+        elif self.under_way >= AT_ONCE:
+            await error_response(
+                429, "too_many", "Too many requests at once: try again in a second.", **{"retry-after": "1"}
+            )(scope, receive, send)
+        else:
+            await self._in_time(scope, receive, shaped)
+
+    async def _in_time(self, scope: Scope, receive: Receive, send: "ShapedErrors") -> None:
+        self.under_way += 1
+        try:
+            async with asyncio.timeout(SECONDS):
+                await self.app(scope, receive, send)
+        except TimeoutError:
+            if not send.started:
+                message = f"No answer within {SECONDS:.0f} seconds."
+                await error_response(504, "too_slow", message)(scope, receive, send.send)
+        finally:
+            self.under_way -= 1
+
+
+class ShapedErrors:
+    """Passes an answer on; where it is an error that is not in the one shape yet, puts it there."""
+
+    def __init__(self, send: Send):
+        self.send = send
+        self.started = False
+        self.start: Message = {}
+        self.body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.start = message
+            self.started = message["status"] < 400
+            if not self.started:
+                return  # held back until the body is known
+        elif not self.started and message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self._send_error()
+            return
+        await self.send(message)
+
+    async def _send_error(self) -> None:
+        self.started = True
+        body = self.body if _is_shaped(self.body) else _shaped(self.start["status"])
+        kept = [(k, v) for k, v in self.start["headers"] if k.lower() not in (b"content-length", b"content-type")]
+        kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self.send({**self.start, "headers": kept})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def _is_shaped(body: bytes) -> bool:
+    try:
+        parsed: Any = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(parsed, dict) and isinstance(parsed.get("error"), dict) and "code" in parsed["error"]
+
+
+def _shaped(status: int) -> bytes:
+    """An error of BentoML's own: its text may tell of the inside, so the status alone speaks."""
+    phrase = HTTPStatus(status).phrase
+    default = (phrase.lower().replace(" ", "_"), f"{phrase}.")
+    if status >= 500:
+        default = ("internal", "The service failed on this request; its log says why.")
+    code, message = MESSAGES.get(status, default)
+    return json.dumps({"error": {"code": code, "message": message}}).encode()

@@ -1,0 +1,111 @@
+"""The network, fast: OpenVINO on a CPU, onnxruntime on an NVIDIA GPU. Both may be asked from several threads."""
+
+import ctypes
+import logging
+import os
+import queue
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+log = logging.getLogger("nervemask.runtime")
+
+GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")  # the fastest first
+
+
+class Runtime(Protocol):
+    """A network that is ready to run. device: what it runs on, for people."""
+
+    device: str
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32 (N, H, W, 1), normalised, to the mask's probabilities float32 (N, H, W, 1) and presence (N,)."""
+        ...
+
+
+def open_runtime(network: Path) -> Runtime:
+    """The fastest runtime this machine has for `network`, an ONNX file; says in the log which."""
+    runtime = _on_gpu(network) or OpenVino(network)
+    log.info("the network runs on %s", runtime.device)
+    return runtime
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is there: its driver is loaded and counts one, and none is hidden from this process."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def cores() -> int:
+    """CPU cores that this process really has: its affinity, and a container's quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(allowed, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return allowed
+
+
+class OpenVino:
+    """On the CPU. An infer request serves one thread at a time: as many as there are cores wait in a pool."""
+
+    def __init__(self, network: Path):
+        import openvino
+
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            # Another precision would have to pass the packaging's parity check first.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": cores(),
+        }
+        compiled = openvino.Core().compile_model(network, "CPU", settings)
+        self.device = f"CPU, {cores()} cores (openvino {openvino.__version__.split('-')[0]}, f32)"
+        self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(cores()):
+            self.requests.put(compiled.create_infer_request())
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        request = self.requests.get()
+        try:
+            answer = request.infer({"frame": batch})
+            # Copied: the request's own memory is overwritten by the next frame.
+            return answer["mask"].copy(), answer["presence"][:, 0].copy()
+        finally:
+            self.requests.put(request)
+
+
+class OnnxRuntime:
+    """On an NVIDIA GPU. A session may be run from several threads."""
+
+    def __init__(self, session: Any):
+        self.session = session
+        self.device = f"NVIDIA GPU (onnxruntime, {session.get_providers()[0].removesuffix('ExecutionProvider')})"
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mask, presence = self.session.run(["mask", "presence"], {"frame": batch})
+        return mask, presence[:, 0]
+
+
+def _on_gpu(network: Path) -> OnnxRuntime | None:
+    """None where there is no GPU, or none that the installed onnxruntime can use: then the log says why."""
+    if not has_gpu():
+        return None
+    try:
+        import onnxruntime
+    except ImportError:
+        log.warning("there is an NVIDIA GPU, but no onnxruntime-gpu: install nervemask[gpu] to use it")
+        return None
+    wanted = [provider for provider in GPU_PROVIDERS if provider in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(str(network), providers=[*wanted, "CPUExecutionProvider"])
+    # A provider that fails to load is dropped in silence.
+    if session.get_providers()[0] not in GPU_PROVIDERS:
+        log.warning("onnxruntime cannot use the NVIDIA GPU (CUDA or cuDNN is missing): the CPU is used")
+        return None
+    return OnnxRuntime(session)

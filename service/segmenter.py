@@ -1,0 +1,71 @@
+"""A frame to its mask, and what is known of it."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from service.card import NETWORK, Card, Decision, Input
+from service.frame import Frame
+from service.runtime import Runtime, open_runtime
+from service.tensor import to_frame, to_tensor
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the network says of a frame.
+
+    mask: uint8 (height, width) of the frame's own size, 0 or 255. presence: probability that the frame holds a
+    nerve, 0..1. confidence: mean probability of nerve inside the mask, 0..1, None where it is empty.
+    milliseconds: what the network took, from tensor to mask.
+    """
+
+    mask: np.ndarray
+    presence: float
+    confidence: float | None
+    milliseconds: float
+
+    @property
+    def present(self) -> bool:
+        """Whether a nerve is shown."""
+        return self.confidence is not None
+
+
+class Segmenter:
+    """A model folder, opened: raises ModelFolderError where it must not be served."""
+
+    def __init__(self, folder: Path):
+        self.card = Card.read(folder)
+        self.runtime = open_runtime(folder / NETWORK)
+
+    def warm(self) -> None:
+        """Run the network once: its first answer costs more than the later ones."""
+        size = self.card.input
+        self.runtime(np.zeros((1, size.height, size.width, 1), np.float32))
+
+    def segment(self, frame: Frame) -> Segmentation:
+        """The frame's mask, by the card's decision. May be called from several threads."""
+        start = time.perf_counter()
+        probability, presence = probabilities(self.runtime, self.card.input, frame)
+        mask = decide(probability, presence, self.card.decision)
+        inside = probability[mask > 0]
+        confidence = float(inside.mean()) if inside.size else None
+        return Segmentation(mask, presence, confidence, (time.perf_counter() - start) * 1000)
+
+
+def probabilities(runtime: Runtime, network: Input, frame: Frame) -> tuple[np.ndarray, float]:
+    """Probability of nerve for each pixel, float32 (height, width) of the frame, and of a nerve's presence; 0..1."""
+    mask, presence = runtime(to_tensor(frame, network)[np.newaxis])
+    return to_frame(mask[0, ..., 0], frame.height, frame.width), float(presence[0])
+
+
+def decide(probability: np.ndarray, presence: float, decision: Decision) -> np.ndarray:
+    """The mask, uint8 (height, width), 0 or 255: empty where the presence, or the mask's area, is below its least.
+
+    probability: float32 (height, width), 0..1, at the frame's own resolution.
+    """
+    mask = (probability >= decision.mask).astype(np.uint8) * 255
+    if presence < decision.presence or np.count_nonzero(mask) < decision.min_area * mask.size:
+        mask[:] = 0
+    return mask
