@@ -1,9 +1,8 @@
 """The BentoML service: one frame in, its mask out."""
 
 import logging
-import os
+import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import bentoml
@@ -14,20 +13,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service import answers
-from service.errors import FrameError
+from service.card import Card, champion_folder
+from service.errors import FrameError, ModelFolderError
 from service.frame import Frame, decode
 from service.guard import Guard, error_response
-from service.runtime import cores, has_gpu
+from service.runtime import cores, gpu_name
 from service.segmenter import Segmentation, Segmenter
 from service.upload import Upload
 
-log = logging.getLogger("nervemask")
+log = logging.getLogger("bentoml.nervemask")
 PNG = ContentType("image/png")
-
-
-def model_folder() -> Path:
-    """NERVEMASK_MODEL, or models/champion beside the package: at the project's root, and inside the Bento."""
-    return Path(os.environ.get("NERVEMASK_MODEL") or Path(__file__).parent.parent / "models" / "champion")
 
 
 async def _model(request: Request) -> JSONResponse:
@@ -41,7 +36,7 @@ cards = Starlette(routes=[Route("/model", _model)])
 @bentoml.service(
     name="nervemask",
     # One worker to a GPU: all workers would see the same one.
-    resources={"gpu": 1} if has_gpu() else {"cpu": str(cores())},
+    resources={"gpu": 1} if gpu_name() else {"cpu": str(cores())},
     workers=1,
     threads=cores(),
     # The guard's own limit comes first, and answers in the one shape of an error.
@@ -52,15 +47,29 @@ class Nervemask:
     """Nerve masks of ultrasound frames."""
 
     def __init__(self) -> None:
-        self.segmenter = Segmenter(model_folder())
-        self.segmenter.warm()
+        self.segmenter = Segmenter(champion_folder())
         cards.state.segmenter = self.segmenter
         card = self.segmenter.card
-        log.warning("%s %s (%s) on %s", card.name, card.version, card.candidate, self.segmenter.runtime.device)
+        log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, self.segmenter.runtime.device)
+        for warning in answers.warnings(card):
+            log.warning(warning)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check() -> None:
+        """Before any worker starts: BentoML would start one again and again on a folder that cannot be served."""
+        try:
+            Card.read(champion_folder())
+        except ModelFolderError as fault:
+            sys.exit(f"nervemask: {fault}")
 
     @bentoml.api(route="/mask")
     def mask(self, ctx: bentoml.Context) -> Annotated[bytes, PNG]:
-        """The nerve's mask: an 8-bit PNG of the frame's own height and width, 255 where the nerve is."""
+        """The nerve's mask: an 8-bit PNG of the frame's own height and width, 255 where the nerve is.
+
+        Upload the frame as the file in the field `frame` of multipart/form-data, or as the raw body with its type:
+        image/png, image/jpeg, image/tiff or application/octet-stream.
+        """
         try:
             _, found, _ = self._segment(ctx)
         except FrameError as fault:
@@ -71,7 +80,11 @@ class Nervemask:
 
     @bentoml.api(route="/segment")
     def segment(self, ctx: bentoml.Context) -> dict[str, Any]:
-        """The nerve's mask as run-lengths and contours, with presence, confidence, model and times."""
+        """The nerve's mask as run-lengths and contours, with presence, confidence, model and times.
+
+        Upload the frame as the file in the field `frame` of multipart/form-data, or as the raw body with its type:
+        image/png, image/jpeg, image/tiff or application/octet-stream.
+        """
         try:
             frame, found, milliseconds = self._segment(ctx)
         except FrameError as fault:

@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import json
-import math
 import os
 from pathlib import Path
-from typing import Any, Self, get_origin
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from service.errors import ModelFolderError
 
@@ -14,51 +16,54 @@ CARD = "card.json"
 NETWORK = "unet.onnx"
 REMEDY = "run `make demo` or `dvc repro package` to make the model folder anew"
 
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+Side = Annotated[int, Field(ge=16, le=4096)]  # pixels
+Share = Annotated[float, Field(ge=0, le=1)]
+HeaderText = Annotated[str, Field(pattern="^[ -~]+$")]  # travels in HTTP headers
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-@dataclasses.dataclass(frozen=True)
+
+def champion_folder() -> Path:
+    """NERVEMASK_MODEL, or models/champion beside the package: at the project's root, and inside the Bento."""
+    return Path(os.environ.get("NERVEMASK_MODEL") or Path(__file__).parent.parent / "models" / "champion")
+
+
+@dataclass(frozen=True, config=STRICT)
 class Normalisation:
     """How a frame's grey values (0..255) are normalised: by its "frame" or by the "dataset" it was trained on."""
 
-    kind: str
-    mean: float | None = None  # of the training set; both only where kind is "dataset"
-    deviation: float | None = None
+    kind: Literal["frame", "dataset"]
+    mean: Annotated[float, Field(ge=0, le=255)] | None = None  # of the training set
+    deviation: Annotated[float, Field(gt=0, le=255)] | None = None
 
-    def __post_init__(self) -> None:
-        _require(self.kind in ("frame", "dataset"), f'kind is "frame" or "dataset", not "{self.kind}"')
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
         given = {self.mean is not None, self.deviation is not None}
-        _require(given == {self.kind == "dataset"}, 'mean and deviation belong to kind "dataset", and to no other')
-        _require(self.mean is None or 0 <= self.mean <= 255, f"mean lies in 0..255, not at {self.mean}")
-        fits = self.deviation is None or 0 < self.deviation <= 255
-        _require(fits, f"deviation is above 0 and at most 255, not {self.deviation}")
+        if given != {self.kind == "dataset"}:
+            raise ValueError('mean and deviation belong to kind "dataset", and to no other')
+        return self
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Input:
     """The network's input: height and width in pixels, and the normalisation."""
 
-    height: int
-    width: int
+    height: Side
+    width: Side
     normalisation: Normalisation
 
-    def __post_init__(self) -> None:
-        for side in (self.height, self.width):
-            _require(16 <= side <= 4096, f"height and width are 16 to 4096 pixels, not {side}")
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Decision:
     """What makes a nerve of probabilities: least presence, least probability of a pixel, least share of the frame."""
 
-    presence: float
-    mask: float
-    min_area: float
-
-    def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            _require(0 <= value <= 1, f"{name} lies in 0..1, not at {value}")
+    presence: Share
+    mask: Share
+    min_area: Share
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class TrainedOn:
     """The data behind the network: its source ("phantom", "usgra", ...), licence, and how much of it."""
 
@@ -68,14 +73,14 @@ class TrainedOn:
     subjects: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Card:
     """Everything the service must know of a network, and everything a reader of its answers may ask."""
 
-    name: str
-    version: str
+    name: HeaderText
+    version: HeaderText
     candidate: str
-    run_id: str
+    run_id: HeaderText
     commit: str
     dirty: bool
     data: str
@@ -84,17 +89,7 @@ class Card:
     decision: Decision
     metrics: dict[str, Any]
     baselines: dict[str, Any]
-    files: dict[str, str] = dataclasses.field(default_factory=dict)  # sha256 of each file beside the card
-
-    def __post_init__(self) -> None:
-        for name in ("name", "version", "run_id"):
-            # They travel in HTTP headers.
-            text = getattr(self, name)
-            plain = text.isascii() and text.isprintable() and text != ""
-            _require(plain, f"{name} is plain text, not {text!r}")
-        for name, digest in self.files.items():
-            _require(Path(name).name == name, f'files holds plain names, not "{name}"')
-            _require(isinstance(digest, str) and len(digest) == 64, f'files["{name}"] is no sha256')
+    files: dict[FileName, Sha256] = dataclasses.field(default_factory=dict)  # of the files beside the card
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -104,11 +99,13 @@ class Card:
         """
         path = Path(folder) / CARD
         try:
-            card: Self = _parse(cls, json.loads(path.read_bytes()), "")
+            card = TypeAdapter(cls).validate_json(path.read_bytes())
         except FileNotFoundError:
             raise ModelFolderError(f"{path} is missing: {REMEDY}.") from None
-        except (OSError, ValueError) as fault:  # JSON and Unicode faults are ValueErrors
-            raise ModelFolderError(f"{path} is no card: {fault}. {REMEDY.capitalize()}.") from fault
+        except OSError as fault:
+            raise ModelFolderError(f"{path} cannot be read ({fault.strerror}): {REMEDY}.") from fault
+        except ValidationError as fault:
+            raise ModelFolderError(f"{path} is no card: {_told(fault)}. {REMEDY.capitalize()}.") from fault
         if NETWORK not in card.files:
             raise ModelFolderError(f"{path} lists no sum of {NETWORK}: {REMEDY}.")
         for name, digest in card.files.items():
@@ -138,40 +135,10 @@ class Card:
         return (json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
-def _parse(kind: Any, value: Any, name: str) -> Any:
-    """`value`, read from JSON, as `kind`: a dataclass (from an object with exactly its fields) or a plain type."""
-    if dataclasses.is_dataclass(kind):
-        return _parse_object(kind, value, name)
-    plain = float if kind == float | None else get_origin(kind) or kind
-    if plain is float and type(value) is int:
-        value = float(value)
-    _require(type(value) is plain, f"{name} is {json.dumps(value)}, which is no {plain.__name__}")
-    _require(plain is not float or math.isfinite(value), f"{name} is not finite")
-    return value
-
-
-def _parse_object(kind: Any, value: Any, name: str) -> Any:
-    _require(isinstance(value, dict), f"{name or 'the whole'} is no JSON object")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    prefix = f"{name}." if name else ""
-    unknown = sorted(set(value) - set(fields))
-    _require(not unknown, f"unknown field {prefix}{', '.join(unknown)}")
-    missing = [key for key, field in fields.items() if key not in value and _is_required(field)]
-    _require(not missing, f"missing field {prefix}{', '.join(missing)}")
-    parsed = {key: _parse(fields[key].type, value[key], prefix + key) for key in value}
-    try:
-        return kind(**parsed)
-    except ValueError as fault:
-        raise ValueError(f"{prefix}{fault}") from fault
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _require(holds: bool, fault: str) -> None:
-    if not holds:
-        raise ValueError(fault)
+def _told(fault: ValidationError) -> str:
+    """The faults of a card in one line, each with the name of its field."""
+    found = ((".".join(map(str, error["loc"])), error["msg"]) for error in fault.errors())
+    return "; ".join(f"{field}: {message}" if field else message for field, message in found)
 
 
 def _check_sum(path: Path, digest: str) -> None:

@@ -12,11 +12,11 @@ from service.errors import FrameError
 LIMIT_PX = 4096 * 4096
 LEAST_SIDE_PX = 16
 
-# Two headers in one file could show Pillow a small frame and OpenCV a vast one: OpenCV has to know the limit
-# too, and reads it once, when it is loaded. It would also log every broken upload.
+# Pillow reads the header, OpenCV the pixels: should they ever differ over a file's size, OpenCV keeps to the
+# limit too. It reads that once, when it is loaded. It would also log every broken upload.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LIMIT_PX))
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-import cv2
+import cv2  # noqa: E402
 
 READABLE = "PNG, JPEG and TIFF"
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-log = logging.getLogger("nervemask.runtime")
+# BentoML shows what is logged below its own name.
+log = logging.getLogger("bentoml.nervemask")
 
 GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")  # the fastest first
 
@@ -31,16 +32,16 @@ def open_runtime(network: Path) -> Runtime:
     return runtime
 
 
-def has_gpu() -> bool:
-    """Whether an NVIDIA GPU is there: its driver is loaded and counts one, and none is hidden from this process."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return False
+def gpu_name() -> str | None:
+    """The first NVIDIA GPU that this process sees, by the driver's own name; None without one."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False
-    count = ctypes.c_int()
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+        return None
+    name = ctypes.create_string_buffer(256)
+    if driver.cuInit(0) or driver.cuDeviceGetName(name, len(name), 0):
+        return None
+    return name.value.decode()
 
 
 def cores() -> int:
@@ -76,7 +77,7 @@ class OpenVino:
         try:
             answer = request.infer({"frame": batch})
             # Copied: the request's own memory is overwritten by the next frame.
-            return answer["mask"].copy(), answer["presence"][:, 0].copy()
+            return answer["mask"].copy(), answer["presence"].reshape(-1).copy()
         finally:
             self.requests.put(request)
 
@@ -86,22 +87,23 @@ class OnnxRuntime:
 
     def __init__(self, session: Any):
         self.session = session
-        self.device = f"NVIDIA GPU (onnxruntime, {session.get_providers()[0].removesuffix('ExecutionProvider')})"
+        self.device = f"{gpu_name()} (onnxruntime, {session.get_providers()[0].removesuffix('ExecutionProvider')})"
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mask, presence = self.session.run(["mask", "presence"], {"frame": batch})
-        return mask, presence[:, 0]
+        return mask, presence.reshape(-1)
 
 
 def _on_gpu(network: Path) -> OnnxRuntime | None:
     """None where there is no GPU, or none that the installed onnxruntime can use: then the log says why."""
-    if not has_gpu():
+    if gpu_name() is None:
         return None
     try:
         import onnxruntime
     except ImportError:
         log.warning("there is an NVIDIA GPU, but no onnxruntime-gpu: install nervemask[gpu] to use it")
         return None
+    onnxruntime.preload_dlls()  # CUDA and cuDNN, where they came as wheels
     wanted = [provider for provider in GPU_PROVIDERS if provider in onnxruntime.get_available_providers()]
     session = onnxruntime.InferenceSession(str(network), providers=[*wanted, "CPUExecutionProvider"])
     # A provider that fails to load is dropped in silence.

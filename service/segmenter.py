@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from service.card import NETWORK, Card, Decision, Input
+from service.card import NETWORK, REMEDY, Card, Decision, Input
+from service.errors import ModelFolderError
 from service.frame import Frame
 from service.runtime import Runtime, open_runtime
 from service.tensor import to_frame, to_tensor
@@ -37,12 +38,19 @@ class Segmenter:
 
     def __init__(self, folder: Path):
         self.card = Card.read(folder)
-        self.runtime = open_runtime(folder / NETWORK)
+        try:
+            self.runtime = open_runtime(folder / NETWORK)
+            self._warm()
+        except Exception as fault:  # each runtime has exceptions of its own
+            reason = f"{folder / NETWORK} is no network that fits its card ({str(fault).splitlines()[-1]})"
+            raise ModelFolderError(f"{reason}: {REMEDY}.") from fault
 
-    def warm(self) -> None:
-        """Run the network once: its first answer costs more than the later ones."""
-        size = self.card.input
-        self.runtime(np.zeros((1, size.height, size.width, 1), np.float32))
+    def _warm(self) -> None:
+        """Ask once: the first answer costs more than the later ones, and shows whether the network fits its card."""
+        batch = np.zeros((1, self.card.input.height, self.card.input.width, 1), np.float32)
+        mask, presence = self.runtime(batch)
+        if mask.shape != batch.shape or presence.shape != (1,):
+            raise ValueError(f"answers of shapes {mask.shape} and {presence.shape}")
 
     def segment(self, frame: Frame) -> Segmentation:
         """The frame's mask, by the card's decision. May be called from several threads."""

@@ -1,7 +1,7 @@
 """From a request to the frame's bytes: multipart field `frame`, or the raw body."""
 
 from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,7 +64,7 @@ async def _multipart(request: Request) -> bytes:
             if not isinstance(parts[0], UploadFile):
                 raise FrameError("not_a_file", f"The field {FIELD!r} holds text: send the file itself.", 400)
             return await parts[0].read()
-    except (MultiPartException, KeyError, UnicodeDecodeError) as fault:
+    except (HTTPException, KeyError, UnicodeDecodeError) as fault:  # inside an app, Starlette raises its own
         raise FrameError("multipart", "The multipart body is malformed.", 400) from fault
 
 

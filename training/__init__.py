@@ -1,6 +1,6 @@
 """From raw frames to a champion: the modules stand here in the order of the stages of dvc.yaml.
 
-No tool that the stages use phones home; an environment variable that is set already is left as it is.
+No tool that the stages use phones home or chatters; an environment variable that is set already is left as it is.
 """
 
 import os
@@ -10,5 +10,6 @@ for _variable, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    "OPENCV_LOG_LEVEL": "SILENT",  # of a broken file we tell ourselves
 }.items():
     os.environ.setdefault(_variable, _value)

@@ -30,7 +30,7 @@ def _move(height: int, width: int, strength: Augment, rng: np.random.Generator) 
     mirror = rng.choice((-1.0, 1.0))
     cos, sin = math.cos(angle), math.sin(angle)
     linear = np.array([[cos * zoom_x * mirror, -sin * zoom_y], [sin * zoom_x * mirror, cos * zoom_y]])
-    centre = np.array([width / 2, height / 2])
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])  # of the pixels' centres
     shift = rng.uniform(-strength.shift, strength.shift, 2) * (width, height)
     return np.column_stack([linear, centre + shift - linear @ centre])
 

@@ -35,6 +35,8 @@ def source_pairs(chosen: dict[str, Any], faults: layout.Faults) -> tuple[Iterabl
 
 def ingest(chosen: dict[str, Any], folder: Path) -> tuple[list[layout.Row], layout.Faults]:
     """Write the layout of the chosen source to `folder`, whole or not at all."""
+    if chosen["on_fault"] not in ("stop", "leave_out"):
+        raise parameters.ParameterError(f"nerve.on_fault is {chosen['on_fault']!r}; it can be stop or leave_out")
     faults = layout.Faults(leave_out=chosen["on_fault"] == "leave_out")
     pairs, licence = source_pairs(chosen, faults)
     total = chosen["phantom"]["subjects"] * chosen["phantom"]["frames"] if chosen["source"] == "phantom" else None

@@ -21,6 +21,7 @@ from service.segmenter import decide
 from service.tensor import to_frame, to_tensor
 from training import tracking
 from training.champion import CHAMPION
+from training.quiet import import_tensorflow
 from training.sources.layout import FRAMES, read_frame
 from training.split import rows_of
 from training.train_unet import UNETS
@@ -43,6 +44,7 @@ def parity(folder: Path, network: Input, decision: Decision) -> dict[str, float]
 
     Raises NotTheSameError above MOST_DIFFERENCE or MOST_CHANGED.
     """
+    import_tensorflow()
     import keras
 
     model = keras.models.load_model(folder / "unet.keras", compile=False)

@@ -23,6 +23,7 @@ from service.tensor import to_tensor
 from training import parameters
 from training.sources.layout import FRAMES, NERVE, VESSEL, Row, read_frame, read_labels
 from training.split import rows_of
+from training.whole import whole
 
 PREPARED = Path("data/prepared")
 
@@ -83,10 +84,10 @@ def main(net: str) -> None:
         normalisation = Normalisation("frame")
     network = Input(size.height, size.width, normalisation)
 
-    folder = PREPARED / net
-    for side, rows in sides.items():
-        write_side(folder / side, rows, network, size)
-    (folder / "input.json").write_text(json.dumps(dataclasses.asdict(network), indent=2) + "\n")
+    with whole(PREPARED / net) as folder:
+        for side, rows in sides.items():
+            write_side(folder / side, rows, network, size)
+        (folder / "input.json").write_text(json.dumps(dataclasses.asdict(network), indent=2) + "\n")
 
 
 if __name__ == "__main__":

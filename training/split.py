@@ -5,6 +5,9 @@ train, validation, test, or left_out with the reason.
 """
 
 import itertools
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +60,10 @@ def block_histogram(grey: np.ndarray) -> np.ndarray:
     """
     greys = 256 if grey.dtype == np.uint8 else 65536
     rows, columns = grey.shape[0] // BLOCK_PX, grey.shape[1] // BLOCK_PX
-    blocks = grey[: rows * BLOCK_PX, : columns * BLOCK_PX].reshape(rows, BLOCK_PX, columns, BLOCK_PX)
-    bins = (blocks.swapaxes(1, 2).reshape(rows * columns, -1) // (greys // BINS)).astype(np.intp)
-    counted = np.zeros((rows * columns, BINS), np.float32)
-    np.add.at(counted, (np.arange(rows * columns)[:, np.newaxis], bins), 1)
-    return (counted / BLOCK_PX**2).ravel()
+    bins = grey[: rows * BLOCK_PX, : columns * BLOCK_PX] // (greys // BINS)
+    block = np.arange(rows * columns).reshape(rows, columns).repeat(BLOCK_PX, axis=0).repeat(BLOCK_PX, axis=1)
+    counted = np.bincount((block * BINS + bins).ravel(), minlength=rows * columns * BINS)
+    return (counted / BLOCK_PX**2).astype(np.float32)
 
 
 def contradictions(histograms: np.ndarray, nerves: np.ndarray) -> list[tuple[int, int]]:
@@ -86,15 +88,20 @@ def contradictions(histograms: np.ndarray, nerves: np.ndarray) -> list[tuple[int
 def contradictory_frames(rows: list[Row]) -> dict[str, str]:
     """Frames that contradict another of the same subject and size, each with the reason that names the other."""
     reasons: dict[str, str] = {}
-    alike = lambda row: (row.subject, row.height, row.width)  # noqa: E731
-    for _, group in itertools.groupby(track(sorted(rows, key=alike), "comparing frames"), key=alike):
-        of_subject = list(group)
-        histograms = np.stack([block_histogram(read_frame(FRAMES, row).pixels) for row in of_subject])
-        nerves = np.stack([read_labels(FRAMES, row).ravel() == NERVE for row in of_subject])
-        for a, b in contradictions(histograms, nerves):
-            for one, other in ((a, b), (b, a)):
-                reasons[of_subject[one].frame] = f"nearly the same as {of_subject[other].frame}, with another mask"
+    alike = attrgetter("subject", "height", "width")
+    with ThreadPoolExecutor() as threads:
+        for _, group in itertools.groupby(track(sorted(rows, key=alike), "comparing frames"), key=alike):
+            of_subject = list(group)
+            histograms, nerves = zip(*threads.map(_looks, of_subject), strict=True)
+            for a, b in contradictions(np.stack(histograms), np.stack(nerves)):
+                for one, other in ((a, b), (b, a)):
+                    reasons[of_subject[one].frame] = f"nearly the same as {of_subject[other].frame}, with another mask"
     return reasons
+
+
+def _looks(row: Row) -> tuple[np.ndarray, np.ndarray]:
+    """A frame's block histogram, float32 (D,), and where its nerve is, bool (pixels,)."""
+    return block_histogram(read_frame(FRAMES, row).pixels), read_labels(FRAMES, row).ravel() == NERVE
 
 
 def rows_of(split: str) -> list[Row]:
@@ -108,7 +115,10 @@ def main() -> None:
     rows = [row for row in read_manifest(FRAMES) if row.mask]
     chosen = parameters.nerve()["split"]
     group = groups([row.subject for row in rows], chosen["blocks"])
-    sides = divide(group, chosen["validation"], chosen["test"], chosen["seed"])
+    try:
+        sides = divide(group, chosen["validation"], chosen["test"], chosen["seed"])
+    except parameters.ParameterError as fault:
+        sys.exit(f"split: {fault}")
     reasons = contradictory_frames(rows)
 
     table = pd.DataFrame({"frame": [row.frame for row in rows], "group": group, "split": sides})

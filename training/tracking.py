@@ -33,7 +33,9 @@ def store() -> None:
     mlflow.set_tracking_uri(uri)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
         # Another store's server says itself where its artifacts lie.
-        mlflow.create_experiment(EXPERIMENT, (home / "mlartifacts").as_uri() if uri == own else None)
+        artifacts = (home / "mlartifacts").as_uri() if uri == own else None
+        # Else the UI opens on its pages for language models.
+        mlflow.create_experiment(EXPERIMENT, artifacts, {"mlflow.experimentKind": "custom_model_development"})
     mlflow.set_experiment(EXPERIMENT)
 
 
@@ -123,10 +125,11 @@ def flat(parameters_: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def log_frames(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """The data sets of the active run, each with MLflow's own digest of its frames and masks."""
     import mlflow
+    from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.numpy_dataset import from_numpy
 
+    source = CodeDatasetSource({"dvc": FRAMES_OUT, "md5": data_digest()})
     for side, (frames, masks) in sides.items():
-        source = f"{FRAMES_OUT}@{data_digest() or 'unversioned'}"
         mlflow.log_input(from_numpy(frames, targets=masks, source=source, name=side), context=side)
 
 

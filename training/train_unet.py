@@ -19,6 +19,7 @@ import pandas as pd
 from training import parameters, tracking
 from training.parameters import Candidate, Phase
 from training.prepare import PREPARED
+from training.quiet import import_tensorflow
 from training.whole import whole
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def export(model: "keras.Model", path: Path) -> None:
 
     heads = ("mask", "presence")
     served = keras.Model(model.inputs, [model.get_layer(head).output for head in heads])
-    served(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called once
+    served([np.zeros((1, *model.input_shape[1:]), np.float32)])  # Keras exports only what was called once
     served.export(path, format="onnx", verbose=False)
     network = onnx.load(path)
     graph = network.graph
@@ -134,6 +135,7 @@ def export(model: "keras.Model", path: Path) -> None:
 
 
 def main(name: str) -> None:
+    import_tensorflow()
     import mlflow
 
     from training.watch import Curves, Masks, Progress

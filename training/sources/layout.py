@@ -11,6 +11,7 @@ import csv
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from service.frame import Frame, decode
 
 FRAMES = Path("data/frames")
 BACKGROUND, NERVE, VESSEL = 0, 1, 2
+OTHERWISE = "Or set nerve.on_fault to leave_out in params.yaml: then it is listed in left_out.csv instead."
 
 
 class SourceError(Exception):
@@ -87,7 +89,7 @@ class Faults:
     def add(self, fault: SourceError) -> None:
         """Raises `fault`, or lists it."""
         if not self.leave_out:
-            raise fault
+            raise SourceError(fault.file, fault.reason, f"{fault.remedy} {OTHERWISE}") from fault
         self.list(fault.file, fault.reason)
 
     def list(self, file: str, reason: str) -> None:
@@ -120,7 +122,9 @@ def write(pairs: Iterable[Pair], folder: Path, source: str, licence: str, faults
         (folder / name).mkdir(parents=True)
     rows = sorted((_write_pair(pair, folder, source, licence) for pair in pairs), key=_order)
     if not any(row.mask for row in rows):
-        raise SourceError(source, "gives no frame with a mask", "Look at nerve.path and at the files there.")
+        left_out = "".join(f", {file} {reason}" for file, reason in faults.listed[:1])
+        reason = f"gives no frame with a mask ({len(faults.listed)} files left out{left_out})"
+        raise SourceError(source, reason, "Look at nerve.path and at the files there.")
     _write_csv(folder / "manifest.csv", [f.name for f in fields(Row)], (asdict(row).values() for row in rows))
     _write_csv(folder / "left_out.csv", ["file", "reason"], sorted(faults.listed))
     return rows
@@ -129,13 +133,7 @@ def write(pairs: Iterable[Pair], folder: Path, source: str, licence: str, faults
 def read_manifest(folder: Path) -> list[Row]:
     """The manifest's rows, in its order."""
     with (folder / "manifest.csv").open(newline="") as file:
-        return [
-            Row(
-                **(row | {name: int(row[name]) for name in ("number", "height", "width", "nerve_px", "vessels")})
-                | {"spacing_mm": float(row["spacing_mm"]) if row["spacing_mm"] else None}
-            )
-            for row in csv.DictReader(file)
-        ]
+        return [_row(cells) for cells in csv.DictReader(file)]
 
 
 def read_frame(folder: Path, row: Row) -> Frame:
@@ -171,6 +169,14 @@ def _write_pair(pair: Pair, folder: Path, source: str, licence: str) -> Row:
         source,
         licence,
     )
+
+
+def _row(cells: dict[str, str]) -> Row:
+    values: dict[str, Any] = dict(cells)
+    for name in ("number", "height", "width", "nerve_px", "vessels"):
+        values[name] = int(cells[name])
+    values["spacing_mm"] = float(cells["spacing_mm"]) if cells["spacing_mm"] else None
+    return Row(**values)
 
 
 def _order(row: Row) -> tuple[int, str, int]:

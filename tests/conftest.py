@@ -1,0 +1,99 @@
+"""What several tests share: a tiny model folder, frames of speckle, one frame in four files."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from service.card import Card, Decision, Input, Normalisation, TrainedOn
+
+Speckle = Callable[..., np.ndarray]
+HEIGHT, WIDTH = 48, 64  # of the tiny network's input
+
+
+def tiny_network() -> onnx.ModelProto:
+    """A network with a real one's inputs and outputs: nerve is where the frame is brighter than its mean, blurred."""
+    blur = np.full((1, 1, 5, 5), 6 / 25, np.float32)
+    bias = np.array([-3], np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["frame"], ["rows_last"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["rows_last", "blur", "bias"], ["logits"], pads=[2, 2, 2, 2]),
+        helper.make_node("Sigmoid", ["logits"], ["nerve"]),
+        helper.make_node("Transpose", ["nerve"], ["mask"], perm=[0, 2, 3, 1]),
+        helper.make_node("ReduceMax", ["mask"], ["presence"], axes=[1, 2], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("frame", TensorProto.FLOAT, ["N", HEIGHT, WIDTH, 1])],
+        [
+            helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N", HEIGHT, WIDTH, 1]),
+            helper.make_tensor_value_info("presence", TensorProto.FLOAT, ["N", 1]),
+        ],
+        [numpy_helper.from_array(blur, "blur"), numpy_helper.from_array(bias, "bias")],
+    )
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(network)
+    return network
+
+
+@pytest.fixture(scope="session")
+def card() -> Card:
+    """The tiny network's card, as it is before it is written."""
+    return Card(
+        name="nerve-unet",
+        version="7",
+        candidate="tiny",
+        run_id="0123456789abcdef",
+        commit="c0ffee",
+        dirty=False,
+        data="d41d8cd98f00b204e9800998ecf8427e.dir",
+        trained_on=TrainedOn("phantom", "CC0-1.0", 144, 36),
+        input=Input(HEIGHT, WIDTH, Normalisation("frame")),
+        decision=Decision(0.5, 0.5, 0.002),
+        metrics={"test": {"dice": 0.8125}},
+        baselines={"test": {"empty": 0.5}},
+    )
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, card: Card) -> Path:
+    """A model folder, sums and all. It is everybody's: a test that spoils it spoils a copy."""
+    folder = tmp_path_factory.mktemp("champion")
+    onnx.save(tiny_network(), folder / "unet.onnx")
+    (folder / "unet.keras").write_bytes(b"the service never opens it")
+    card.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def speckle() -> Speckle:
+    """speckle(seed, height, width): a frame of bright and dark blobs, uint8 (height, width), another for each seed."""
+
+    def frame(seed: int = 0, height: int = 420, width: int = 580) -> np.ndarray:
+        blobs = np.random.default_rng(seed).integers(0, 256, (5, 7), np.uint8)
+        return cv2.resize(blobs, (width, height), interpolation=cv2.INTER_CUBIC)
+
+    return frame
+
+
+@pytest.fixture(scope="session")
+def same_frame(speckle: Speckle) -> dict[str, bytes]:
+    """One frame in four files that hold the very same picture."""
+    grey = speckle(1)
+    lzw = io.BytesIO()
+    Image.fromarray(grey).save(lzw, "TIFF", compression="tiff_lzw")
+    files = {
+        "8-bit PNG": grey,
+        "16-bit PNG": grey.astype(np.uint16) * 257,
+        "RGB PNG": cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR),
+    }
+    return {name: cv2.imencode(".png", pixels)[1].tobytes() for name, pixels in files.items()} | {
+        "LZW TIFF": lzw.getvalue()
+    }

@@ -1,0 +1,42 @@
+"""The losses against NumPy, written out."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras")
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    truth = (rng.random((4, 6, 5, 1)) > 0.7).astype(np.float32)
+    truth[3] = 0
+    return truth, rng.random((4, 6, 5, 1)).astype(np.float32)
+
+
+def test_soft_dice_is_that_of_the_whole_batch(batch):
+    from training.losses import soft_dice
+
+    truth, probability = batch
+    expected = -(2 * (truth * probability).sum() + 1) / (truth.sum() + probability.sum() + 1)
+    assert float(soft_dice(truth, probability)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cross_entropy_dice_is_their_sum(batch):
+    from training.losses import cross_entropy_dice, soft_dice
+
+    truth, p = batch
+    entropy = -(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean()
+    expected = entropy + 1 + float(soft_dice(truth, p))
+    assert float(cross_entropy_dice(truth, p)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_dice_is_per_frame_and_one_where_both_are_empty(batch):
+    from training import metrics
+    from training.losses import dice
+
+    truth, probability = batch
+    probability[3] = 0.1
+    expected = [metrics.dice(p >= 0.5, t > 0) for t, p in zip(truth, probability, strict=True)]
+    assert np.asarray(dice(truth, probability)) == pytest.approx(expected, rel=1e-5)
+    assert expected[3] == 1.0

@@ -1,0 +1,170 @@
+"""The pipeline from end to end under DVC, at toy size: what runs, what does not run again, what MLflow is told."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+TOY = {
+    "input": {"height": 80, "width": 112, "normalisation": "frame"},
+    "net": {"filters": [8, 16, 32, 64], "stem": 2, "batch_norm": True, "heads": ["mask", "presence", "vessel"]},
+    "recipe": {
+        "loss": "cross_entropy_dice",
+        "batch": 8,
+        "steps": 40,
+        "phases": [{"epochs": 6, "learning_rate": 5.0e-3, "decay": "cosine"}],
+        "average": 0.9,
+        "patience": 6,
+    },
+}
+
+
+def run(project: Path, *command: str, **environment: str) -> str:
+    """A command's output, in the project, as somebody with the environment active would type it."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC_"))}
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env=inherited | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of this project as its own git repository, with one toy candidate and few frames, run once."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("service", "training", "deploy", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
+    nerve = parameters["nerve"]
+    nerve["phantom"] = {"subjects": 12, "frames": 4, "seed": 1}
+    nerve["race"], nerve["unets"] = ["toy"], {"toy": TOY}
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a toy"]):
+        run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command)
+    run(folder, "dvc", "repro", "package")
+    return folder
+
+
+def test_it_ends_in_a_champion_that_the_service_takes(project):
+    from service.card import Card
+
+    card = Card.read(project / "models" / "champion")
+    assert card.candidate == "toy"
+    assert card.trained_on.source == "phantom"
+    assert card.data == yaml.safe_load((project / "dvc.lock").read_text())["stages"]["ingest"]["outs"][0]["md5"]
+    test = json.loads((project / "reports/evaluate/toy/metrics.json").read_text())["test"]
+    assert card.metrics["test"]["dice"] == test["dice"]
+    assert card.metrics["parity"]["largest_difference"] <= 1e-3
+
+
+def test_the_bento_holds_the_champion_and_no_tensorflow(project):
+    bento = project / "models" / "nervemask.bento"
+    listed = subprocess.run(["tar", "tf", bento], capture_output=True, text=True, check=True).stdout
+    assert "./src/models/champion/card.json" in listed
+    assert "./src/service/app.py" in listed
+    assert "training/" not in listed
+    wanted = subprocess.run(
+        ["tar", "xOf", bento, "./env/python/requirements.txt"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "openvino==" in wanted
+    assert not {"tensorflow", "keras", "mlflow", "dvc"} & {line.split("==")[0] for line in wanted.splitlines()}
+
+
+def test_no_subject_stands_on_two_sides(project):
+    import pandas as pd
+
+    manifest = pd.read_csv(project / "data/frames/manifest.csv", dtype={"subject": str})
+    split = pd.read_csv(project / "data/split/split.csv").merge(manifest, on="frame")
+    sides = split[split["split"] != "left_out"].groupby("subject")["split"].nunique()
+    assert len(split) == 48
+    assert (sides == 1).all()
+
+
+def test_a_second_run_does_nothing(project):
+    again = run(project, "dvc", "repro", "package")
+    assert "Running stage" not in again
+    assert "up to date" in again
+
+
+def test_a_changed_learning_rate_reruns_the_training_and_nothing_before_it(project):
+    parameters = project / "params.yaml"
+    before = parameters.read_text()
+    changed = yaml.safe_load(before)
+    changed["nerve"]["unets"]["toy"]["recipe"]["phases"][0]["learning_rate"] = 4.0e-3
+    try:
+        parameters.write_text(yaml.safe_dump(changed))
+        planned = run(project, "dvc", "repro", "--dry", "package")
+    finally:
+        parameters.write_text(before)
+    rerun = {line.split("'")[1] for line in planned.splitlines() if line.startswith("Running stage")}
+    assert rerun == {"train_unet@toy"}  # what follows, follows from its changed outputs
+
+
+def test_no_stage_of_a_candidate_depends_on_another_candidate():
+    from dvc.repo import Repo
+
+    race = ("lecture", "light", "deep")
+    for stage in Repo(str(ROOT)).index.stages:
+        name, _, candidate = stage.addressing.partition("@")
+        others = [other for other in race if other != candidate] if candidate else []
+        needed = [str(dependency) for dependency in stage.deps]
+        needed += [key for dependency in stage.deps for key in getattr(dependency, "params", [])]
+        assert not [need for need in needed for other in others if other in need.replace("highlight", "")], name
+
+
+def test_an_interrupted_training_leaves_nothing_that_is_believed(project):
+    parameters = project / "params.yaml"
+    before = parameters.read_text()
+    changed = yaml.safe_load(before)
+    changed["nerve"]["unets"]["toy"]["recipe"]["phases"][0]["epochs"] = 500
+    try:
+        parameters.write_text(yaml.safe_dump(changed))
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run([sys.executable, "-m", "training.train_unet", "toy"], cwd=project, timeout=25)
+    finally:
+        parameters.write_text(before)
+    assert "Running stage" not in run(project, "dvc", "repro", "package")
+
+
+def test_the_run_in_mlflow_says_what_it_was(project):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("nerve-unet", "champion")
+    made = client.get_run(version.run_id)
+    assert made.data.params["net.filters"] == "[8, 16, 32, 64]"
+    assert made.data.params["recipe.phases.1.learning_rate"] == "0.005"
+    assert {"git.commit", "git.dirty", "dvc.stage", "data", "weights"} <= set(made.data.tags)
+    assert made.data.tags["dvc.stage"] == "train_unet@toy"
+    assert made.data.tags["git.dirty"] == "false"
+    assert len(client.get_metric_history(version.run_id, "val_mask_dice")) == 6
+    assert {"test_dice", "validation_dice", "test_baseline_empty"} <= set(made.data.metrics)
+    assert [entry.dataset.name for entry in made.inputs.dataset_inputs] == ["train", "validation"]
+    pictures = [file.path for file in client.list_artifacts(version.run_id, "images")]
+    assert len([name for name in pictures if name.endswith(".png")]) >= 6
+
+
+def test_an_experiment_elsewhere_lands_in_the_same_store(project):
+    from mlflow import MlflowClient
+
+    run(project, "dvc", "exp", "run", "--temp", "--name", "sweep", "-S", "nerve.unets.toy.recipe.batch=4", "train_unet@toy")
+    assert "sweep" in run(project, "dvc", "exp", "show", "--csv")
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("nerve").experiment_id])
+    assert {"4", "8"} <= {run.data.params.get("recipe.batch") for run in runs}

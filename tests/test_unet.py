@@ -1,0 +1,105 @@
+"""The nets and their training, on tiny real data."""
+
+import numpy as np
+import pytest
+
+from training.parameters import Candidate, InputSize, Net, Phase, Recipe, candidate
+from training.train_unet import UNETS, export, learning_rate, train
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and tf2onnx's own
+
+TINY = Net(filters=[8, 16, 32], stem=2, batch_norm=True, heads=["mask", "presence", "vessel"])
+SIZE = InputSize(height=32, width=48, normalisation="frame")
+
+
+def discs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with a bright disc in every second frame: frames float16 (N, 32, 48), masks uint8 (N, 32, 48, 1)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:32, :48]
+    frames = rng.normal(0, 0.5, (count, 32, 48))
+    masks = np.zeros((count, 32, 48, 1), np.uint8)
+    for i in range(0, count, 2):
+        y, x = rng.integers(10, 22), rng.integers(10, 38)
+        masks[i, ..., 0] = (rows - y) ** 2 + (columns - x) ** 2 < 36
+        frames[i] += 2.0 * masks[i, ..., 0]
+    return frames.astype(np.float16), masks
+
+
+def recipe(epochs: int, **changes) -> Recipe:
+    phases = [Phase(epochs=epochs, learning_rate=1e-2, decay="cosine")]
+    return Recipe(**{"loss": "cross_entropy_dice", "batch": 8, "steps": 8, "phases": phases} | changes)
+
+
+def test_the_lectures_net_has_the_lectures_weights():
+    from training.unet import build
+
+    lecture = candidate("lecture")
+    assert build(lecture.net, lecture.input).count_params() == 7_759_521
+
+
+def test_the_lectures_recipe_is_the_lectures():
+    phases = candidate("lecture").recipe.phases
+    assert [learning_rate(phases, epoch) for epoch in (0, 49, 50, 69)] == [1e-5, 1e-5, 1e-6, 1e-6]
+
+
+@pytest.mark.parametrize("name", ["lecture", "light", "deep"])
+def test_every_candidate_answers_its_heads_at_its_input_s_size(name):
+    from training.unet import build
+
+    chosen = candidate(name)
+    height, width = chosen.input.height, chosen.input.width
+    answers = build(chosen.net, chosen.input)(np.zeros((2, height, width, 1), np.float32))
+    assert tuple(answers["mask"].shape) == (2, height, width, 1)
+    assert tuple(answers["presence"].shape) == (2, 1)
+
+
+def test_an_input_that_cannot_be_halved_is_refused():
+    from training.unet import build
+
+    with pytest.raises(ValueError, match="30x48 cannot be halved 3 times: take multiples of 8"):
+        build(TINY, InputSize(height=30, width=48, normalisation="frame"))
+
+
+def test_one_batch_is_learnt_by_heart():
+    batch = discs(8)
+    _, history = train(Candidate(input=SIZE, net=TINY, recipe=recipe(20)), {"train": batch, "validation": batch}, seed=1)
+    assert history["val_mask_dice"].iloc[-1] >= 0.95
+    assert history["val_presence_loss"].iloc[-1] < 0.1
+
+
+def test_the_same_seed_gives_the_same_dice():
+    sides = {"train": discs(16), "validation": discs(8, seed=1)}
+    chosen = Candidate(input=SIZE, net=TINY, recipe=recipe(4, average=0.9, patience=3, augment=candidate("light").recipe.augment))
+    dices = [train(chosen, sides, seed=5)[1]["val_mask_dice"].to_numpy() for _ in range(2)]
+    np.testing.assert_allclose(dices[0], dices[1], atol=1e-3)
+
+
+def test_early_stopping_keeps_the_best_weights():
+    from training.losses import dice
+
+    sides = {"train": discs(16), "validation": discs(8, seed=1)}
+    wild = [Phase(epochs=4, learning_rate=1e-2), Phase(epochs=6, learning_rate=3.0)]  # the second phase ruins it
+    model, history = train(Candidate(input=SIZE, net=TINY, recipe=recipe(1, phases=wild, patience=3)), sides, seed=1)
+    assert len(history) < 10
+    frames, masks = sides["validation"]
+    predicted = model(frames[..., np.newaxis].astype(np.float32))["mask"]
+    kept = float(np.mean(dice(masks.astype(np.float32), predicted)))
+    assert kept == pytest.approx(history["val_mask_dice"].max(), abs=0.02)
+
+
+@pytest.mark.parametrize("heads", [["mask"], ["mask", "presence"]])
+def test_the_exported_network_is_the_trained_one(tmp_path, heads):
+    from service.runtime import open_runtime
+    from training.unet import build
+
+    model = build(TINY.model_copy(update={"heads": heads, "stem": 1}), SIZE)
+    export(model, tmp_path / "unet.onnx")
+    frames = discs(3)[0][..., np.newaxis].astype(np.float32)
+    mask, presence = open_runtime(tmp_path / "unet.onnx")(frames)
+    expected = model(frames)
+    np.testing.assert_allclose(mask, expected["mask"], atol=1e-5)
+    np.testing.assert_allclose(presence, np.ravel(expected["presence"]), atol=1e-5)
+
+
+def test_the_stage_writes_where_the_next_one_reads():
+    assert UNETS.as_posix() == "models/unets"
