@@ -16,7 +16,7 @@ from service import answers
 from service.card import Card, champion_folder
 from service.errors import FrameError, ModelFolderError
 from service.frame import Frame, decode
-from service.guard import Guard, error_response
+from service.guard import SECONDS, Guard, error_response
 from service.runtime import cores, gpu_name
 from service.segmenter import Segmentation, Segmenter
 from service.upload import Upload
@@ -39,8 +39,9 @@ cards = Starlette(routes=[Route("/model", _model)])
     resources={"gpu": 1} if gpu_name() else {"cpu": str(cores())},
     workers=1,
     threads=cores(),
-    # The guard's own limit comes first, and answers in the one shape of an error.
-    traffic={"timeout": 3600},
+    # The guard's own limit comes first, and answers in the one shape of an error. BentoML keeps something of every
+    # request for as long as this.
+    traffic={"timeout": 2 * SECONDS},
 )
 @bentoml.asgi_app(cards)
 class Nervemask:
@@ -74,9 +75,9 @@ class Nervemask:
             _, found, _ = self._segment(ctx)
         except FrameError as fault:
             return _refusal(ctx, fault)
-        return Response(
-            answers.png(found.mask), media_type="image/png", headers=answers.headers(found, self.segmenter.card)
-        )
+        headers = answers.headers(found, self.segmenter.card)
+        # The annotation is what the documentation is made from; BentoML takes a whole response in its place.
+        return Response(answers.png(found.mask), media_type="image/png", headers=headers)  # type: ignore[return-value]
 
     @bentoml.api(route="/segment")
     def segment(self, ctx: bentoml.Context) -> dict[str, Any]:
@@ -107,5 +108,5 @@ def _refusal(ctx: bentoml.Context, fault: FrameError) -> Any:
     return error_response(fault.status, fault.code, fault.message)
 
 
-Nervemask.add_asgi_middleware(Guard)
-Nervemask.add_asgi_middleware(Upload)
+Nervemask.add_asgi_middleware(Guard)  # type: ignore[attr-defined]
+Nervemask.add_asgi_middleware(Upload)  # type: ignore[attr-defined]

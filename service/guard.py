@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import logging
 from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+log = logging.getLogger("bentoml.nervemask")
+
 AT_ONCE = 64  # requests under way or waiting
 SECONDS = 30.0  # for one request
 PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
 
+FAILED = "The service failed on this request; its log says why."
 MESSAGES = {
     404: ("not_found", "There is no such route: see /docs.json."),
     405: ("method_not_allowed", "This route does not take this method: see /docs.json."),
@@ -54,6 +58,12 @@ class Guard:
             if not send.started:
                 message = f"No answer within {SECONDS:.0f} seconds."
                 await error_response(504, "too_slow", message)(scope, receive, send.send)
+        except Exception:
+            # BentoML waits for the start of an answer, and would let the caller wait with it.
+            if send.started:
+                raise
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            await error_response(500, "internal", FAILED)(scope, receive, send.send)
         finally:
             self.under_way -= 1
 
@@ -102,6 +112,6 @@ def _shaped(status: int) -> bytes:
     phrase = HTTPStatus(status).phrase
     default = (phrase.lower().replace(" ", "_"), f"{phrase}.")
     if status >= 500:
-        default = ("internal", "The service failed on this request; its log says why.")
+        default = ("internal", FAILED)
     code, message = MESSAGES.get(status, default)
     return json.dumps({"error": {"code": code, "message": message}}).encode()

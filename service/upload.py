@@ -33,8 +33,6 @@ class Upload:
         except FrameError as fault:
             await error_response(fault.status, fault.code, fault.message)(scope, receive, send)
             return
-        except ClientDisconnect:
-            return
         bodyless = [(k, v) for k, v in scope["headers"] if k not in (b"content-type", b"content-length")]
         bodyless.append((b"content-type", b"application/json"))
         read = {**scope, "headers": bodyless, "state": {**scope.get("state", {}), "upload": data}}
@@ -43,6 +41,13 @@ class Upload:
 
 async def read_upload(request: Request) -> bytes:
     """The bytes of the request's one frame. Raises FrameError (400, 413, 415)."""
+    try:
+        return await _read(request)
+    except ClientDisconnect as fault:  # nobody reads this, but BentoML waits for an answer
+        raise FrameError("broke_off", "The upload broke off.", 400) from fault
+
+
+async def _read(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _multipart(request)

@@ -1,10 +1,17 @@
-"""What several tests share: a tiny model folder, frames of speckle, one frame in four files."""
+"""What several tests share: a tiny model folder, frames of speckle, one frame in four files, the real server."""
 
 import io
-from collections.abc import Callable
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import cv2
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from service.card import Card, Decision, Input, Normalisation, TrainedOn
+from service.segmenter import Segmenter
 
 Speckle = Callable[..., np.ndarray]
 HEIGHT, WIDTH = 48, 64  # of the tiny network's input
@@ -97,3 +105,60 @@ def same_frame(speckle: Speckle) -> dict[str, bytes]:
     return {name: cv2.imencode(".png", pixels)[1].tobytes() for name, pixels in files.items()} | {
         "LZW TIFF": lzw.getvalue()
     }
+
+
+@pytest.fixture(scope="session")
+def segmenter(model_folder: Path) -> Segmenter:
+    """The same model folder in this process: what the server has to answer."""
+    return Segmenter(model_folder)
+
+
+def start(model: Path, port: int, said: IO[bytes]) -> subprocess.Popen[bytes]:
+    """`python -m service`; its words go to `said`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", "--port", str(port)],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "NERVEMASK_MODEL": str(model)},
+        stdout=said,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def address(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that is ready; it is told to stop afterwards, and must do so."""
+    port = free_port()
+    said = (tmp_path_factory.mktemp("server") / "log").open("w+b")
+    server = start(model_folder, port, said)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(address, server)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+        said.seek(0)
+        assert b"Traceback" not in said.read(), said.name
+
+
+def wait_until_ready(address: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert server.poll() is None, "the server ended before it was ready"
+        try:
+            if httpx.get(f"{address}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("the server was not ready within a minute")
+
+
+@pytest.fixture(scope="session")
+def client(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=30) as client:
+        yield client

@@ -46,7 +46,16 @@ def run(project: Path, *command: str, **environment: str) -> str:
 def project(tmp_path_factory) -> Path:
     """A copy of this project as its own git repository, with one toy candidate and few frames, run once."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("service", "training", "deploy", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml"):
+    for name in (
+        "service",
+        "training",
+        "deploy",
+        ".dvc/config",
+        ".dvc/.gitignore",
+        ".dvcignore",
+        ".gitignore",
+        "dvc.yaml",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
@@ -163,7 +172,18 @@ def test_the_run_in_mlflow_says_what_it_was(project):
 def test_an_experiment_elsewhere_lands_in_the_same_store(project):
     from mlflow import MlflowClient
 
-    run(project, "dvc", "exp", "run", "--temp", "--name", "sweep", "-S", "nerve.unets.toy.recipe.batch=4", "train_unet@toy")
+    run(
+        project,
+        "dvc",
+        "exp",
+        "run",
+        "--temp",
+        "--name",
+        "sweep",
+        "-S",
+        "nerve.unets.toy.recipe.batch=4",
+        "train_unet@toy",
+    )
     assert "sweep" in run(project, "dvc", "exp", "show", "--csv")
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("nerve").experiment_id])

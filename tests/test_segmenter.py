@@ -16,11 +16,6 @@ from service.frame import Frame, decode
 from service.segmenter import Segmenter, decide
 
 
-@pytest.fixture(scope="module")
-def segmenter(model_folder: Path) -> Segmenter:
-    return Segmenter(model_folder)
-
-
 def test_bright_is_nerve_for_the_tiny_network(segmenter: Segmenter) -> None:
     pixels = np.zeros((420, 580), np.uint8)
     pixels[100:200, 300:450] = 255

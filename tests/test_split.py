@@ -21,7 +21,7 @@ shares = st.floats(0.05, 0.35)
 
 
 @given(subjects, shares, shares, st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 def test_no_subject_stands_on_two_sides_and_no_frame_is_lost(of_frames, validation, test, seed):
     group = split.groups(of_frames, blocks=10)
     total = len(set(group))

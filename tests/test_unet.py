@@ -62,14 +62,17 @@ def test_an_input_that_cannot_be_halved_is_refused():
 
 def test_one_batch_is_learnt_by_heart():
     batch = discs(8)
-    _, history = train(Candidate(input=SIZE, net=TINY, recipe=recipe(20)), {"train": batch, "validation": batch}, seed=1)
+    _, history = train(
+        Candidate(input=SIZE, net=TINY, recipe=recipe(20)), {"train": batch, "validation": batch}, seed=1
+    )
     assert history["val_mask_dice"].iloc[-1] >= 0.95
     assert history["val_presence_loss"].iloc[-1] < 0.1
 
 
 def test_the_same_seed_gives_the_same_dice():
     sides = {"train": discs(16), "validation": discs(8, seed=1)}
-    chosen = Candidate(input=SIZE, net=TINY, recipe=recipe(4, average=0.9, patience=3, augment=candidate("light").recipe.augment))
+    moved = recipe(4, average=0.9, patience=3, augment=candidate("light").recipe.augment)
+    chosen = Candidate(input=SIZE, net=TINY, recipe=moved)
     dices = [train(chosen, sides, seed=5)[1]["val_mask_dice"].to_numpy() for _ in range(2)]
     np.testing.assert_allclose(dices[0], dices[1], atol=1e-3)
 

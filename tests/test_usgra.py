@@ -200,7 +200,6 @@ WATCHED = """
 import sys
 from pathlib import Path
 from training.sources import usgra
-usgra.Path  # imported before the watch begins
 def watch(event, arguments):
     if event == "socket.connect" or event == "subprocess.Popen":
         print(event, arguments)

@@ -88,7 +88,7 @@ def targets(masks: np.ndarray, heads: list[Head]) -> dict[str, np.ndarray]:
     A frame shows a nerve as far as its moved mask still does.
     """
     nerve = masks[..., :1]
-    wanted = {"mask": nerve.astype(np.float32), "presence": nerve.any(axis=(1, 2)).astype(np.float32)}
+    wanted = {"mask": nerve.astype(np.float32), "presence": nerve.max(axis=(1, 2)).astype(np.float32)}
     if "vessel" in heads:
         wanted["vessel"] = masks[..., 1:2].astype(np.float32)
     return wanted

@@ -65,9 +65,7 @@ def sheet(path: Path, groups: dict[str, list[tuple[np.ndarray, np.ndarray, np.nd
             axis.imshow(outlined(frame, truth, mask), aspect="auto")
             axis.set_title(f"{title}: {caption}", fontsize=8)
     colours = {"truth": TRUTH, "mask": MASK}
-    handles = [
-        Patch(color=to_hex((colour[0] / 255, colour[1] / 255, colour[2] / 255)), label=name) for name, colour in colours.items()
-    ]
+    handles = [Patch(color=to_hex((r / 255, g / 255, b / 255)), label=name) for name, (r, g, b) in colours.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     # Without the date and version that matplotlib writes, the same masks give the same bytes.
     figure.savefig(path, dpi=110, metadata={"Software": None})
