@@ -105,6 +105,7 @@ def test_too_large_a_body_is_refused_before_it_is_sent(address, kind) -> None:
             b'--b\r\nContent-Disposition: form-data; name="frame"; filename="a.png"\r\n\r\n',
         ),
     ],
+    ids=["raw", "multipart"],
 )
 def test_too_large_a_body_is_refused_while_it_comes(client, kind, head) -> None:
     def chunks() -> Iterator[bytes]:
