@@ -143,7 +143,8 @@ def main(name: str) -> None:
     candidate = parameters.candidate(name)
     prepared = PREPARED / name
     sides = {
-        side: (np.load(prepared / side / "frames.npy"), np.load(prepared / side / "masks.npy"))
+        # Mapped, not read: a batch takes what it needs.
+        side: tuple(np.load(prepared / side / f"{array}.npy", mmap_mode="r") for array in ("frames", "masks"))
         for side in ("train", "validation")
     }
     tracking.store()

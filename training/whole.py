@@ -10,11 +10,15 @@ from pathlib import Path
 def whole(folder: Path) -> Iterator[Path]:
     """Yields an empty folder beside `folder` that takes its place when the block ends well.
 
-    After an interruption `folder` is as it was; the unfinished one is removed at the next try.
+    After a fault `folder` is as it was. What a killed process leaves unfinished is removed at the next try.
     """
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    yield unfinished
+    try:
+        yield unfinished
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
