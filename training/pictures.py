@@ -62,7 +62,7 @@ def sheet(path: Path, groups: dict[str, list[tuple[np.ndarray, np.ndarray, np.nd
         for axis in line:
             axis.set_axis_off()
         for axis, (frame, truth, mask, caption) in zip(line, panels, strict=False):
-            axis.imshow(outlined(frame, truth, mask), aspect="auto")
+            axis.imshow(outlined(frame, truth, mask))
             axis.set_title(f"{title}: {caption}", fontsize=8)
     colours = {"truth": TRUTH, "mask": MASK}
     handles = [Patch(color=to_hex((r / 255, g / 255, b / 255)), label=name) for name, (r, g, b) in colours.items()]
