@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("keras")
-
 
 @pytest.fixture
 def batch():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.parameters import Candidate, InputSize, Net, Phase, Recipe, candidate
-from training.train_unet import UNETS, export, learning_rate, train
+from training.train_unet import export, learning_rate, train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and tf2onnx's own
 
@@ -102,7 +102,3 @@ def test_the_exported_network_is_the_trained_one(tmp_path, heads):
     expected = model(frames)
     np.testing.assert_allclose(mask, expected["mask"], atol=1e-5)
     np.testing.assert_allclose(presence, np.ravel(expected["presence"]), atol=1e-5)
-
-
-def test_the_stage_writes_where_the_next_one_reads():
-    assert UNETS.as_posix() == "models/unets"
