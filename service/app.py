@@ -3,13 +3,14 @@
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import bentoml
 from bentoml.validators import ContentType
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from service import answers
@@ -23,6 +24,8 @@ from service.upload import Upload
 
 log = logging.getLogger("bentoml.nervemask")
 PNG = ContentType("image/png")
+PAGE = Path(__file__).parent / "page" / "index.html"
+POLICY = "default-src 'none'; connect-src 'self'; img-src blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 async def _model(request: Request) -> JSONResponse:
@@ -30,7 +33,12 @@ async def _model(request: Request) -> JSONResponse:
     return JSONResponse({**segmenter.card.to_dict(), "device": segmenter.runtime.device})
 
 
-cards = Starlette(routes=[Route("/model", _model)])
+async def _page(request: Request) -> FileResponse:
+    """In the place of BentoML's own page, which would load a tracker from outside."""
+    return FileResponse(PAGE, headers={"content-security-policy": POLICY})
+
+
+pages = Starlette(routes=[Route("/", _page), Route("/model", _model)])
 
 
 @bentoml.service(
@@ -43,13 +51,13 @@ cards = Starlette(routes=[Route("/model", _model)])
     # request for as long as this.
     traffic={"timeout": 2 * SECONDS},
 )
-@bentoml.asgi_app(cards)
+@bentoml.asgi_app(pages)
 class Nervemask:
     """Nerve masks of ultrasound frames."""
 
     def __init__(self) -> None:
         self.segmenter = Segmenter(champion_folder())
-        cards.state.segmenter = self.segmenter
+        pages.state.segmenter = self.segmenter
         card = self.segmenter.card
         log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, self.segmenter.runtime.device)
         for warning in answers.warnings(card):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -171,3 +172,11 @@ def test_the_service_does_not_import_what_trains() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "\n"
+
+
+def test_the_page_is_ours_and_loads_nothing_from_outside(client):
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert "<title>Nervemask</title>" in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", answer.text)

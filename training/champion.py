@@ -84,16 +84,8 @@ def register(name: str) -> dict[str, str]:
 
 def show(figures: dict[str, dict[str, Any]], champion: str) -> None:
     """The race as a table in the terminal."""
-    table = Table(title="the race, by validation Dice")
-    for column in (
-        "candidate",
-        "validation",
-        "test",
-        "test, with nerve",
-        "all-empty",
-        "mean mask",
-        "presence AUC",
-    ):
+    table = Table(title="the race by validation Dice; on test: with a nerve, baselines, presence", title_justify="left")
+    for column in ("candidate", "validation", "test", "with nerve", "empty", "mean mask", "AUC"):
         table.add_column(column, justify="left" if column == "candidate" else "right")
     for name, entry in sorted(figures.items(), key=lambda item: -item[1]["validation"]["dice"]):
         test = entry["test"]

@@ -81,7 +81,9 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
     return decision
 
 
-def score(network: Network, decision: Decision, mean_mask: MeanMask, rows: list[Row]) -> pd.DataFrame:
+def score(
+    network: Network, decision: Decision, mean_mask: MeanMask, rows: list[Row], title: str = "scoring"
+) -> pd.DataFrame:
     """A row a frame: what the served mask scores, and what the baselines would."""
 
     def of(row: Row) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def score(network: Network, decision: Decision, mean_mask: MeanMask, rows: list[
             "dice_mean_mask": dice(mean_mask.at(*truth.shape), truth),
         }
 
-    return pd.DataFrame(in_order(of, rows, "scoring"))
+    return pd.DataFrame(in_order(of, rows, title))
 
 
 def summary(scores: pd.DataFrame) -> dict[str, Any]:
@@ -179,8 +181,8 @@ def main(name: str) -> None:
     decision = fit_decision(network, validation)
     mean_mask = MeanMask.of(rows_of("train"))
     scores = {
-        "validation": score(network, decision, mean_mask, validation),
-        "test": score(network, decision, mean_mask, test),
+        split: score(network, decision, mean_mask, rows, f"scoring {split}")
+        for split, rows in {"validation": validation, "test": test}.items()
     }
 
     with whole(REPORTS / name) as folder:
