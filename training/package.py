@@ -110,7 +110,7 @@ def card(champion: dict[str, Any], network: Input) -> Card:
 def build_bento() -> None:
     """models/nervemask.bento: the service, the champion's folder and the locked requirements, without TensorFlow.
 
-    Built in a store of its own: `bentoml import models/nervemask.bento` brings it into the user's.
+    Built in a store of its own: `bentoml import "$PWD/models/nervemask.bento"` brings it into the user's.
     """
     with tempfile.TemporaryDirectory() as home:
         os.environ["BENTOML_HOME"] = home
