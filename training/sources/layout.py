@@ -20,7 +20,7 @@ from service.errors import FrameError
 from service.frame import Frame, decode
 
 FRAMES = Path("data/frames")
-BACKGROUND, NERVE, VESSEL = 0, 1, 2
+NERVE, VESSEL = 1, 2  # labels; 0 is background
 OTHERWISE = "Or set nerve.on_fault to leave_out in params.yaml: then it is listed in left_out.csv instead."
 
 
