@@ -1,8 +1,6 @@
 """The pipeline from end to end under DVC, at toy size: what runs, what does not run again, what MLflow is told."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests.project import ROOT, project_copy, run
 
 TOY = {
     "input": {"height": 80, "width": 112, "normalisation": "frame"},
@@ -26,46 +24,14 @@ TOY = {
 }
 
 
-def run(project: Path, *command: str, **environment: str) -> str:
-    """A command's output, in the project, as somebody with the environment active would type it."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC_"))}
-    done = subprocess.run(
-        command,
-        cwd=project,
-        env=inherited | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of this project as its own git repository, with one toy candidate and few frames, run once."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in (
-        "service",
-        "training",
-        "deploy",
-        ".dvc/config",
-        ".dvc/.gitignore",
-        ".dvcignore",
-        ".gitignore",
-        "dvc.yaml",
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+    """The nerve half with one toy candidate and few frames, run once."""
     parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
     nerve = parameters["nerve"]
     nerve["phantom"] = {"subjects": 12, "frames": 4, "seed": 1}
     nerve["race"], nerve["unets"] = ["toy"], {"toy": TOY}
-    (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a toy"]):
-        run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command)
+    folder = project_copy(tmp_path_factory.mktemp("project"), parameters)
     run(folder, "dvc", "repro", "package")
     return folder
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from training.parameters import Candidate, InputSize, Net, Phase, Recipe, candidate
-from training.train_unet import export, learning_rate, train
+from training.recipe import learning_rate
+from training.train_unet import export, train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and tf2onnx's own
 

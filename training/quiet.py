@@ -17,6 +17,7 @@ def import_tensorflow() -> None:
         import tensorflow
 
         tensorflow.config.list_physical_devices("GPU")
+        tensorflow.get_logger().setLevel("ERROR")  # many small nets in one process are meant
     finally:
         os.dup2(kept, 2)
         os.close(kept)

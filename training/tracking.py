@@ -17,13 +17,14 @@ from training import parameters
 if TYPE_CHECKING:
     import keras
     from mlflow.entities import Run
+    from mlflow.models import ModelSignature
 
 EXPERIMENT = "nerve"
 MODEL = "nerve-unet"  # in the registry
 FRAMES_OUT = "data/frames"
 
 
-def store() -> None:
+def store(experiment: str = EXPERIMENT) -> None:
     """Point MLflow to MLFLOW_TRACKING_URI, or else to mlflow.db at the project's root, and to the experiment."""
     import mlflow
 
@@ -31,12 +32,12 @@ def store() -> None:
     own = f"sqlite:///{home / 'mlflow.db'}"
     uri = os.environ.get("MLFLOW_TRACKING_URI", own)
     mlflow.set_tracking_uri(uri)
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+    if mlflow.get_experiment_by_name(experiment) is None:
         # Another store's server says itself where its artifacts lie.
         artifacts = (home / "mlartifacts").as_uri() if uri == own else None
         # Else the UI opens on its pages for language models.
-        mlflow.create_experiment(EXPERIMENT, artifacts, {"mlflow.experimentKind": "custom_model_development"})
-    mlflow.set_experiment(EXPERIMENT)
+        mlflow.create_experiment(experiment, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+    mlflow.set_experiment(experiment)
 
 
 def commit() -> tuple[str, bool]:
@@ -51,22 +52,22 @@ def commit() -> tuple[str, bool]:
         return "", True
 
 
-def data_digest() -> str:
-    """The md5 by which DVC knows data/frames ("" where the pipeline has not run under DVC)."""
+def data_digest(out: str = FRAMES_OUT) -> str:
+    """The md5 by which DVC knows a stage's output ("" where the pipeline has not run under DVC)."""
     lock = Path("dvc.lock")
     if not lock.exists():
         return ""
     stages = yaml.safe_load(lock.read_text()).get("stages", {})
-    outs = stages.get("ingest", {}).get("outs", [])
-    return next((out["md5"] for out in outs if out["path"] == FRAMES_OUT), "")
+    outs = [entry for stage in stages.values() for entry in stage.get("outs", [])]
+    return next((entry["md5"] for entry in outs if entry["path"] == out), "")
 
 
-def tags() -> dict[str, str]:
+def tags(source: str, out: str = FRAMES_OUT) -> dict[str, str]:
     """What ties a run to the state of code and data that it came from."""
     sha, dirty = commit()
     return {
-        "data": data_digest(),
-        "source": parameters.nerve()["source"],
+        "data": data_digest(out),
+        "source": source,
         "git.commit": sha,
         "git.dirty": str(dirty).lower(),
         "dvc.stage": os.environ.get("DVC_STAGE", ""),
@@ -122,19 +123,27 @@ def flat(parameters_: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def log_frames(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """The data sets of the active run, each with MLflow's own digest of its frames and masks."""
+def log_frames(sides: dict[str, tuple[np.ndarray, np.ndarray]], out: str = FRAMES_OUT) -> None:
+    """The data sets of the active run, each with MLflow's own digest of its frames and their targets."""
     import mlflow
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.numpy_dataset import from_numpy
 
-    source = CodeDatasetSource({"dvc": FRAMES_OUT, "md5": data_digest()})
+    source = CodeDatasetSource({"dvc": out, "md5": data_digest(out)})
     for side, (frames, masks) in sides.items():
         mlflow.log_input(from_numpy(frames, targets=masks, source=source, name=side), context=side)
 
 
+def log_net(model: "keras.Model", name: str, signature: "ModelSignature | None" = None) -> None:
+    """A net as the active run's model."""
+    import mlflow
+
+    requirements = [f"{package}=={version(package)}" for package in ("keras", "tensorflow", "numpy")]
+    mlflow.keras.log_model(model, name=name, signature=signature, pip_requirements=requirements)
+
+
 def log_model(model: "keras.Model", folder: Path) -> None:
-    """The net with its signature as the active run's model, and the files of `folder` beside it."""
+    """The U-net with its signature as the active run's model, and the files of `folder` beside it."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -142,11 +151,6 @@ def log_model(model: "keras.Model", folder: Path) -> None:
     def tensors(named: dict[str, Any]) -> Schema:
         return Schema([TensorSpec(np.dtype(np.float32), (-1, *t.shape[1:]), name) for name, t in named.items()])
 
-    mlflow.keras.log_model(
-        model,
-        name="unet",
-        signature=ModelSignature(tensors({"frame": model.inputs[0]}), tensors(model.output)),
-        pip_requirements=[f"{name}=={version(name)}" for name in ("keras", "tensorflow", "numpy")],
-    )
+    log_net(model, "unet", ModelSignature(tensors({"frame": model.inputs[0]}), tensors(model.output)))
     mlflow.log_artifacts(str(folder), "network")
     mlflow.set_tag("weights", weights_digest(folder / "unet.onnx"))

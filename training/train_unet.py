@@ -7,7 +7,6 @@
   history.csv  losses, Dice and learning rate by epoch
 """
 
-import math
 import shutil
 import sys
 from pathlib import Path
@@ -17,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from training import parameters, tracking
-from training.parameters import Candidate, Phase
+from training.parameters import Candidate
 from training.prepare import PREPARED
 from training.quiet import import_tensorflow
+from training.recipe import learning_rate
 from training.whole import whole
 
 if TYPE_CHECKING:
@@ -27,16 +27,6 @@ if TYPE_CHECKING:
 
 UNETS = Path("models/unets")
 HEAD_WEIGHTS = {"mask": 1.0, "presence": 0.2, "vessel": 0.5}
-
-
-def learning_rate(phases: list[Phase], epoch: int) -> float:
-    """The learning rate of an epoch, counted from 0."""
-    for phase in phases:
-        if epoch < phase.epochs:
-            fallen = (1 + math.cos(math.pi * epoch / phase.epochs)) / 2 if phase.decay == "cosine" else 1.0
-            return phase.learning_rate * fallen
-        epoch -= phase.epochs
-    return 0.0
 
 
 def precision() -> str:
@@ -148,10 +138,17 @@ def main(name: str) -> None:
         for side in ("train", "validation")
     }
     tracking.store()
-    with whole(UNETS / name) as folder, mlflow.start_run(run_name=name, tags=tracking.tags()):
+    with (
+        whole(UNETS / name) as folder,
+        mlflow.start_run(run_name=name, tags=tracking.tags(parameters.nerve()["source"])),
+    ):
         mlflow.log_params(tracking.flat(candidate.model_dump()))
         tracking.log_frames(sides)
-        callbacks = [Progress(name, candidate.recipe.epochs), Curves(), Masks(*sides["validation"])]
+        callbacks = [
+            Progress(name, candidate.recipe.epochs, {"validation": "val_loss", "Dice": "val_mask_dice"}),
+            Curves(),
+            Masks(*sides["validation"]),
+        ]
         model, history = train(candidate, sides, parameters.nerve()["seed"], callbacks)
         model.save(folder / "unet.keras")
         export(model, folder / "unet.onnx")

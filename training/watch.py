@@ -13,10 +13,11 @@ PICTURES = 10  # pictures over a whole training
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar over epochs with the latest losses and Dice."""
+    """A bar over epochs with the latest loss, and what else of Keras' figures is named to be shown."""
 
-    def __init__(self, name: str, epochs: int):
+    def __init__(self, name: str, epochs: int, shown: dict[str, str]):
         super().__init__()
+        self.shown = {"loss": "loss", **shown}
         columns = [
             TextColumn("{task.description}"),
             BarColumn(),
@@ -32,7 +33,7 @@ class Progress(keras.callbacks.Callback):
         self.bar.start()
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        figures = f"loss {logs['loss']:.3f}  validation {logs['val_loss']:.3f}  Dice {logs['val_mask_dice']:.3f}"
+        figures = "  ".join(f"{said} {logs[name]:.3f}" for said, name in self.shown.items())
         self.bar.update(self.task, completed=epoch + 1, figures=figures)
 
     def on_train_end(self, logs=None) -> None:
@@ -40,10 +41,15 @@ class Progress(keras.callbacks.Callback):
 
 
 class Curves(keras.callbacks.Callback):
-    """Each epoch's figures to the active MLflow run, under the names that Keras gives them."""
+    """Each epoch's figures to the active MLflow run, under Keras' names, "val" replaced by the frames' side."""
+
+    def __init__(self, side: str = "val"):
+        super().__init__()
+        self.side = side
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        mlflow.log_metrics({name: float(value) for name, value in logs.items()}, step=epoch)
+        named = {name.replace("val_", f"{self.side}_"): float(value) for name, value in logs.items()}
+        mlflow.log_metrics(named, step=epoch)
 
 
 class Masks(keras.callbacks.Callback):
