@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: help setup lock demo test lint serve ui
+.PHONY: help setup lock demo test lint seeds serve ui
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,9 @@ lint: setup  ## ruff, types, import contracts
 	ruff format --check .
 	mypy service training
 	lint-imports
+
+seeds: setup  ## the digits' nets with two more seeds, into docs/digits-seeds.csv (an hour)
+	python -m training.digits.seeds
 
 serve: setup  ## the champion on port 3000 (HOST, PORT)
 	python -m service --host $(HOST) --port $(PORT)
