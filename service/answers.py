@@ -1,94 +1,123 @@
-"""What is answered of a segmentation: a mask as PNG, run-lengths, contours, the JSON of /segment."""
+"""What is answered of a frame that was looked at: the JSON of /segment, GeoJSON, the headers of a picture."""
 
+import time
 from typing import Any
 
 import cv2
 import numpy as np
 
+from service import pictures, shapes
 from service.card import Card
-from service.frame import Frame
-from service.segmenter import Segmentation
+from service.errors import FrameError
+from service.segmenter import Seen, Unseen
 
 PHANTOM_WARNING = "the model was trained on simulated frames: its masks of real ones mean nothing"
+PICTURES = ("mask", "overlay", "frame")  # what may be asked for inside the JSON
 
 
-def warnings(card: Card) -> list[str]:
-    """What every answer of this model has to say against itself."""
-    return [PHANTOM_WARNING] if card.trained_on.source == "phantom" else []
+def warnings(card: Card, *notes: str) -> list[str]:
+    """What an answer has to say against itself: of its model, and of its frame."""
+    return [PHANTOM_WARNING, *notes] if card.trained_on.source == "phantom" else list(notes)
 
 
-def png(mask: np.ndarray) -> bytes:
-    """A mask, uint8 (height, width), as an 8-bit grey PNG."""
-    # Masks are flat: the quickest deflate keeps them at a few kilobytes.
-    written, data = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not written:
-        raise ValueError(f"OpenCV cannot encode a mask of {mask.shape}")
-    return data.tobytes()
+def segment(seen: Seen, card: Card, picture: str | None = None) -> dict[str, Any]:
+    """The JSON of /segment. picture: one of PICTURES, to come with it as a data URL."""
+    start = time.perf_counter()
+    frame, found = seen.frame, seen.found
+    answer: dict[str, Any] = {
+        "frame": {
+            "height": frame.height,
+            "width": frame.width,
+            "index": frame.index,
+            "area": list(frame.area) if frame.area else None,
+            "spacing_mm": list(frame.spacing) if frame.spacing else None,
+        },
+        "nerve": _nerve(seen) | {"contours": shapes.contours(found.mask), "rle": shapes.run_lengths(found.mask)},
+        "confidence": _confidence(seen),
+        "model": _model(card),
+        "milliseconds": {"decode": round(seen.decode_milliseconds, 2), "network": round(found.milliseconds, 2)},
+        "warnings": warnings(card, *frame.notes),
+    }
+    if picture:
+        answer["picture"] = _picture(seen, picture)
+    answer["milliseconds"]["answer"] = round((time.perf_counter() - start) * 1000, 2)
+    return answer
 
 
-def run_lengths(mask: np.ndarray) -> str:
-    """Kaggle's encoding: pairs of 1-based start and length, pixels counted down the columns, left to right.
-
-    mask: uint8 (height, width), 0 or 255. An empty mask gives an empty string.
-    """
-    pixels = np.concatenate([[False], mask.T.ravel() > 0, [False]])
-    edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1  # starts and ends in turn, 1-based
-    edges[1::2] -= edges[::2]
-    return " ".join(map(str, edges))
-
-
-def contours(mask: np.ndarray) -> list[list[list[int]]]:
-    """Closed polygons of [x, y] in pixels, through the centres of the outermost pixels; holes follow their outline.
-
-    mask: uint8 (height, width), 0 or 255. Fill by the even-odd rule to have the holes open.
-    """
-    found, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if hierarchy is None:
-        return []
-    outlines = [i for i in range(len(found)) if hierarchy[0][i][3] < 0]
-    holes = {outline: [i for i in range(len(found)) if hierarchy[0][i][3] == outline] for outline in outlines}
-    order = [i for outline in outlines for i in (outline, *holes[outline])]
-    return [found[i][:, 0, :].tolist() for i in order]
-
-
-def segment(frame: Frame, found: Segmentation, card: Card, milliseconds: dict[str, float]) -> dict[str, Any]:
-    """The JSON of /segment. milliseconds: what each step took so far."""
-    box = list(cv2.boundingRect(found.mask)) if found.present else None  # [x, y, width, height]
+def geojson(seen: Seen, card: Card) -> dict[str, Any]:
+    """The mask as a GeoJSON Feature (RFC 7946) in pixel coordinates; without a nerve its geometry is null."""
     return {
-        "frame": {"height": frame.height, "width": frame.width, "index": 0},
-        "nerve": {
-            "present": found.present,
-            "presence": round(found.presence, 4),
-            "area_px": int(np.count_nonzero(found.mask)),
-            "area_mm2": None,
-            "box": box,
-            "contours": contours(found.mask),
-            "rle": run_lengths(found.mask),
+        "type": "Feature",
+        "geometry": shapes.polygons(seen.found.mask),
+        "properties": {
+            "classification": {"name": "nerve"},
+            "index": seen.frame.index,
+            **_nerve(seen),
+            "confidence": _confidence(seen),
+            "model": _model(card),
+            "warnings": warnings(card, *seen.frame.notes),
         },
-        "confidence": {"mask": None if found.confidence is None else round(found.confidence, 4)},
-        "model": {
-            "name": card.name,
-            "version": card.version,
-            "run_id": card.run_id,
-            "data": card.data,
-            "commit": card.commit,
-        },
-        "milliseconds": {step: round(value, 2) for step, value in milliseconds.items()},
-        "warnings": warnings(card),
     }
 
 
-def headers(found: Segmentation, card: Card) -> dict[str, str]:
+def error(fault: FrameError) -> dict[str, Any]:
+    """The one shape of an error."""
+    return {"error": {"code": fault.code, "message": fault.message}}
+
+
+def outcome(of: Seen | Unseen, card: Card, picture: str | None = None, geographic: bool = False) -> dict[str, Any]:
+    """One frame of a cine: the JSON of /segment or its GeoJSON, or what kept it from being looked at."""
+    if isinstance(of, Unseen):
+        return {"frame": {"index": of.index}, **error(of.fault)}
+    return geojson(of, card) if geographic else segment(of, card, picture)
+
+
+def headers(seen: Seen, card: Card) -> dict[str, str]:
     """What a picture cannot say, as headers of its answer."""
-    told = {
-        "x-model": card.name,
-        "x-model-version": card.version,
-        "x-model-run": card.run_id,
-        "x-nerve-present": str(found.present).lower(),
-        "x-nerve-presence": f"{found.presence:.4f}",
+    told = model_headers(card, seen.frame.notes) | {
+        "x-nerve-present": str(seen.found.present).lower(),
+        "x-nerve-presence": f"{seen.found.presence:.4f}",
     }
-    if found.confidence is not None:
-        told["x-mask-confidence"] = f"{found.confidence:.4f}"
-    if said := warnings(card):
+    if seen.found.confidence is not None:
+        told["x-mask-confidence"] = f"{seen.found.confidence:.4f}"
+    return told
+
+
+def model_headers(card: Card, notes: tuple[str, ...]) -> dict[str, str]:
+    """The headers that every answer but JSON carries."""
+    told = {"x-model": card.name, "x-model-version": card.version, "x-model-run": card.run_id}
+    if said := warnings(card, *notes):
         told["x-warnings"] = "; ".join(said)
     return told
+
+
+def _nerve(seen: Seen) -> dict[str, Any]:
+    """Whether there is one, and how large. box: [x, y, width, height] in pixels."""
+    frame, found = seen.frame, seen.found
+    area = int(np.count_nonzero(found.mask))
+    box = list(cv2.boundingRect(found.mask)) if found.present else None
+    across, down = frame.spacing or (None, None)
+    return {
+        "present": found.present,
+        "presence": round(found.presence, 4),
+        "area_px": area,
+        "area_mm2": round(area * across * down, 3) if across and down else None,
+        "box": box,
+        "size_mm": [round(box[2] * across, 3), round(box[3] * down, 3)] if box and across and down else None,
+    }
+
+
+def _confidence(seen: Seen) -> dict[str, float | None]:
+    return {"mask": None if seen.found.confidence is None else round(seen.found.confidence, 4)}
+
+
+def _model(card: Card) -> dict[str, str]:
+    return {key: getattr(card, key) for key in ("name", "version", "run_id", "data", "commit")}
+
+
+def _picture(seen: Seen, kind: str) -> str:
+    if kind == "frame":
+        return pictures.data_url(pictures.jpeg(seen.frame), "image/jpeg")
+    mask = seen.found.mask
+    shown = mask if kind == "mask" else pictures.overlay(seen.frame, mask)
+    return pictures.data_url(pictures.png(shown), "image/png")

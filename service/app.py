@@ -1,31 +1,41 @@
-"""The BentoML service: one frame in, its mask out."""
+"""The BentoML service: one frame or cine in, its masks out."""
 
+import functools
+import json
 import logging
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import bentoml
+import numpy as np
 from bentoml.validators import ContentType
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
 
-from service import answers
+from service import answers, pictures
 from service.card import Card, champion_folder
+from service.cine import chosen, open_cine
 from service.errors import FrameError, ModelFolderError
-from service.frame import Frame, decode
 from service.guard import SECONDS, Guard, error_response
 from service.runtime import cores, gpu_name
-from service.segmenter import Segmentation, Segmenter
+from service.segmenter import Seen, Segmenter, Unseen
+from service.stream import stream
 from service.upload import Upload
 
 log = logging.getLogger("bentoml.nervemask")
 PNG = ContentType("image/png")
-PAGE = Path(__file__).parent / "page" / "index.html"
-POLICY = "default-src 'none'; connect-src 'self'; img-src blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+DICOM = ContentType("application/dicom")
+GEOJSON = "application/geo+json"
+PAGE = Path(__file__).parent / "page"
+POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 async def _model(request: Request) -> JSONResponse:
@@ -35,10 +45,31 @@ async def _model(request: Request) -> JSONResponse:
 
 async def _page(request: Request) -> FileResponse:
     """In the place of BentoML's own page, which would load a tracker from outside."""
-    return FileResponse(PAGE, headers={"content-security-policy": POLICY})
+    return FileResponse(PAGE / "index.html", headers={"content-security-policy": POLICY})
 
 
-pages = Starlette(routes=[Route("/", _page), Route("/model", _model)])
+pages = Starlette(
+    routes=[
+        Route("/", _page),
+        Route("/model", _model),
+        WebSocketRoute("/stream", stream),
+        Mount("/page", StaticFiles(directory=PAGE)),
+    ]
+)
+
+
+def refusing(route: Callable[..., Any]) -> Callable[..., Any]:
+    """A route that answers a FrameError in the one shape of an error."""
+
+    @functools.wraps(route)
+    def answered(self: Any, ctx: bentoml.Context) -> Any:
+        try:
+            return route(self, ctx)
+        except FrameError as fault:
+            ctx.response.status_code = fault.status  # BentoML puts this in the place of the answer's own
+            return error_response(fault.status, fault.code, fault.message)
+
+    return answered
 
 
 @bentoml.service(
@@ -58,6 +89,7 @@ class Nervemask:
     def __init__(self) -> None:
         self.segmenter = Segmenter(champion_folder())
         pages.state.segmenter = self.segmenter
+        pages.state.streams = set()
         card = self.segmenter.card
         log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, self.segmenter.runtime.device)
         for warning in answers.warnings(card):
@@ -73,47 +105,69 @@ class Nervemask:
             sys.exit(f"nervemask: {fault}")
 
     @bentoml.api(route="/mask")
+    @refusing
     def mask(self, ctx: bentoml.Context) -> Annotated[bytes, PNG]:
-        """The nerve's mask: an 8-bit PNG of the frame's own height and width, 255 where the nerve is.
+        """The nerve's mask: an 8-bit PNG of the frame's own height and width, 255 where the nerve is."""
+        return self._picture(ctx, lambda seen: seen.found.mask)
 
-        Upload the frame as the file in the field `frame` of multipart/form-data, or as the raw body with its type:
-        image/png, image/jpeg, image/tiff or application/octet-stream.
-        """
-        try:
-            _, found, _ = self._segment(ctx)
-        except FrameError as fault:
-            return _refusal(ctx, fault)
-        headers = answers.headers(found, self.segmenter.card)
-        # The annotation is what the documentation is made from; BentoML takes a whole response in its place.
-        return Response(answers.png(found.mask), media_type="image/png", headers=headers)  # type: ignore[return-value]
+    @bentoml.api(route="/overlay")
+    @refusing
+    def overlay(self, ctx: bentoml.Context) -> Annotated[bytes, PNG]:
+        """The frame with the mask's outline and tint upon it: a PNG in colour."""
+        return self._picture(ctx, lambda seen: pictures.overlay(seen.frame, seen.found.mask))
 
     @bentoml.api(route="/segment")
+    @refusing
     def segment(self, ctx: bentoml.Context) -> dict[str, Any]:
-        """The nerve's mask as run-lengths and contours, with presence, confidence, model and times.
+        """The mask as run-lengths and contours, with presence, confidence, model and times; a cine as lines of JSON."""
+        query, card = ctx.request.query_params, self.segmenter.card
+        picture = query.get("picture")
+        if picture not in (None, *answers.PICTURES):
+            known = ", ".join(answers.PICTURES)
+            raise FrameError("picture", f"picture is one of {known}, not {picture[:20]!r}.", 400)
+        geographic = GEOJSON in ctx.request.headers.get("accept", "")
+        cine = open_cine(ctx.request.state.upload)
+        if cine.count > 1 and "index" not in query:
+            told = (answers.outcome(of, card, picture, geographic) for of in self.segmenter.see_all(cine))
+            return StreamingResponse(map(_line, told), media_type="application/jsonl")  # type: ignore[return-value]
+        seen = self.segmenter.see(cine, chosen(cine, query.get("index")))
+        if geographic:
+            return JSONResponse(answers.geojson(seen, card), media_type=GEOJSON)  # type: ignore[return-value]
+        return answers.segment(seen, card, picture)
 
-        Upload the frame as the file in the field `frame` of multipart/form-data, or as the raw body with its type:
-        image/png, image/jpeg, image/tiff or application/octet-stream.
-        """
-        try:
-            frame, found, milliseconds = self._segment(ctx)
-        except FrameError as fault:
-            return _refusal(ctx, fault)
-        start = time.perf_counter()
-        answer = answers.segment(frame, found, self.segmenter.card, milliseconds)
-        answer["milliseconds"]["answer"] = round((time.perf_counter() - start) * 1000, 2)
-        return answer
+    @bentoml.api(route="/dicom")
+    @refusing
+    def dicom(self, ctx: bentoml.Context) -> Annotated[bytes, DICOM]:
+        """Of a DICOM ultrasound, single or multi-frame: a DICOM Segmentation that refers to it, frame for frame."""
+        from service.dicom import DicomCine
+        from service.segmentation_object import segmentation_object
 
-    def _segment(self, ctx: bentoml.Context) -> tuple[Frame, Segmentation, dict[str, float]]:
-        start = time.perf_counter()
-        frame = decode(ctx.request.state.upload)
-        decoded = (time.perf_counter() - start) * 1000
-        found = self.segmenter.segment(frame)
-        return frame, found, {"decode": decoded, "network": found.milliseconds}
+        cine = open_cine(ctx.request.state.upload)
+        if not isinstance(cine, DicomCine):
+            raise FrameError("not_dicom", "A DICOM segmentation refers to a DICOM file: send one.", 422)
+        card = self.segmenter.card
+        data = segmentation_object(cine.header, map(_mask, self.segmenter.see_all(cine)), card)
+        headers = answers.model_headers(card, cine.notes)
+        return Response(data, media_type="application/dicom", headers=headers)  # type: ignore[return-value]
+
+    def _picture(self, ctx: bentoml.Context, drawn: Callable[[Seen], np.ndarray]) -> bytes:
+        """The PNG of one frame. drawn: uint8 (height, width) or (height, width, 3) of what was seen."""
+        cine = open_cine(ctx.request.state.upload)
+        seen = self.segmenter.see(cine, chosen(cine, ctx.request.query_params.get("index")))
+        headers = answers.headers(seen, self.segmenter.card)
+        # The annotation is what the documentation is made from; BentoML takes a whole response in its place.
+        return Response(pictures.png(drawn(seen)), media_type="image/png", headers=headers)  # type: ignore[return-value]
 
 
-def _refusal(ctx: bentoml.Context, fault: FrameError) -> Any:
-    ctx.response.status_code = fault.status  # BentoML puts this in the place of the answer's own
-    return error_response(fault.status, fault.code, fault.message)
+def _mask(outcome: Seen | Unseen) -> np.ndarray:
+    """A segmentation of some frames only would look like one of all."""
+    if isinstance(outcome, Unseen):
+        raise outcome.fault
+    return outcome.found.mask
+
+
+def _line(told: dict[str, Any]) -> str:
+    return json.dumps(told, separators=(",", ":")) + "\n"
 
 
 Nervemask.add_asgi_middleware(Guard)  # type: ignore[attr-defined]

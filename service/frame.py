@@ -3,6 +3,7 @@
 import io
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LIMIT_PX))
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 import cv2  # noqa: E402
 
-READABLE = "PNG, JPEG and TIFF"
+READABLE = "PNG, JPEG, TIFF and DICOM"
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What Pillow calls 8- and 16-bit grey and colour, with and without alpha, and palettes.
 MODES = ("L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16L", "I;16B")
@@ -27,11 +28,33 @@ TIFF_PHOTOMETRIC = 262
 WHITE_IS_ZERO = 0
 
 
+class Area(NamedTuple):
+    """A rectangle of a frame, in pixels: its left and top edge, its width and height."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def of(self, pixels: np.ndarray) -> np.ndarray:
+        """The view of (height, width, ...) `pixels` that lies in the area."""
+        return pixels[self.y : self.y + self.height, self.x : self.x + self.width]
+
+
 @dataclass(frozen=True)
 class Frame:
-    """One ultrasound frame. pixels: uint8 or uint16 (height, width), grey, rows down and columns across."""
+    """One ultrasound frame.
+
+    pixels: uint8 or uint16 (height, width), grey, rows down and columns across. area: where the scan lies, None
+    where that is unknown and the whole frame is taken for it. spacing: millimetres from one column to the next and
+    from one row to the next, where known. index: its place in a cine, from 0. notes: what its reader has to know.
+    """
 
     pixels: np.ndarray
+    area: Area | None = None
+    spacing: tuple[float, float] | None = None
+    index: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def height(self) -> int:
@@ -40,6 +63,11 @@ class Frame:
     @property
     def width(self) -> int:
         return int(self.pixels.shape[1])
+
+    @property
+    def scan(self) -> np.ndarray:
+        """The pixels of the scan area, without the banner around it."""
+        return self.pixels if self.area is None else self.area.of(self.pixels)
 
 
 def decode(data: bytes, limit_px: int = LIMIT_PX) -> Frame:
@@ -70,11 +98,11 @@ def _check_header(data: bytes, limit_px: int) -> bool:
         header = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF"))
         pages = _has_pages(header)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
-        raise _too_large(limit_px) from fault
+        raise too_large(limit_px) from fault
     except Exception as fault:  # a hostile header makes Pillow raise nearly anything
         raise _malformed() from fault
     if header.width * header.height > limit_px:
-        raise _too_large(limit_px)
+        raise too_large(limit_px)
     if min(header.size) < LEAST_SIDE_PX:
         size = f"{header.width}x{header.height}"
         raise _no_frame("too_small", f"it is {size} pixels; {LEAST_SIDE_PX}x{LEAST_SIDE_PX} are the least")
@@ -112,7 +140,8 @@ def _malformed() -> FrameError:
     return FrameError("malformed", "The frame's file is damaged or cut short: it cannot be decoded.", 400)
 
 
-def _too_large(limit_px: int) -> FrameError:
+def too_large(limit_px: int) -> FrameError:
+    """The refusal of a frame with too many pixels."""
     return FrameError("too_many_pixels", f"The frame has more than {limit_px} pixels.", 413)
 
 

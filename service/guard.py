@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger("bentoml.nervemask")
 
 AT_ONCE = 64  # requests under way or waiting
-SECONDS = 30.0  # for one request
+SECONDS = 30.0  # without a byte of the upload or of the answer, until a request is given up
 PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
 
 FAILED = "The service failed on this request; its log says why."
@@ -52,8 +53,8 @@ class Guard:
     async def _in_time(self, scope: Scope, receive: Receive, send: "ShapedErrors") -> None:
         self.under_way += 1
         try:
-            async with asyncio.timeout(SECONDS):
-                await self.app(scope, receive, send)
+            async with asyncio.timeout(SECONDS) as deadline:
+                await self.app(scope, _renewing(receive, deadline), _renewing(send, deadline))
         except TimeoutError:
             if not send.started:
                 message = f"No answer within {SECONDS:.0f} seconds."
@@ -66,6 +67,17 @@ class Guard:
             await error_response(500, "internal", FAILED)(scope, receive, send.send)
         finally:
             self.under_way -= 1
+
+
+def _renewing(channel: Callable[..., Awaitable[Any]], deadline: asyncio.Timeout) -> Callable[..., Awaitable[Any]]:
+    """`receive` or `send`, each of whose messages puts the deadline off: a long upload or cine is not a slow one."""
+
+    async def renewing(*message: Message) -> Any:
+        result = await channel(*message)
+        deadline.reschedule(asyncio.get_running_loop().time() + SECONDS)
+        return result
+
+    return renewing
 
 
 class ShapedErrors:

@@ -1,15 +1,19 @@
-"""A frame to its mask, and what is known of it."""
+"""A frame to its mask, and what is known of it; a cine to its masks."""
 
 import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from service.card import NETWORK, REMEDY, Card, Decision, Input
-from service.errors import ModelFolderError
+from service.cine import Cine
+from service.errors import FrameError, ModelFolderError
 from service.frame import Frame
-from service.runtime import Runtime, open_runtime
+from service.runtime import Runtime, cores, open_runtime
 from service.tensor import to_frame, to_tensor
 
 
@@ -33,6 +37,23 @@ class Segmentation:
         return self.confidence is not None
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A frame that was looked at. decode_milliseconds: from the upload's bytes to pixels."""
+
+    frame: Frame
+    found: Segmentation
+    decode_milliseconds: float
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A frame that could not be looked at, and why."""
+
+    index: int
+    fault: FrameError
+
+
 class Segmenter:
     """A model folder, opened: raises ModelFolderError where it must not be served."""
 
@@ -53,13 +74,46 @@ class Segmenter:
             raise ValueError(f"answers of shapes {mask.shape} and {presence.shape}")
 
     def segment(self, frame: Frame) -> Segmentation:
-        """The frame's mask, by the card's decision. May be called from several threads."""
+        """The frame's mask, by the card's decision; empty outside the scan area. May be called from several threads."""
         start = time.perf_counter()
-        probability, presence = probabilities(self.runtime, self.card.input, frame)
+        scan = Frame(frame.scan)
+        probability, presence = probabilities(self.runtime, self.card.input, scan)
         mask = decide(probability, presence, self.card.decision)
         inside = probability[mask > 0]
         confidence = float(inside.mean()) if inside.size else None
+        if frame.area is not None:
+            scanned, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
+            frame.area.of(mask)[:] = scanned
         return Segmentation(mask, presence, confidence, (time.perf_counter() - start) * 1000)
+
+    def see(self, cine: Cine, index: int) -> Seen:
+        """One frame of a cine. Raises FrameError."""
+        return self._see(cine, cine.encoded_at(index), index)
+
+    def see_all(self, cine: Cine) -> Iterator[Seen | Unseen]:
+        """A cine's frames in their order, each as soon as it is done; a damaged one does not stop the rest."""
+        waiting: deque[tuple[int, Future[Seen]]] = deque()
+        with ThreadPoolExecutor(cores(), "cine") as pool:
+            for index, encoded in enumerate(cine.encoded()):
+                waiting.append((index, pool.submit(self._see, cine, encoded, index)))
+                # The first is not made to share the cores: somebody waits for it.
+                while len(waiting) > (cores() if index else 0):
+                    yield _outcome(*waiting.popleft())
+            while waiting:
+                yield _outcome(*waiting.popleft())
+
+    def _see(self, cine: Cine, encoded: bytes, index: int) -> Seen:
+        start = time.perf_counter()
+        frame = cine.decode(encoded, index)
+        decoded = (time.perf_counter() - start) * 1000
+        return Seen(frame, self.segment(frame), decoded)
+
+
+def _outcome(index: int, seen: Future[Seen]) -> Seen | Unseen:
+    try:
+        return seen.result()
+    except FrameError as fault:
+        return Unseen(index, fault)
 
 
 def probabilities(runtime: Runtime, network: Input, frame: Frame) -> tuple[np.ndarray, float]:

@@ -1,21 +1,29 @@
-"""From a request to the frame's bytes: multipart field `frame`, or the raw body."""
+"""From a request to the upload's file: multipart field `frame`, or the raw body."""
+
+import tempfile
+from typing import IO
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import FrameError
 from service.guard import error_response
 
-LIMIT_BYTES = 32 * 1024 * 1024
+LIMIT_BYTES = 512 * 1024 * 1024  # of one upload: a cine of a minute, uncompressed
+BUDGET_BYTES = 4 * LIMIT_BYTES  # of all that are held at once
+IN_MEMORY_BYTES = 16 * 1024 * 1024  # what is larger waits on the disk
 FIELD = "frame"
-FRAME_ROUTES = ("/mask", "/segment")
-RAW_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/octet-stream")
+FRAME_ROUTES = ("/mask", "/segment", "/overlay", "/dicom")
+RAW_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/dicom", "application/octet-stream")
+
+MultiPartParser.spool_max_size = IN_MEMORY_BYTES
 
 
 class Upload:
-    """ASGI middleware: on the routes that take a frame, reads it and leaves its bytes in `request.state.upload`.
+    """ASGI middleware: on the routes that take a frame, reads it and leaves its file in `request.state.upload`.
 
     What BentoML's own parser then meets is an empty body: it would fetch an address sent in place of a file
     (CVE-2025-54381), and it answers 500 to many a broken upload.
@@ -23,31 +31,64 @@ class Upload:
 
     def __init__(self, app: ASGIApp):
         self.app = app
+        self.held = 0  # bytes of all uploads under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in FRAME_ROUTES or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
+        count = Count(self, Headers(scope=scope))
         try:
-            data = await read_upload(Request(scope, counted(receive, Headers(scope=scope))))
+            with await read_upload(Request(scope, count.counted(receive))) as file:
+                bodyless = [(k, v) for k, v in scope["headers"] if k not in (b"content-type", b"content-length")]
+                bodyless.append((b"content-type", b"application/json"))
+                read = {**scope, "headers": bodyless, "state": {**scope.get("state", {}), "upload": file}}
+                await self.app(read, _empty_body(receive), send)
         except FrameError as fault:
             await error_response(fault.status, fault.code, fault.message)(scope, receive, send)
-            return
-        bodyless = [(k, v) for k, v in scope["headers"] if k not in (b"content-type", b"content-length")]
-        bodyless.append((b"content-type", b"application/json"))
-        read = {**scope, "headers": bodyless, "state": {**scope.get("state", {}), "upload": data}}
-        await self.app(read, _empty_body(receive), send)
+        finally:
+            self.held -= count.bytes
 
 
-async def read_upload(request: Request) -> bytes:
-    """The bytes of the request's one frame. Raises FrameError (400, 413, 415)."""
+class Count:
+    """The bytes of one upload, held against its limit and against the budget of all."""
+
+    def __init__(self, upload: Upload, headers: Headers):
+        self.upload = upload
+        self.declared = headers.get("content-length", "0")
+        self.bytes = 0
+
+    def counted(self, receive: Receive) -> Receive:
+        """`receive`, with a limit on the bytes that are declared and on those that come. Raises FrameError."""
+
+        async def limited() -> Message:
+            if self.declared.isdigit() and int(self.declared) > LIMIT_BYTES:
+                raise self._too_large()
+            message = await receive()
+            more = len(message.get("body", b""))
+            self.bytes += more
+            self.upload.held += more
+            if self.bytes > LIMIT_BYTES:
+                raise self._too_large()
+            if self.upload.held > BUDGET_BYTES:
+                raise FrameError("too_many", "Too much is uploaded at once: try again in a few seconds.", 429)
+            return message
+
+        return limited
+
+    def _too_large(self) -> FrameError:
+        return FrameError("too_large", f"The upload is larger than {LIMIT_BYTES // 2**20} MiB.", 413)
+
+
+async def read_upload(request: Request) -> IO[bytes]:
+    """The request's one file, to be closed by the caller. Raises FrameError (400, 413, 415, 429)."""
     try:
         return await _read(request)
     except ClientDisconnect as fault:  # nobody reads this, but BentoML waits for an answer
         raise FrameError("broke_off", "The upload broke off.", 400) from fault
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request) -> IO[bytes]:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _multipart(request)
@@ -57,39 +98,28 @@ async def _read(request: Request) -> bytes:
             f"Send multipart/form-data or one of {', '.join(RAW_TYPES)}, not {kind[:80] or 'nothing'}.",
             415,
         )
-    return await request.body()
-
-
-async def _multipart(request: Request) -> bytes:
+    file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
     try:
-        async with request.form(max_files=2, max_fields=2) as form:
-            parts = form.getlist(FIELD)
-            if len(parts) != 1:
-                raise FrameError("one_frame", f"Send exactly one file in the field {FIELD!r}, not {len(parts)}.", 400)
-            if not isinstance(parts[0], UploadFile):
-                raise FrameError("not_a_file", f"The field {FIELD!r} holds text: send the file itself.", 400)
-            return await parts[0].read()
+        async for chunk in request.stream():
+            file.write(chunk)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+async def _multipart(request: Request) -> IO[bytes]:
+    try:
+        form = await request.form(max_files=2, max_fields=2)
     except (HTTPException, KeyError, UnicodeDecodeError) as fault:  # inside an app, Starlette raises its own
         raise FrameError("multipart", "The multipart body is malformed.", 400) from fault
-
-
-def counted(receive: Receive, headers: Headers) -> Receive:
-    """`receive`, with a limit on the bytes that are declared and on those that come. Raises FrameError 413."""
-    declared = headers.get("content-length", "0")
-    received = 0
-    too_large = FrameError("too_large", f"The upload is larger than {LIMIT_BYTES // 2**20} MiB.", 413)
-
-    async def limited() -> Message:
-        nonlocal received
-        if declared.isdigit() and int(declared) > LIMIT_BYTES:
-            raise too_large
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > LIMIT_BYTES:
-            raise too_large
-        return message
-
-    return limited
+    parts = form.getlist(FIELD)
+    if len(parts) == 1 and isinstance(parts[0], UploadFile):
+        return parts[0].file
+    await form.close()
+    if len(parts) != 1:
+        raise FrameError("one_frame", f"Send exactly one file in the field {FIELD!r}, not {len(parts)}.", 400)
+    raise FrameError("not_a_file", f"The field {FIELD!r} holds text: send the file itself.", 400)
 
 
 def _empty_body(receive: Receive) -> Receive:

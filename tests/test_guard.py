@@ -10,9 +10,9 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from service.answers import png
 from service.frame import Frame
 from service.guard import AT_ONCE, Guard
+from service.pictures import png
 
 PNG = {"content-type": "image/png"}
 

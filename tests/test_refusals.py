@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.answers import png
+from service.pictures import png
 from service.upload import LIMIT_BYTES
 
 PNG = {"content-type": "image/png"}
@@ -110,7 +110,7 @@ def test_too_large_a_body_is_refused_before_it_is_sent(address, kind) -> None:
 def test_too_large_a_body_is_refused_while_it_comes(client, kind, head) -> None:
     def chunks() -> Iterator[bytes]:
         yield head
-        for _ in range(33):
+        for _ in range(LIMIT_BYTES // 2**20 + 1):
             yield bytes(2**20)
 
     refused(client.post("/mask", content=chunks(), headers={"content-type": kind}), 413, "too_large")

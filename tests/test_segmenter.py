@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from service.answers import png
 from service.card import Card, Decision
 from service.errors import ModelFolderError
 from service.frame import Frame, decode
+from service.pictures import png
 from service.segmenter import Segmenter, decide
 
 

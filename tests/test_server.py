@@ -84,9 +84,9 @@ def test_segment_tells_what_the_design_promises(client, card, speckle) -> None:
     assert answer.status_code == 200
     told = answer.json()
     assert set(told) == {"frame", "nerve", "confidence", "model", "milliseconds", "warnings"}
-    assert told["frame"] == {"height": 420, "width": 580, "index": 0}
+    assert told["frame"] == {"height": 420, "width": 580, "index": 0, "area": None, "spacing_mm": None}
     nerve = told["nerve"]
-    assert set(nerve) == {"present", "presence", "area_px", "area_mm2", "box", "contours", "rle"}
+    assert set(nerve) == {"present", "presence", "area_px", "area_mm2", "box", "size_mm", "contours", "rle"}
     assert set(told["milliseconds"]) == {"decode", "network", "answer"}
     assert told["model"] == {key: getattr(card, key) for key in ("name", "version", "run_id", "data", "commit")}
     assert len(told["warnings"]) == 1

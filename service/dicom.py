@@ -1,0 +1,275 @@
+"""A DICOM upload to frames: ultrasound alone, frame after frame, each with its scan area and spacing.
+
+Nothing here trusts the header. What it declares is held against what is there before a pixel is decoded, and a
+compressed frame's own header against the file's. Files may be large: pixels are read from the disk, a frame at a time.
+"""
+
+import logging
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+import pydicom
+from pydicom import Dataset, uid
+from pydicom.encaps import encapsulate, generate_frames, get_frame, parse_fragments
+from pydicom.filereader import read_dataset
+from pydicom.pixels import apply_color_lut, apply_voi_lut, get_decoder
+from pydicom.pixels.utils import as_pixel_options
+
+from service.errors import FrameError
+from service.frame import LEAST_SIDE_PX, LIMIT_PX, Frame, too_large
+from service.scan_area import scan_area
+
+PREAMBLE_BYTES = 132  # with the four letters DICM (PS3.10)
+LIMIT_FRAMES = 10_000
+LIMIT_READS = 200_000  # of header elements and their parts: a hostile header holds millions
+
+ULTRASOUND = (
+    uid.UltrasoundImageStorage,
+    uid.UltrasoundMultiFrameImageStorage,
+    uid.UID("1.2.840.10008.5.1.4.1.1.6"),  # both, as they were before 1998: retired, and still met
+    uid.UID("1.2.840.10008.5.1.4.1.1.3"),
+)
+# What a frame grabber or img2dcm writes: nothing in them says whether a scanner's screen was captured.
+CAPTURES = (
+    uid.SecondaryCaptureImageStorage,
+    uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
+PIXEL_DATA = 0x7FE00010
+PIXEL_TAGS = (0x7FE00008, 0x7FE00009, PIXEL_DATA)  # the first two hold floats
+UNDEFINED_LENGTH = 0xFFFFFFFF
+REMEDY = "send it uncompressed, or as RLE, JPEG, JPEG-LS or JPEG 2000"
+# Start of frame, any of its kinds, JPEG-LS' own among them (ITU-T T.81 B.1.1.3, T.87 C.1.1).
+JPEG_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+
+# A header's small faults are no reason to write pages into the log; what matters is checked here.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+class DicomCine:
+    """The frames of one DICOM file. header: all of it but the pixels; count: how many frames it holds."""
+
+    def __init__(self, file: BinaryIO):
+        """file: open for reading, and left open. Raises FrameError (400, 413, 422)."""
+        try:
+            self._open(file)
+        except FrameError:
+            raise
+        except Exception as fault:  # a hostile header makes pydicom raise nearly anything
+            raise _malformed() from fault
+
+    def _open(self, file: BinaryIO) -> None:
+        self.file = file
+        self.header = _read_header(file)
+        self.notes = _check_kind(self.header)
+        syntax = self.header.file_meta.TransferSyntaxUID
+        self._value_at, length = _pixel_value(file, syntax)
+        self.options = _checked_options(self.header)
+        self.count = int(self.options["number_of_frames"])
+        try:
+            self.decoder = get_decoder(syntax)
+        except NotImplementedError:  # films, as MPEG-4, and what is newer than pydicom
+            raise FrameError("transfer_syntax", f"{syntax.name} is not read: {REMEDY}.", 422) from None
+        if self.decoder.is_encapsulated:
+            fragments, _ = parse_fragments(self._at_value())
+            if fragments < self.count:
+                raise _lying(self.count, f"{fragments} of them")
+        else:
+            rest = os.fstat(file.fileno()).st_size if hasattr(file, "fileno") else file.seek(0, os.SEEK_END)
+            self._check_length(min(length, rest - self._value_at))
+        self.area, self.spacing, notes = scan_area(self.header)
+        self.notes += notes
+        self.one_frame = {**self.options, "number_of_frames": 1}
+
+    def encoded(self) -> Iterator[bytes]:
+        """The frames one after another as they stand in the file, for `decode`."""
+        if self.decoder.is_encapsulated:
+            yield from generate_frames(self._at_value(), number_of_frames=self.count)
+        else:
+            yield from (self._native(index) for index in range(self.count))
+
+    def encoded_at(self, index: int) -> bytes:
+        """One frame as it stands in the file. index: 0 to count - 1."""
+        if self.decoder.is_encapsulated:
+            return get_frame(self._at_value(), index, number_of_frames=self.count)
+        return self._native(index)
+
+    def decode(self, encoded: bytes, index: int) -> Frame:
+        """The frame. Raises FrameError (400, 422). May be called from several threads."""
+        try:
+            if self.decoder.is_encapsulated:
+                self._check_codestream(encoded)
+                encoded = encapsulate([encoded], has_bot=False)
+            pixels, told = self.decoder.as_array(encoded, index=0, **self.one_frame)
+            grey = _grey(pixels, str(told["photometric_interpretation"]), self.header)
+        except FrameError:
+            raise
+        except Exception as fault:  # each decoder has exceptions of its own
+            raise FrameError("malformed", f"Frame {index} is damaged: it cannot be decoded.", 400) from fault
+        return Frame(grey, self.area, self.spacing, index, self.notes)
+
+    def _at_value(self) -> BinaryIO:
+        self.file.seek(self._value_at)
+        return self.file
+
+    def _native(self, index: int) -> bytes:
+        self.file.seek(self._value_at + index * self.frame_bytes)
+        return self.file.read(self.frame_bytes)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of one uncompressed frame."""
+        told = self.options
+        samples = told["rows"] * told["columns"] * told["samples_per_pixel"]
+        if told["photometric_interpretation"] == "YBR_FULL_422" and not self.decoder.is_encapsulated:
+            samples = samples // 3 * 2  # two pixels share their colour
+        return int(samples * told["bits_allocated"] // 8)
+
+    def _check_length(self, available: int) -> None:
+        if available < self.count * self.frame_bytes:
+            raise _lying(self.count, f"{available} of {self.count * self.frame_bytes} bytes")
+
+    def _check_codestream(self, encoded: bytes) -> None:
+        """A compressed frame carries a size of its own, which a decoder would believe."""
+        if len(encoded) > 2 * self.frame_bytes + 65536:
+            raise FrameError("malformed", "A compressed frame is larger than its pixels.", 400)
+        size = _codestream_size(encoded, self.header.file_meta.TransferSyntaxUID)
+        if size not in (None, (self.options["rows"], self.options["columns"])):
+            raise FrameError("malformed", f"A compressed frame is of another size ({size}) than the file says.", 400)
+
+
+class _Counted:
+    """A file that stands only so many reads."""
+
+    def __init__(self, file: BinaryIO):
+        self.seek, self.tell = file.seek, file.tell
+        self._read, self._left = file.read, LIMIT_READS
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if not self._left:
+            raise FrameError("header", f"The DICOM header has more than {LIMIT_READS} parts.", 413)
+        return self._read(size)
+
+
+def _read_header(file: BinaryIO) -> Dataset:
+    """Everything before the pixels; `file` then stands at their element."""
+    file.seek(PREAMBLE_BYTES)
+    counted: Any = _Counted(file)
+    meta = read_dataset(counted, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    syntax = uid.UID(meta.get("TransferSyntaxUID", ""))
+    if not syntax.is_transfer_syntax or syntax.is_private:
+        raise FrameError("transfer_syntax", f"The DICOM file's transfer syntax is not known: {syntax or 'none'}.", 422)
+    if syntax.is_deflated:
+        # A few kilobytes may inflate to gigabytes.
+        raise FrameError("transfer_syntax", f"{syntax.name} is not read: {REMEDY}.", 422)
+    header = read_dataset(
+        counted,
+        syntax.is_implicit_VR,
+        syntax.is_little_endian,
+        stop_when=lambda tag, vr, length: tag in PIXEL_TAGS,
+    )
+    header.file_meta = pydicom.dataset.FileMetaDataset(meta)
+    return header
+
+
+def _check_kind(header: Dataset) -> tuple[str, ...]:
+    """Refuse what is no ultrasound; gives back what has to be said of what may be none."""
+    kind, modality = uid.UID(header.get("SOPClassUID", "")), header.get("Modality") or ""
+    if kind in ULTRASOUND and modality in ("US", ""):
+        return ()
+    if kind in CAPTURES and modality == "US":
+        return ()
+    if kind in CAPTURES and modality in ("OT", ""):
+        return (f"a secondary capture of modality {modality or 'unknown'} was taken for an ultrasound frame",)
+    found = f"{kind.name or 'no SOP class'}, modality {modality or 'unknown'}"
+    raise FrameError("not_ultrasound", f"Only ultrasound is segmented; this is {found[:200]}.", 422)
+
+
+def _pixel_value(file: BinaryIO, syntax: uid.UID) -> tuple[int, int]:
+    """Where the pixels begin, and how many bytes of them are declared; from the start of their element."""
+    order = "<" if syntax.is_little_endian else ">"
+    form = f"{order}HHL" if syntax.is_implicit_VR else f"{order}HH2sHL"
+    head = file.read(struct.calcsize(form))
+    if not head:
+        raise FrameError("no_pixels", "The DICOM file holds no pixel data.", 422)
+    group, element, *_, length = struct.unpack(form, head)
+    if group << 16 | element != PIXEL_DATA:
+        raise FrameError("pixel_type", "The DICOM file's pixels are floats; 8 or 16 bits, unsigned, are read.", 422)
+    if syntax.is_encapsulated != (length == UNDEFINED_LENGTH):
+        raise _malformed()
+    return file.tell(), length
+
+
+def _checked_options(header: Dataset) -> dict[str, Any]:
+    """The image's shape and type as pydicom's decoders take them, all within bounds."""
+    if not (header.get("Rows") and header.get("Columns")):
+        raise FrameError("no_pixels", "The DICOM file declares no rows or no columns.", 422)
+    options = as_pixel_options(header)
+    rows, columns, frames = options["rows"], options["columns"], options["number_of_frames"]
+    if rows * columns > LIMIT_PX:
+        raise too_large(LIMIT_PX)
+    if frames > LIMIT_FRAMES:
+        raise FrameError("too_many_frames", f"The cine declares {frames} frames; {LIMIT_FRAMES} are the most.", 413)
+    if min(rows, columns) < LEAST_SIDE_PX:
+        size = f"{columns}x{rows}"
+        raise FrameError(
+            "too_small", f"The frame is {size} pixels; {LEAST_SIDE_PX}x{LEAST_SIDE_PX} are the least.", 422
+        )
+    if options["bits_allocated"] not in (8, 16) or options["samples_per_pixel"] not in (1, 3):
+        told = f"{options['samples_per_pixel']} samples of {options['bits_allocated']} bits"
+        raise FrameError("pixel_type", f"The pixels are {told}; 8- and 16-bit grey or colour are read.", 422)
+    return {**options, "pixel_keyword": "PixelData", "transfer_syntax_uid": header.file_meta.TransferSyntaxUID}
+
+
+def _grey(pixels: np.ndarray, interpretation: str, header: Dataset) -> np.ndarray:
+    """Decoded pixels as a viewer would show them in grey: uint8 or uint16 (height, width), the full range used."""
+    if interpretation == "PALETTE COLOR":
+        pixels = apply_color_lut(pixels, header)
+        if pixels.dtype == np.uint16:
+            pixels = (pixels // 257).astype(np.uint8)  # palettes of 16 bits hold 8 that matter
+    if pixels.ndim == 3:
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    bits = int(header.BitsStored)
+    if "WindowWidth" in header or "VOILUTSequence" in header:
+        pixels = apply_voi_lut(pixels, header)
+    elif pixels.dtype.kind == "i":
+        pixels = pixels.astype(np.int32) + 2 ** (bits - 1)
+    if pixels.dtype != np.uint8 or bits != 8:
+        full = 255 if bits <= 8 else 65535
+        stretched = pixels.astype(np.float64) * (full / (2**bits - 1))
+        pixels = stretched.round().clip(0, full).astype(np.uint8 if bits <= 8 else np.uint16)
+    if interpretation == "MONOCHROME1":
+        pixels = np.iinfo(pixels.dtype).max - pixels
+    return np.ascontiguousarray(pixels)
+
+
+def _codestream_size(encoded: bytes, syntax: uid.UID) -> tuple[int, int] | None:
+    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 codestream declares; None for RLE, which declares none."""
+    if syntax == uid.RLELossless:
+        return None
+    if syntax in uid.JPEG2000TransferSyntaxes:
+        at = encoded.find(b"\xff\x4f\xff\x51")  # SOC and SIZ (ISO/IEC 15444-1, A.5.1)
+        right, bottom, left, top = struct.unpack_from(">LLLL", encoded, at + 8)
+        return bottom - top, right - left
+    at = 2  # behind SOI
+    while encoded[at] == 0xFF:
+        marker = encoded[at + 1]
+        if marker in JPEG_FRAME_MARKERS:
+            return struct.unpack_from(">HH", encoded, at + 5)  # type: ignore[return-value]
+        at += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", encoded, at + 2)[0]
+    raise _malformed()
+
+
+def _malformed() -> FrameError:
+    return FrameError("malformed", "The DICOM file is damaged or cut short: it cannot be read.", 400)
+
+
+def _lying(frames: int, held: str) -> FrameError:
+    return FrameError("malformed", f"The DICOM file declares {frames} frame(s) and holds {held}.", 400)
