@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from service import answers, pictures
 from service.card import Card, champion_folder
 from service.cine import chosen, open_cine
+from service.documentation import documentation
 from service.errors import FrameError, ModelFolderError
 from service.guard import SECONDS, Guard, error_response
 from service.runtime import cores, gpu_name
@@ -48,10 +49,16 @@ async def _page(request: Request) -> FileResponse:
     return FileResponse(PAGE / "index.html", headers={"content-security-policy": POLICY})
 
 
+async def _documentation(request: Request) -> JSONResponse:
+    """In the place of BentoML's own, which knows nothing of what is uploaded."""
+    return JSONResponse(documentation())
+
+
 pages = Starlette(
     routes=[
         Route("/", _page),
         Route("/model", _model),
+        Route("/docs.json", _documentation),
         WebSocketRoute("/stream", stream),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]

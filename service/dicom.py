@@ -25,7 +25,7 @@ from service.scan_area import scan_area
 
 PREAMBLE_BYTES = 132  # with the four letters DICM (PS3.10)
 LIMIT_FRAMES = 10_000
-LIMIT_READS = 200_000  # of header elements and their parts: a hostile header holds millions
+LIMIT_READS = 50_000  # of header elements and their parts: a hostile header holds millions
 
 ULTRASOUND = (
     uid.UltrasoundImageStorage,
@@ -81,8 +81,8 @@ class DicomCine:
             if fragments < self.count:
                 raise _lying(self.count, f"{fragments} of them")
         else:
-            rest = os.fstat(file.fileno()).st_size if hasattr(file, "fileno") else file.seek(0, os.SEEK_END)
-            self._check_length(min(length, rest - self._value_at))
+            file.seek(0, os.SEEK_END)
+            self._check_length(min(length, file.tell() - self._value_at))
         self.area, self.spacing, notes = scan_area(self.header)
         self.notes += notes
         self.one_frame = {**self.options, "number_of_frames": 1}
@@ -213,6 +213,8 @@ def _checked_options(header: Dataset) -> dict[str, Any]:
         raise FrameError("no_pixels", "The DICOM file declares no rows or no columns.", 422)
     options = as_pixel_options(header)
     rows, columns, frames = options["rows"], options["columns"], options["number_of_frames"]
+    if frames < 1:
+        raise _malformed()
     if rows * columns > LIMIT_PX:
         raise too_large(LIMIT_PX)
     if frames > LIMIT_FRAMES:

@@ -71,6 +71,9 @@ class OpenVino:
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(cores()):
             self.requests.put(compiled.create_infer_request())
+        # Once, from one thread: openvino's binding sets itself up at the first frame, and two threads that meet there
+        # wait for each other for ever, one with Python's lock and one with the binding's (2026.4.0).
+        self(np.zeros([side.min_length or 1 for side in compiled.input("frame").partial_shape], np.float32))
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         request = self.requests.get()

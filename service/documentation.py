@@ -1,0 +1,207 @@
+"""What /docs.json tells: every route, both ways to upload, every status with its body (OpenAPI 3.1)."""
+
+from typing import Any
+
+from service.cine import LIMIT_PICTURE_BYTES
+from service.guard import AT_ONCE, SECONDS
+from service.upload import FIELD, LIMIT_BYTES, RAW_TYPES
+
+Schema = dict[str, Any]
+
+ABOUT = f"""Upload an ultrasound frame or cine, either as the file in the field `{FIELD}` of multipart/form-data, or
+as the raw body with its type. PNG, JPEG and TIFF up to {LIMIT_PICTURE_BYTES // 2**20} MiB, DICOM up to
+{LIMIT_BYTES // 2**20} MiB; 8 or 16 bits, grey or colour. Frames of a cine are numbered from 0.
+
+`/stream` is a WebSocket: a binary message with a frame's file in, the JSON of /segment as text out, with the number
+of the `message` it answers. `?drop=true` drops waiting frames when a newer one comes (`"dropped": true`), `?picture=`
+is as for /segment.
+
+Research software, not a medical device."""
+
+ERRORS = {
+    400: ("malformed", "The frame's file is damaged or cut short: it cannot be decoded."),
+    413: ("too_large", f"The upload is larger than {LIMIT_BYTES // 2**20} MiB."),
+    415: ("unknown_type", "The upload is none of the types read here (PNG, JPEG, TIFF and DICOM)."),
+    422: ("too_small", "The picture can be read, but not used: it is 8x8 pixels; 16x16 are the least."),
+    429: ("too_many", "Too many requests at once: try again in a second."),
+    500: ("internal", "The service failed on this request; its log says why."),
+    503: ("not_ready", "The service is not ready: try again shortly."),
+    504: ("too_slow", f"No answer within {SECONDS:.0f} seconds."),
+}
+WORDS = {
+    400: "malformed or truncated",
+    413: "too many bytes, pixels or frames",
+    415: "not a type that is read",
+    422: "a frame that can be read, but not used",
+    429: f"more than {AT_ONCE} requests at once",
+    500: "a fault of the service",
+    503: "not ready",
+    504: f"nothing came or went for {SECONDS:.0f} seconds",
+}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(required: Schema, optional: Schema | None = None) -> Schema:
+    """An object with these members and no others."""
+    members = required | (optional or {})
+    return {"type": "object", "properties": members, "required": [*required], "additionalProperties": False}
+
+
+def _array(items: Schema, count: int | None = None) -> Schema:
+    return {"type": "array", "items": items} | ({"minItems": count, "maxItems": count} if count else {})
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+TEXT, WHOLE, FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
+NUMBER = {"type": "number", "minimum": 0}
+SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+BINARY = {"type": "string", "format": "binary"}
+
+NERVE = {
+    "present": FLAG,
+    "presence": SHARE | {"description": "probability that the frame holds a nerve"},
+    "area_px": WHOLE,
+    "area_mm2": _or_null(NUMBER),
+    "box": _or_null(_array(WHOLE, 4) | {"description": "x, y, width, height in pixels"}),
+    "size_mm": _or_null(_array(NUMBER, 2) | {"description": "width and height of the box"}),
+}
+MODEL = _object(dict.fromkeys(("name", "version", "run_id", "data", "commit"), TEXT))
+CONFIDENCE = _object({"mask": _or_null(SHARE)})
+POSITION = {
+    "type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2,
+}  # fmt: skip
+RINGS = _array(_array(POSITION))
+SCHEMAS = {
+    "Error": _object({"error": _object({"code": TEXT, "message": TEXT})}),
+    "Segmentation": _object(
+        {
+            "frame": _object(
+                {
+                    "height": WHOLE,
+                    "width": WHOLE,
+                    "index": WHOLE,
+                    "area": _or_null(_array(WHOLE, 4) | {"description": "the scan area: x, y, width, height"}),
+                    "spacing_mm": _or_null(_array(NUMBER, 2) | {"description": "from column to column, row to row"}),
+                }
+            ),
+            "nerve": _object(
+                NERVE
+                | {
+                    "contours": _array(_array(_array(WHOLE, 2)))
+                    | {"description": "closed polygons of x, y through the outermost pixels, to be filled by even-odd"},
+                    "rle": TEXT | {"description": "1-based start and length, column by column, as Kaggle's"},
+                }
+            ),
+            "confidence": CONFIDENCE,
+            "model": MODEL,
+            "milliseconds": _object({"decode": NUMBER, "network": NUMBER, "answer": NUMBER}),
+            "warnings": _array(TEXT),
+        },
+        {"picture": TEXT | {"description": "a data URL"}},
+    ),
+    "Feature": _object(
+        {
+            "type": {"const": "Feature"},
+            "geometry": _or_null(
+                {
+                    "oneOf": [
+                        _object({"type": {"const": "Polygon"}, "coordinates": RINGS}),
+                        _object({"type": {"const": "MultiPolygon"}, "coordinates": _array(RINGS)}),
+                    ]
+                }
+            ),
+            "properties": _object(
+                {"classification": _object({"name": TEXT}), "index": WHOLE}
+                | NERVE
+                | {"confidence": CONFIDENCE, "model": MODEL, "warnings": _array(TEXT)}
+            ),
+        }
+    ),
+}
+INDEX = {
+    "name": "index",
+    "in": "query",
+    "description": "which frame of a cine, from 0",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 9999},
+}
+PICTURE = {
+    "name": "picture",
+    "in": "query",
+    "description": "a picture to come with the JSON as a data URL",
+    "schema": {"enum": ["mask", "overlay", "frame"]},
+}
+PICTURE_HEADERS = {
+    name: {"schema": TEXT, "description": told}
+    for name, told in {
+        "x-model": "name of the model",
+        "x-model-version": "its version",
+        "x-model-run": "its MLflow run",
+        "x-nerve-present": "true or false",
+        "x-nerve-presence": "probability that the frame holds a nerve",
+        "x-mask-confidence": "mean probability inside the mask",
+        "x-warnings": "what the answer has to say against itself",
+    }.items()
+}
+
+
+def documentation() -> Schema:
+    """The OpenAPI document."""
+    png = {"image/png": {"schema": BINARY}}
+    segmentation = {
+        "application/json": {"schema": _ref("Segmentation")},
+        "application/geo+json": {"schema": _ref("Feature")},
+        "application/jsonl": {"schema": TEXT | {"description": "of a cine: a line for each frame"}},
+    }
+    dicom = {"application/dicom": {"schema": BINARY}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Nervemask", "version": "0.1.0", "description": ABOUT},
+        "paths": {
+            "/mask": _upload("The nerve's mask, 0 or 255, of the frame's own size", png, [INDEX]),
+            "/overlay": _upload("The frame with the mask's outline and tint upon it", png, [INDEX]),
+            "/segment": _upload("The mask as JSON or GeoJSON", segmentation, [INDEX, PICTURE], headers={}),
+            "/dicom": _upload("Of a DICOM ultrasound: a DICOM Segmentation that refers to it", dicom, []),
+            "/model": _get("The model's card, and the device it runs on", "application/json", {"type": "object"}),
+            "/": _get("The page to try it", "text/html", TEXT),
+            "/docs.json": _get("This document", "application/json", {"type": "object"}),
+            "/livez": _get("Whether the service is alive", "text/plain", TEXT),
+            "/readyz": _get("Whether it is ready: 503 until then", "text/plain", TEXT, may_fail=503),
+            "/metrics": _get("Prometheus metrics", "text/plain", TEXT),
+        },
+        "components": {"schemas": SCHEMAS},
+    }
+
+
+def _upload(summary: str, answers: Schema, parameters: list[Schema], headers: Schema = PICTURE_HEADERS) -> Schema:
+    """A POST route that takes a frame."""
+    file = {"schema": _object({FIELD: BINARY}), "encoding": {FIELD: {"contentType": ", ".join(RAW_TYPES)}}}
+    body = {"multipart/form-data": file} | {kind: {"schema": BINARY} for kind in RAW_TYPES}
+    answered = {"description": "seen", "content": answers} | ({"headers": headers} if headers else {})
+    return {
+        "post": {
+            "summary": summary,
+            "parameters": parameters,
+            "requestBody": {"required": True, "content": body},
+            "responses": {"200": answered} | {str(status): _error(status) for status in ERRORS},
+        }
+    }
+
+
+def _get(summary: str, kind: str, schema: Schema, may_fail: int = 429) -> Schema:
+    answered = {"description": "as said", "content": {kind: {"schema": schema}}}
+    return {"get": {"summary": summary, "responses": {"200": answered, str(may_fail): _error(may_fail)}}}
+
+
+def _error(status: int) -> Schema:
+    code, message = ERRORS[status]
+    example = {"error": {"code": code, "message": message}}
+    return {
+        "description": WORDS[status],
+        "content": {"application/json": {"schema": _ref("Error"), "example": example}},
+    }

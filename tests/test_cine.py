@@ -1,0 +1,248 @@
+"""A cine over HTTP and over a stream: every frame answered, in order, at once; a damaged one does not stop the rest."""
+
+import asyncio
+import io
+import json
+import time
+
+import httpx
+import numpy as np
+import pytest
+from pydicom import dcmread, uid
+from pydicom.encaps import encapsulate, generate_frames
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from service.cine import open_cine
+from service.frame import Frame
+from service.pictures import png
+from service.stream import STREAMS_AT_ONCE
+from tests.dicoms import ultrasound, written
+
+DICOM = {"content-type": "application/dicom"}
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def pixels(speckle) -> np.ndarray:
+    return np.stack([speckle(seed, 120, 160) for seed in range(FRAMES)])
+
+
+@pytest.fixture(scope="module")
+def masks(pixels, segmenter) -> list[np.ndarray]:
+    """What the server has to answer."""
+    found = [segmenter.segment(Frame(frame)).mask for frame in pixels]
+    assert len({mask.tobytes() for mask in found}) == FRAMES
+    return found
+
+
+@pytest.fixture(scope="module")
+def cine(pixels) -> bytes:
+    return written(ultrasound(pixels))
+
+
+@pytest.fixture(scope="module")
+def damaged(pixels) -> bytes:
+    """A compressed cine whose frame 5 is nonsense."""
+    made = ultrasound(pixels)
+    made.compress(uid.JPEGLSLossless, generate_instance_uid=False)
+    coded = list(generate_frames(made.PixelData, number_of_frames=FRAMES))
+    coded[5] = coded[5][:40] + bytes(len(coded[5]) - 40)
+    made.PixelData = encapsulate(coded)
+    return written(made)
+
+
+def area(line: dict) -> int:
+    return line["nerve"]["area_px"]
+
+
+def test_each_frame_gets_its_line_in_order(client, cine, masks) -> None:
+    answer = client.post("/segment", content=cine, headers=DICOM)
+    assert answer.headers["content-type"].startswith("application/jsonl")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["frame"]["index"] for line in lines] == list(range(FRAMES))
+    assert [area(line) for line in lines] == [np.count_nonzero(mask) for mask in masks]
+
+
+@pytest.mark.parametrize("index", [0, 7, FRAMES - 1])
+def test_one_frame_of_a_cine_may_be_chosen(client, cine, masks, index) -> None:
+    answer = client.post("/segment", params={"index": index}, content=cine, headers=DICOM)
+    assert answer.headers["content-type"] == "application/json"
+    assert (answer.json()["frame"]["index"], area(answer.json())) == (index, np.count_nonzero(masks[index]))
+    assert client.post("/mask", params={"index": index}, content=cine, headers=DICOM).content == png(masks[index])
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ({}, 422, "several_frames"),
+        ({"index": FRAMES}, 422, "no_such_frame"),
+        ({"index": "9" * 30}, 422, "no_such_frame"),
+        ({"index": -1}, 400, "index"),
+        ({"index": "x"}, 400, "index"),
+        ({"index": ""}, 400, "index"),
+    ],
+    ids=str,
+)
+def test_a_picture_of_a_cine_wants_to_know_of_which_frame(client, cine, query, status, code) -> None:
+    for route in ("/mask", "/overlay"):
+        answer = client.post(route, params=query, content=cine, headers=DICOM)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_a_damaged_frame_is_named_and_the_others_are_answered(client, damaged, masks) -> None:
+    lines = [json.loads(line) for line in client.post("/segment", content=damaged, headers=DICOM).text.splitlines()]
+    assert lines[5]["frame"] == {"index": 5}
+    assert lines[5]["error"]["code"] == "malformed"
+    for index in set(range(FRAMES)) - {5}:
+        assert area(lines[index]) == np.count_nonzero(masks[index])
+
+
+def test_a_segmentation_object_of_a_damaged_cine_is_refused(client, damaged) -> None:
+    answer = client.post("/dicom", content=damaged, headers=DICOM)
+    assert answer.status_code == 400
+    assert "Frame 5" in answer.json()["error"]["message"]
+
+
+def test_the_segmentation_object_holds_the_masks(client, card, cine, masks) -> None:
+    answer = client.post("/dicom", content=cine, headers=DICOM)
+    assert answer.headers["content-type"] == "application/dicom"
+    assert answer.headers["x-model-run"] == card.run_id
+    assert np.array_equal(dcmread(io.BytesIO(answer.content)).pixel_array * 255, masks)
+
+
+def test_a_segmentation_object_needs_dicom(client, pixels) -> None:
+    answer = client.post("/dicom", content=png(pixels[0]), headers={"content-type": "image/png"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "not_dicom")
+
+
+def test_geojson_of_a_frame_and_of_a_cine(client, cine, masks, pixels) -> None:
+    accept = {"accept": "application/geo+json"}
+    one = client.post("/segment", content=png(pixels[3]), headers={"content-type": "image/png", **accept})
+    assert one.headers["content-type"] == "application/geo+json"
+    assert one.json()["properties"]["area_px"] == np.count_nonzero(masks[3])
+    lines = client.post("/segment", content=cine, headers=DICOM | accept).text.splitlines()
+    assert [json.loads(line)["properties"]["area_px"] for line in lines] == [np.count_nonzero(mask) for mask in masks]
+
+
+def test_the_first_line_comes_before_the_last_is_made(client, speckle) -> None:
+    """Not how fast, but in which order: the answer begins while most of it is still to be computed."""
+    long = written(ultrasound(np.stack([speckle(1, 480, 640)] * 200)))
+    with client.stream("POST", "/segment", content=long, headers=DICOM) as answer:
+        lines = answer.iter_lines()
+        start = time.perf_counter()
+        next(lines)
+        first = time.perf_counter() - start
+        assert sum(1 for _ in lines) == 199
+        assert first < (time.perf_counter() - start) / 2
+
+
+def test_the_cine_is_read_a_frame_at_a_time(cine) -> None:
+    class Watched(io.BytesIO):
+        most = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            self.most = max(self.most, len(data))
+            return data
+
+    file = Watched(cine)
+    opened = open_cine(file)
+    for index, encoded in enumerate(opened.encoded()):
+        opened.decode(encoded, index)
+    assert file.most <= 120 * 160
+
+
+# The stream
+
+
+def ask(address: str, query: str, messages: list[bytes | str], pause: float = 0.0) -> list[dict]:
+    """Send all messages, then read the answers to all of them."""
+
+    async def scene() -> list[dict]:
+        async with connect(address.replace("http", "ws") + "/stream" + query) as socket:
+            for message in messages:
+                await socket.send(message)
+                await asyncio.sleep(pause)
+            answers: list[dict] = []
+            while not answers or answers[-1]["message"] < len(messages) - 1:
+                answers.append(json.loads(await asyncio.wait_for(socket.recv(), 20)))
+            return answers
+
+    return asyncio.run(scene())
+
+
+def test_frames_are_answered_in_order(address, pixels, masks) -> None:
+    answers = ask(address, "", [png(frame) for frame in pixels])
+    assert [answer["message"] for answer in answers] == list(range(FRAMES))
+    assert [area(answer) for answer in answers] == [np.count_nonzero(mask) for mask in masks]
+
+
+def test_told_to_drop_it_drops_the_older_and_answers_the_newest(address, speckle) -> None:
+    frames = [png(speckle(seed, 1500, 2000)) for seed in range(20)]
+    answers = ask(address, "?drop=true", frames)
+    assert [answer["message"] for answer in answers] == list(range(20))
+    dropped = [answer for answer in answers if answer.get("dropped")]
+    assert dropped
+    assert all(answer == {"message": answer["message"], "dropped": True} for answer in dropped)
+    assert "nerve" in answers[-1]
+
+
+def test_what_is_no_frame_gets_an_error_and_the_stream_goes_on(address, pixels) -> None:
+    answers = ask(address, "", ["hello", b"nonsense", b"", png(pixels[0])])
+    assert [answer.get("error", {}).get("code") for answer in answers] == ["not_a_file", "unknown_type", "empty", None]
+    assert "nerve" in answers[-1]
+
+
+def test_a_cine_in_one_message_is_answered_frame_by_frame(address, cine, pixels) -> None:
+    answers = ask(address, "?picture=mask", [cine, png(pixels[0])])
+    assert [answer["frame"]["index"] for answer in answers] == [*range(FRAMES), 0]
+    assert [answer["message"] for answer in answers] == [0] * FRAMES + [1]
+    assert all(answer["picture"].startswith("data:image/png") for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"), [("?picture=nonsense", {}), ("", {"origin": "https://elsewhere.example"})]
+)
+def test_a_stream_that_is_refused(address, query, headers) -> None:
+    async def scene() -> None:
+        async with connect(address.replace("http", "ws") + "/stream" + query, additional_headers=headers) as socket:
+            await socket.recv()
+
+    with pytest.raises(Exception, match=r"403|1008"):
+        asyncio.run(scene())
+
+
+def test_streams_have_places_and_give_them_back(address, pixels) -> None:
+    url = address.replace("http", "ws") + "/stream"
+
+    async def scene() -> None:
+        opened = [await connect(url) for _ in range(STREAMS_AT_ONCE)]
+        with pytest.raises(Exception, match=r"403|1013"):
+            async with connect(url) as socket:
+                await socket.recv()
+        for socket in opened:
+            await socket.close()
+        for _ in range(50):
+            try:
+                async with connect(url) as socket:
+                    await socket.send(png(pixels[0]))
+                    assert "nerve" in json.loads(await socket.recv())
+                    return
+            except (InvalidStatus, ConnectionClosed):
+                await asyncio.sleep(0.1)
+        raise AssertionError("no place was given back")
+
+    asyncio.run(scene())
+
+
+def test_a_stream_that_breaks_off_disturbs_nobody(address, client, speckle) -> None:
+    async def scene() -> None:
+        socket = await connect(address.replace("http", "ws") + "/stream")
+        for seed in range(8):
+            await socket.send(png(speckle(seed, 1500, 2000)))
+        socket.transport.abort()
+
+    asyncio.run(scene())
+    assert httpx.get(f"{address}/readyz").status_code == 200
+    assert ask(address, "", [png(speckle(1))])[0]["nerve"]["area_px"]

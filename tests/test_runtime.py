@@ -1,0 +1,31 @@
+"""The runtime under threads."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+MEETING = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from service.runtime import OpenVino
+
+runtime = OpenVino(Path(sys.argv[1]))
+sys.setswitchinterval(1e-7)  # so that threads interrupt each other wherever they can
+together = threading.Barrier(2)
+
+def ask():
+    together.wait()
+    runtime(np.zeros((1, 48, 64, 1), np.float32))
+
+threads = [threading.Thread(target=ask) for _ in range(2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def test_threads_that_meet_at_the_first_frame_do_not_wait_for_ever(model_folder) -> None:
+    """Without a first frame from one thread, a third of such processes hung (openvino 2026.4.0, 2 cores)."""
+    for _ in range(10):
+        subprocess.run([sys.executable, "-c", MEETING, model_folder / "unet.onnx"], cwd=ROOT, check=True, timeout=30)
