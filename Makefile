@@ -30,12 +30,19 @@ lock:  ## write the locked requirements anew
 	  --extra training --extra dev pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  -c requirements.txt pyproject.toml -o deploy/requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  tests/contract/requirements.in -o tests/contract/requirements.txt
 
 demo: setup  ## the main job from nothing: train on the phantom, serve, ask for a mask
 	python -m training.demo
 
-test: setup  ## the whole test suite
+test: setup .venv/contract/ready  ## the whole test suite
 	python -m pytest
+
+.venv/contract/ready: tests/contract/requirements.txt .venv/ready
+	uv venv --quiet --allow-existing --python .venv/bin/python .venv/contract
+	VIRTUAL_ENV=$(CURDIR)/.venv/contract uv pip sync --quiet --require-hashes $<
+	touch $@
 
 lint: setup  ## ruff, types, import contracts
 	ruff check .

@@ -7,6 +7,7 @@ compressed frame's own header against the file's. Files may be large: pixels are
 import logging
 import os
 import struct
+import warnings
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -47,9 +48,10 @@ REMEDY = "send it uncompressed, or as RLE, JPEG, JPEG-LS or JPEG 2000"
 # Start of frame, any of its kinds, JPEG-LS' own among them (ITU-T T.81 B.1.1.3, T.87 C.1.1).
 JPEG_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
-# A header's small faults are no reason to write pages into the log; what matters is checked here.
+# What matters in a header is checked here. Of its small faults pydicom would write pages into the log, names and all.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module="pydicom")
 
 
 class DicomCine:
