@@ -5,64 +5,27 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import bentoml
 import numpy as np
 from bentoml.validators import ContentType
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service import answers, pictures
 from service.card import Card, champion_folder
 from service.cine import chosen, open_cine
-from service.documentation import documentation
 from service.errors import FrameError, ModelFolderError
 from service.guard import SECONDS, Guard, error_response
+from service.pages import pages, show
 from service.runtime import cores, gpu_name
 from service.segmenter import Seen, Segmenter, Unseen
-from service.stream import stream
 from service.upload import Upload
 
 log = logging.getLogger("bentoml.nervemask")
 PNG = ContentType("image/png")
 DICOM = ContentType("application/dicom")
 GEOJSON = "application/geo+json"
-PAGE = Path(__file__).parent / "page"
-POLICY = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
-
-async def _model(request: Request) -> JSONResponse:
-    segmenter: Segmenter = request.app.state.segmenter
-    return JSONResponse({**segmenter.card.to_dict(), "device": segmenter.runtime.device})
-
-
-async def _page(request: Request) -> FileResponse:
-    """In the place of BentoML's own page, which would load a tracker from outside."""
-    return FileResponse(PAGE / "index.html", headers={"content-security-policy": POLICY})
-
-
-async def _documentation(request: Request) -> JSONResponse:
-    """In the place of BentoML's own, which knows nothing of what is uploaded."""
-    return JSONResponse(documentation())
-
-
-pages = Starlette(
-    routes=[
-        Route("/", _page),
-        Route("/model", _model),
-        Route("/docs.json", _documentation),
-        WebSocketRoute("/stream", stream),
-        Mount("/page", StaticFiles(directory=PAGE)),
-    ]
-)
 
 
 def refusing(route: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,8 +58,7 @@ class Nervemask:
 
     def __init__(self) -> None:
         self.segmenter = Segmenter(champion_folder())
-        pages.state.segmenter = self.segmenter
-        pages.state.streams = set()
+        show(self.segmenter)
         card = self.segmenter.card
         log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, self.segmenter.runtime.device)
         for warning in answers.warnings(card):

@@ -1,0 +1,51 @@
+"""What is asked for with GET: the page to try it, the model's card, the documentation; and the stream beside them."""
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from service.documentation import documentation
+from service.segmenter import Segmenter
+from service.stream import stream
+
+PAGE = Path(__file__).parent / "page"
+POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+async def _model(request: Request) -> JSONResponse:
+    segmenter: Segmenter = request.app.state.segmenter
+    return JSONResponse({**segmenter.card.to_dict(), "device": segmenter.runtime.device})
+
+
+async def _page(request: Request) -> FileResponse:
+    """In the place of BentoML's own page, which would load a tracker from outside."""
+    return FileResponse(PAGE / "index.html", headers={"content-security-policy": POLICY})
+
+
+async def _documentation(request: Request) -> JSONResponse:
+    """In the place of BentoML's own, which knows nothing of what is uploaded."""
+    return JSONResponse(documentation())
+
+
+pages = Starlette(
+    routes=[
+        Route("/", _page),
+        Route("/model", _model),
+        Route("/docs.json", _documentation),
+        WebSocketRoute("/stream", stream),
+        Mount("/page", StaticFiles(directory=PAGE)),
+    ]
+)
+
+
+def show(segmenter: Segmenter) -> None:
+    """From now on the pages answer for this model."""
+    pages.state.segmenter = segmenter
+    pages.state.streams = set()
