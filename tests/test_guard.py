@@ -116,3 +116,23 @@ def test_who_fails_inside_is_spoken_for(monkeypatch, app, status, code) -> None:
     assert answer.status_code == status
     assert answer.json()["error"]["code"] == code
     assert "secret" not in answer.text
+
+
+async def long(scope: Scope, receive: Receive, send: Send) -> None:
+    """A cine: a line now and then, for longer than the guard would wait for one."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(6):
+        await asyncio.sleep(0.05)
+        await send({"type": "http.response.body", "body": b"line\n", "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def test_an_answer_that_goes_on_is_not_too_slow(monkeypatch) -> None:
+    monkeypatch.setattr("service.guard.SECONDS", 0.15)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(Guard(long))
+        async with httpx.AsyncClient(transport=transport, base_url="http://inside") as client:
+            return await client.get("/model")
+
+    assert asyncio.run(ask()).text == "line\n" * 6

@@ -7,13 +7,18 @@ from collections.abc import Iterator
 import httpx
 import numpy as np
 import pytest
+from pydicom.uid import CTImageStorage
 
 from service.pictures import png
 from service.upload import LIMIT_BYTES
+from tests.dicoms import ultrasound, written
 
 PNG = {"content-type": "image/png"}
 GREY = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
 FRAME = png(GREY)
+DICOM = written(ultrasound(GREY))
+CT = written(ultrasound(GREY, SOPClassUID=CTImageStorage, Modality="CT"))
+IS_DICOM = {"content-type": "application/dicom"}
 BROKEN = {"content-type": "multipart/form-data; boundary=b"}
 REFUSED = {
     "unknown route": ("GET", "/nothing", {}, 404, "not_found"),
@@ -63,6 +68,11 @@ REFUSED = {
         "multipart",
     ),
     "15x15": ("POST", "/mask", {"content": png(GREY[:15, :15]), "headers": PNG}, 422, "too_small"),
+    "half a DICOM": ("POST", "/segment", {"content": DICOM[:700], "headers": IS_DICOM}, 400, "malformed"),
+    "DICOM without its letters": ("POST", "/mask", {"content": bytes(200), "headers": IS_DICOM}, 415, "unknown_type"),
+    "a CT": ("POST", "/dicom", {"content": CT, "headers": IS_DICOM}, 422, "not_ultrasound"),
+    "a picture for /dicom": ("POST", "/dicom", {"content": FRAME, "headers": PNG}, 422, "not_dicom"),
+    "an unknown picture": ("POST", "/segment?picture=x", {"content": FRAME, "headers": PNG}, 400, "picture"),
     "15x15, JSON": ("POST", "/segment", {"files": {"frame": png(GREY[:15, :15])}}, 422, "too_small"),
 }
 
