@@ -200,7 +200,7 @@ def _pixel_value(file: BinaryIO, syntax: uid.UID) -> tuple[int, int]:
     form = f"{order}HHL" if syntax.is_implicit_VR else f"{order}HH2sHL"
     head = file.read(struct.calcsize(form))
     if not head:
-        raise FrameError("no_pixels", "The DICOM file holds no pixel data.", 422)
+        raise FrameError("no_pixels", "The DICOM file holds no pixel data, or is cut short before them.", 422)
     group, element, *_, length = struct.unpack(form, head)
     if group << 16 | element != PIXEL_DATA:
         raise FrameError("pixel_type", "The DICOM file's pixels are floats; 8 or 16 bits, unsigned, are read.", 422)

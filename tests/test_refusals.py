@@ -68,7 +68,7 @@ REFUSED = {
         "multipart",
     ),
     "15x15": ("POST", "/mask", {"content": png(GREY[:15, :15]), "headers": PNG}, 422, "too_small"),
-    "half a DICOM": ("POST", "/segment", {"content": DICOM[:700], "headers": IS_DICOM}, 400, "malformed"),
+    "half a DICOM": ("POST", "/segment", {"content": DICOM[:700], "headers": IS_DICOM}, 422, "no_pixels"),
     "DICOM without its letters": ("POST", "/mask", {"content": bytes(200), "headers": IS_DICOM}, 415, "unknown_type"),
     "a CT": ("POST", "/dicom", {"content": CT, "headers": IS_DICOM}, 422, "not_ultrasound"),
     "a picture for /dicom": ("POST", "/dicom", {"content": FRAME, "headers": PNG}, 422, "not_dicom"),
