@@ -61,9 +61,9 @@ def segmentation_object(source: Dataset, masks: Iterable[np.ndarray], card: Card
         np.zeros((1, source.Rows, source.Columns), np.uint8),
         SegmentationTypeValues.BINARY,
         [_nerve(card)],
-        series_instance_uid=_uid(source.SeriesInstanceUID, card),
+        series_instance_uid=derived_uid(source.SeriesInstanceUID, card.run_id),
         series_number=int(source.get("SeriesNumber") or 0) + SERIES_OFFSET,
-        sop_instance_uid=_uid(source.SOPInstanceUID, card),
+        sop_instance_uid=derived_uid(source.SOPInstanceUID, card.run_id),
         instance_number=int(source.get("InstanceNumber") or 1),
         manufacturer="Nervemask",
         manufacturer_model_name=card.name,
@@ -182,6 +182,6 @@ def _groups(first: Dataset, number: int, by_number: bool) -> Dataset:
     return groups
 
 
-def _uid(source: str, card: Card) -> UID:
-    """A UID that is the same for the same source and run (PS3.5 B.2)."""
-    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{source} {card.run_id}').int}")
+def derived_uid(source: str, run_id: str) -> UID:
+    """A UID that is the same for the same source's UID and model run (PS3.5 B.2)."""
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{source} {run_id}').int}")

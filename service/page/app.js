@@ -1,38 +1,166 @@
-const element = (id) => document.getElementById(id);
+// The page: a file, a camera or a screen goes in; frames with their masks and findings come out.
 
-// The mask is the frame's own size; where the browser cannot show the frame (TIFF), the mask stands alone.
-async function draw(file, mask) {
-  const picture = await createImageBitmap(file).catch(() => null);
-  const canvas = element("shown"), context = canvas.getContext("2d");
-  canvas.width = mask.width; canvas.height = mask.height; canvas.hidden = false;
-  context.drawImage(mask, 0, 0);
-  const pixels = context.getImageData(0, 0, mask.width, mask.height);
-  for (let i = 0; i < pixels.data.length; i += 4) {
-    pixels.data.set([255, 193, 7, pixels.data[i] ? (picture ? 110 : 255) : 0], i);
-  }
-  context.clearRect(0, 0, mask.width, mask.height);
-  const tint = await createImageBitmap(pixels);
-  if (picture) context.drawImage(picture, 0, 0);
-  context.drawImage(tint, 0, 0);
+import { openCard } from "./card.js";
+import { Cine } from "./cine.js";
+import { Findings, words } from "./findings.js";
+import { camera, live, screen } from "./live.js";
+import { download, isDicom, outcomes, pictureOf } from "./service.js";
+import { Viewer } from "./viewer.js";
+
+const element = (id) => document.getElementById(id);
+const viewer = new Viewer(element("canvas"), element("masked"));
+const findings = new Findings();
+const cine = new Cine(showFrame);
+
+let file = null; // what the downloads are made of
+let turn = new AbortController(); // the file or the live source that has the page; the next one ends it
+
+/** The page for another file or source: the one before it is ended, and what it said is taken away. */
+function begin() {
+  turn.abort();
+  turn = new AbortController();
+  file = null;
+  complain(null);
+  cine.clear();
+  viewer.clear();
+  findings.clear();
+  for (const id of ["downloads", "segmentation", "pace", "stop"]) element(id).hidden = true;
+  element("invitation").hidden = false;
+  return turn.signal;
 }
 
-element("frame").addEventListener("change", async () => {
-  const file = element("frame").files[0];
-  if (!file) return;
-  element("said").textContent = "Looking ...";
-  element("shown").hidden = true;
-  element("warnings").textContent = "";
+function complain(fault) {
+  element("fault").hidden = !fault;
+  element("fault").textContent = fault ? fault.message : "";
+}
+
+function busy(waiting) {
+  element("stage").ariaBusy = String(waiting);
+}
+
+function show(picture, outcome, name) {
+  element("invitation").hidden = true;
+  viewer.show(picture, outcome, name);
+}
+
+async function openFile(chosen) {
+  const signal = begin();
+  const start = performance.now();
+  busy(true);
+  findings.wait(`Looking at ${chosen.name} …`);
   try {
-    const form = new FormData();
-    form.append("frame", file);
-    const answer = await fetch("mask", { method: "POST", body: form });
-    if (!answer.ok) throw new Error((await answer.json()).error.message);
-    await draw(file, await createImageBitmap(await answer.blob()));
-    const told = (name) => answer.headers.get(name);
-    const found = told("x-nerve-present") === "true" ? "A nerve is shown" : "No nerve is shown";
-    element("said").textContent = `${found} (presence ${told("x-nerve-presence")}).`;
-    element("warnings").textContent = told("x-warnings") || "";
+    const dicom = await isDicom(chosen);
+    for await (const outcome of outcomes(chosen, signal)) {
+      signal.throwIfAborted();
+      file = chosen;
+      element("segmentation").hidden = !dicom;
+      await cine.add(outcome, pictureOf(outcome), performance.now() - start);
+    }
   } catch (fault) {
-    element("said").textContent = fault.message;
+    if (signal.aborted) return;
+    complain(fault);
+    if (!cine.count) findings.clear();
   }
+  if (signal.aborted) return;
+  busy(false);
+  cine.complete();
+}
+
+/** One frame of what was uploaded. aloud: whether a screen reader tells the finding of its own accord. */
+async function showFrame({ outcome, picture, after }, name, aloud) {
+  const { signal } = turn;
+  const bitmap = picture && (await createImageBitmap(picture));
+  if (signal.aborted || !cine.isShown(outcome)) return bitmap?.close();
+  show(bitmap, outcome, name);
+  findings.tell(outcome, file.name, `${words.duration(after)} from upload to answer`, aloud);
+  element("downloads").hidden = false;
+  element("mask").hidden = Boolean(outcome.error);
+}
+
+async function openLive(source, button) {
+  const signal = begin();
+  element("stop").hidden = false;
+  element("stop").focus();
+  element("stop").onclick = () => {
+    turn.abort();
+    endLive();
+    button.focus();
+  };
+  findings.wait(`Waiting for the ${source.name} …`);
+  busy(true);
+  try {
+    await live(source, signal, (picture, outcome, { rate, delay }) => {
+      busy(false);
+      show(picture, outcome, "Live frame");
+      findings.tell(outcome, `${source.name}, live`, `${words.duration(delay)} from frame to mask`, false);
+      element("pace").hidden = false;
+      element("pace").textContent = `${rate} frames a second, ${words.duration(delay)} behind`;
+    });
+  } catch (fault) {
+    if (!signal.aborted) complain(fault);
+  }
+  if (!signal.aborted) endLive();
+}
+
+/** The last frame stays, with what was found on it. */
+function endLive() {
+  busy(false);
+  element("stop").hidden = true;
+  element("pace").hidden = true;
+  if (viewer.empty) findings.clear();
+}
+
+async function save(button, route, ending) {
+  if (button.ariaBusy === "true") return;
+  button.ariaBusy = "true";
+  complain(null);
+  try {
+    await download(file, route, ending);
+  } catch (fault) {
+    complain(fault);
+  }
+  button.ariaBusy = "false";
+}
+
+element("file").addEventListener("change", ({ target }) => {
+  if (target.files.length) openFile(target.files[0]);
+  target.value = ""; // so that the same file may be chosen again
 });
+
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dragging");
+});
+addEventListener("dragleave", ({ relatedTarget }) => {
+  if (!relatedTarget) document.body.classList.remove("dragging");
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  const { files } = event.dataTransfer;
+  if (files.length) openFile(files[0]);
+  if (files.length > 1) complain(new Error(`One file at a time: only ${files[0].name} was taken.`));
+});
+
+addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const taken = event.target.matches("input[type=range], pre, code, dialog *") || event.altKey || event.metaKey;
+  if (step && !taken) cine.step(step);
+});
+
+for (const source of [camera, screen]) {
+  const button = element(source.name);
+  button.addEventListener("click", () => openLive(source, button));
+}
+
+element("masked").addEventListener("change", () => viewer.paint());
+element("mask").addEventListener("click", ({ target }) => {
+  const number = cine.count > 1 ? `_${String(cine.index).padStart(4, "0")}` : "";
+  save(target, `mask?index=${cine.index}`, `${number}_mask.png`);
+});
+element("segmentation").addEventListener("click", ({ target }) => save(target, "dicom", "_segmentation.dcm"));
+element("about").addEventListener("click", () => {
+  complain(null);
+  openCard().catch(complain);
+});
+element("example").textContent = `curl -F frame=@frame.png ${new URL("mask", location.href)} -o mask.png`;
