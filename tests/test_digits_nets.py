@@ -8,7 +8,7 @@ from training.parameters import DigitNet, Move, ParameterError
 
 LECTURE = {  # weights, batch, epochs and first learning rates, loss
     "one_hidden": (11_935, 32, [20], [0.01], "MeanSquaredError"),
-    "three_hidden": (59_210, 128, [40, 20], [0.1, 0.01], "MeanSquaredError"),
+    "three_hidden": (59_210, 128, [60], [0.1], "MeanSquaredError"),  # the lower rate was never compiled in
     "relu_dropout": (567_434, 128, [20], [0.001], "CategoricalCrossentropy"),
     "convolutional": (329_962, 32, [10, 10], [0.01, 0.001], "CategoricalCrossentropy"),
 }

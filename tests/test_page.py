@@ -367,7 +367,8 @@ def test_a_live_mask_lies_on_its_own_frame(page, client) -> None:
           context.fillStyle = "#222"; context.fillRect(0, 0, 320, 240);
           context.fillStyle = "#eee"; context.fillRect(Math.random() * 250, Math.random() * 170, 70, 70);
         }, 40);
-        navigator.mediaDevices.getUserMedia = async () => scene.captureStream();"""
+        window.media = scene.captureStream();
+        navigator.mediaDevices.getUserMedia = async () => media;"""
     )
     page["camera"].click()
     page.wait_for("finding", "Nerve shown")
@@ -377,6 +378,8 @@ def test_a_live_mask_lies_on_its_own_frame(page, client) -> None:
         bright = cv2.cvtColor(shown.astype(np.uint8), cv2.COLOR_RGB2GRAY) > 128
         assert (bright & tinted(shown)).sum() > 0.8 * bright.sum() > 0
     page["stop"].click()
+    ended = "return media.getTracks().every((track) => track.readyState === 'ended')"
+    page.wait(lambda: page.driver.execute_script(ended), "the camera's end")
 
 
 def test_a_screen_is_looked_at(page) -> None:
