@@ -19,7 +19,7 @@ import pytest
 from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate, generate_frames
 
-from service.client import TRIES, main
+from service.client.__main__ import TRIES, main
 from tests.conftest import free_port
 from tests.dicoms import region, ultrasound, written
 

@@ -77,7 +77,7 @@ def test_an_upload_that_breaks_off_leaves_nothing_behind(address, client) -> Non
     for _ in range(5):
         with socket.create_connection((host, int(port))) as broken:
             broken.sendall(b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx")
-    for _ in range(100):
+    for _ in range(600):
         time.sleep(0.05)
         told = client.get("/metrics").text.splitlines()
         under_way = [line for line in told if "request_in_progress{" in line and 'endpoint="/mask"' in line]

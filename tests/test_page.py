@@ -53,9 +53,8 @@ class Page:
             if until():
                 return
             time.sleep(0.02)
-        raise AssertionError(
-            f"{what} did not come; the page says: {self.driver.find_element(By.TAG_NAME, 'main').text}"
-        )
+        says = self.driver.find_element(By.TAG_NAME, "main").text
+        raise AssertionError(f"{what} did not come; the page says: {says}")
 
     def wait_for(self, name: str, text: str) -> None:
         self.wait(lambda: text in self[name].text, f"{text!r} in #{name}")
@@ -245,6 +244,12 @@ def test_a_damaged_frame_does_not_hide_the_others(page, speckle) -> None:
     page["scrubber"].send_keys(Keys.ARROW_RIGHT)
     page.wait_for("finding", "cannot be read")
     assert page["reason"].text
+    strip = page.driver.execute_script(
+        """const strip = document.getElementById("strip");
+        return [...strip.getContext("2d").getImageData(0, 0, strip.width, 1).data];"""
+    )
+    colours = [tuple(strip[at : at + 3]) for at in (0, 4, 8)]
+    assert colours == [NERVE, (199, 62, 62), NERVE]  # shown, cannot be read, shown
     assert not page["mask"].is_displayed()
     page["scrubber"].send_keys(Keys.ARROW_RIGHT)
     page.wait_for("finding", "erve shown")

@@ -3,7 +3,6 @@
 import { words } from "./findings.js";
 
 const FRAMES_A_SECOND = 15; // slow enough for the eye; an answer does not tell the cine's own
-const COLOURS = { nerve: "rgb(255, 193, 7)", none: "rgb(125, 138, 143)", damaged: "rgb(199, 62, 62)" };
 
 const element = (id) => document.getElementById(id);
 
@@ -97,8 +96,9 @@ export class Cine {
     const strip = element("strip");
     strip.width = this.count;
     const context = strip.getContext("2d");
+    const style = getComputedStyle(strip); // the legend's colours
     this.frames.forEach(({ outcome: { error, nerve } }, index) => {
-      context.fillStyle = COLOURS[error ? "damaged" : nerve.present ? "nerve" : "none"];
+      context.fillStyle = style.getPropertyValue(error ? "--damaged" : nerve.present ? "--nerve" : "--none");
       context.fillRect(index, 0, 1, 1);
     });
   }

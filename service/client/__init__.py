@@ -1,0 +1,1 @@
+"""`python -m service.client`: frames to a running service, its answers into files."""
