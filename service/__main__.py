@@ -31,7 +31,13 @@ def main() -> None:
     serve += ["--working-dir", str(Path(__file__).parent.parent)]
     serve += ["--host", address, "--port", str(arguments.port)]
     serve += ["--timeout-graceful-shutdown", str(DRAIN_SECONDS)]
+    os.environ["BENTOML_HOME"] = str(bentoml_home() / f"port-{arguments.port}")
     os.execv(sys.executable, serve)
+
+
+def bentoml_home() -> Path:
+    """BentoML keeps its metrics in its home, where a server that starts takes them from one that runs."""
+    return Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml")
 
 
 def free_address(host: str, port: int) -> str:

@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 
 from service.frame import Frame
+from service.upload import RAW_TYPES
+from tests.conftest import free_port, start, wait_until_ready
 
 ROOT = Path(__file__).parent.parent
 PNG = {"content-type": "image/png"}
@@ -123,9 +125,28 @@ def test_what_bentoml_brings_answers(client, route) -> None:
 
 def test_the_documentation_tells_how_to_upload(client) -> None:
     paths = client.get("/docs.json").json()["paths"]
-    for route in ("/mask", "/segment"):
-        told = paths[route]["post"]["description"]
-        assert "multipart/form-data" in told and "`frame`" in told and "image/tiff" in told
+    for route in ("/mask", "/overlay", "/segment", "/dicom"):
+        ways = paths[route]["post"]["requestBody"]["content"]
+        assert set(ways) == {"multipart/form-data", *RAW_TYPES}
+        assert set(ways["multipart/form-data"]["schema"]["properties"]) == {"frame"}
+
+
+def test_another_server_leaves_its_metrics_alone(client, model_folder, speckle, tmp_path) -> None:
+    def counted() -> float:
+        """Requests to /overlay, by the first server's own count."""
+        client.post("/overlay", content=picture(speckle(3), "png"), headers=PNG)
+        told = client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in told if "request_total{" in line and '"/overlay"' in line)
+
+    before, port = counted(), free_port()
+    with (tmp_path / "log").open("wb") as said:
+        other = start(model_folder, port, said)
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", other)
+        finally:
+            other.terminate()
+            other.wait(30)
+    assert counted() == before + 1
 
 
 def words(model: Path, port: int) -> str:
