@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: help setup lock demo test lint seeds serve ui
+.PHONY: help setup lock demo test bench lint seeds serve ui
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ test: setup .venv/contract/ready  ## the whole test suite
 	uv venv --quiet --allow-existing --python .venv/bin/python .venv/contract
 	VIRTUAL_ENV=$(CURDIR)/.venv/contract uv pip sync --quiet --require-hashes $<
 	touch $@
+
+bench: setup  ## how soon a cine shows its first mask, and how fast the others follow (needs the champion)
+	python -m benchmarks.cine
 
 lint: setup  ## ruff, types, import contracts
 	ruff check .
