@@ -168,7 +168,9 @@ def segment_study(study: str, orthanc: Server, service: Server) -> None:
     for instance in instances:
         orthanc.pause(0)
         modality = modalities.get(instance["ParentSeries"])
-        if modality in ("US", ""):
+        if modality not in ("US", "", "SEG"):
+            log.info("instance %s: passed over (modality %s)", instance["ID"], modality)
+        elif modality != "SEG":
             try:
                 log.info("instance %s: %s", instance["ID"], segment(instance, modality, held, orthanc, service))
             except RefusedError as fault:

@@ -72,5 +72,7 @@ def chosen(cine: Cine, index: str | None) -> int:
     if not (index.isascii() and index.isdigit()):
         raise FrameError("index", f"index is a frame's number, counted from 0, not {index[:20]!r}.", 400)
     if len(index) > 9 or int(index) >= cine.count:
-        raise FrameError("no_such_frame", f"There is no frame {index[:20]}: the upload holds {cine.count}.", 422)
+        raise FrameError(
+            "no_such_frame", f"There is no frame {index[:20]}: the upload holds 0 to {cine.count - 1}.", 422
+        )
     return int(index)

@@ -61,16 +61,21 @@ class Line:
 async def stream(socket: WebSocket) -> None:
     """One message in, one JSON text out, as a line of /segment; `?drop=true` and `?picture=` as told in the README."""
     open_streams = socket.app.state.streams
-    picture = socket.query_params.get("picture")
-    if not _same_origin(socket) or picture not in (None, *answers.PICTURES):
+    if not _same_origin(socket):
         await socket.close(POLICY_VIOLATION)
         return
     if len(open_streams) >= STREAMS_AT_ONCE:
         await socket.close(TRY_AGAIN_LATER)
         return
-    open_streams.add(socket)
     await socket.accept()
-    line = Line(socket.query_params.get("drop") == "true")
+    drop, picture = socket.query_params.get("drop", "false"), socket.query_params.get("picture")
+    if drop not in ("true", "false") or picture not in (None, *answers.PICTURES):
+        known = f"drop is true or false, and picture one of {', '.join(answers.PICTURES)}"
+        await socket.send_text(json.dumps(answers.error(FrameError("settings", f"Of a stream {known}.", 400))))
+        await socket.close(POLICY_VIOLATION)
+        return
+    open_streams.add(socket)
+    line = Line(drop == "true")
     filling = asyncio.create_task(line.fill(socket))
     try:
         while arrived := await line.next():

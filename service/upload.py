@@ -118,8 +118,12 @@ async def _multipart(request: Request) -> IO[bytes]:
         return parts[0].file
     await form.close()
     if len(parts) != 1:
-        raise FrameError("one_frame", f"Send exactly one file in the field {FIELD!r}, not {len(parts)}.", 400)
-    raise FrameError("not_a_file", f"The field {FIELD!r} holds text: send the file itself.", 400)
+        raise FrameError(
+            "one_frame", f"Send one file in the field {FIELD!r} (curl -F {FIELD}=@FILE), not {len(parts)}.", 400
+        )
+    raise FrameError(
+        "not_a_file", f"The field {FIELD!r} holds text: send the file itself (curl -F {FIELD}=@FILE).", 400
+    )
 
 
 def _empty_body(receive: Receive) -> Receive:

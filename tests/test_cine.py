@@ -201,15 +201,24 @@ def test_a_cine_in_one_message_is_answered_frame_by_frame(address, cine, pixels)
     assert all(answer["picture"].startswith("data:image/png") for answer in answers)
 
 
-@pytest.mark.parametrize(
-    ("query", "headers"), [("?picture=nonsense", {}), ("", {"origin": "https://elsewhere.example"})]
-)
-def test_a_stream_that_is_refused(address, query, headers) -> None:
+@pytest.mark.parametrize("query", ["?picture=nonsense", "?drop=True", "?drop=1"])
+def test_a_stream_with_unknown_settings_is_told_so_and_ended(address, query) -> None:
     async def scene() -> None:
-        async with connect(address.replace("http", "ws") + "/stream" + query, additional_headers=headers) as socket:
+        async with connect(address.replace("http", "ws") + "/stream" + query) as socket:
+            assert json.loads(await socket.recv())["error"]["code"] == "settings"
             await socket.recv()
 
-    with pytest.raises(Exception, match=r"403|1008"):
+    with pytest.raises(ConnectionClosed, match="1008"):
+        asyncio.run(scene())
+
+
+def test_another_sites_page_gets_no_stream(address) -> None:
+    async def scene() -> None:
+        headers = {"origin": "https://elsewhere.example"}
+        async with connect(address.replace("http", "ws") + "/stream", additional_headers=headers):
+            pass
+
+    with pytest.raises(InvalidStatus, match="403"):
         asyncio.run(scene())
 
 
