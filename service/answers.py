@@ -4,7 +4,6 @@ import time
 from typing import Any
 
 import cv2
-import numpy as np
 
 from service import pictures, shapes
 from service.card import Card
@@ -94,7 +93,7 @@ def model_headers(card: Card, notes: tuple[str, ...]) -> dict[str, str]:
 def _nerve(seen: Seen) -> dict[str, Any]:
     """Whether there is one, and how large. box: [x, y, width, height] in pixels."""
     frame, found = seen.frame, seen.found
-    area = int(np.count_nonzero(found.mask))
+    area = cv2.countNonZero(found.mask)
     box = list(cv2.boundingRect(found.mask)) if found.present else None
     across, down = frame.spacing or (None, None)
     return {

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from service.card import NETWORK, REMEDY, Card, Decision, Input
@@ -79,8 +80,7 @@ class Segmenter:
         scan = Frame(frame.scan)
         probability, presence = probabilities(self.runtime, self.card.input, scan)
         mask = decide(probability, presence, self.card.decision)
-        inside = probability[mask > 0]
-        confidence = float(inside.mean()) if inside.size else None
+        confidence = cv2.mean(probability, mask)[0] if cv2.countNonZero(mask) else None
         if frame.area is not None:
             scanned, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
             frame.area.of(mask)[:] = scanned
@@ -127,7 +127,7 @@ def decide(probability: np.ndarray, presence: float, decision: Decision) -> np.n
 
     probability: float32 (height, width), 0..1, at the frame's own resolution.
     """
-    mask = (probability >= decision.mask).astype(np.uint8) * 255
-    if presence < decision.presence or np.count_nonzero(mask) < decision.min_area * mask.size:
+    mask = (probability >= decision.mask).view(np.uint8) * np.uint8(255)
+    if presence < decision.presence or cv2.countNonZero(mask) < decision.min_area * mask.size:
         mask[:] = 0
     return mask

@@ -18,8 +18,9 @@ def run_lengths(mask: np.ndarray) -> str:
 
 def _runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where runs of nerve start and where they have ended, pixels counted down the columns from 0."""
-    pixels = np.concatenate([[False], mask.T.ravel() > 0, [False]])
-    edges = np.flatnonzero(pixels[1:] != pixels[:-1])
+    left, _, width, _ = cv2.boundingRect(mask)  # nothing starts or ends outside
+    pixels = np.concatenate([[False], mask[:, left : left + width].T.ravel() > 0, [False]])
+    edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + left * mask.shape[0]
     return edges[::2], edges[1::2]
 
 
