@@ -91,16 +91,27 @@ class DicomCine:
 
     def encoded(self) -> Iterator[bytes]:
         """The frames one after another as they stand in the file, for `decode`."""
-        if self.decoder.is_encapsulated:
-            yield from generate_frames(self._at_value(), number_of_frames=self.count)
-        else:
+        if not self.decoder.is_encapsulated:
             yield from (self._native(index) for index in range(self.count))
+            return
+        found = 0
+        try:
+            for encoded in generate_frames(self._at_value(), number_of_frames=self.count):
+                found += 1
+                yield encoded
+        except Exception as fault:  # tables of offsets may lie, and borders of frames be nowhere told
+            raise _malformed() from fault
+        if found < self.count:
+            raise _lying(self.count, f"{found} that can be told apart")
 
     def encoded_at(self, index: int) -> bytes:
         """One frame as it stands in the file. index: 0 to count - 1."""
-        if self.decoder.is_encapsulated:
+        if not self.decoder.is_encapsulated:
+            return self._native(index)
+        try:
             return get_frame(self._at_value(), index, number_of_frames=self.count)
-        return self._native(index)
+        except Exception as fault:
+            raise _malformed() from fault
 
     def decode(self, encoded: bytes, index: int) -> Frame:
         """The frame. Raises FrameError (400, 422). May be called from several threads."""

@@ -94,13 +94,19 @@ class Segmenter:
         """A cine's frames in their order, each as soon as it is done; a damaged one does not stop the rest."""
         waiting: deque[tuple[int, Future[Seen]]] = deque()
         with ThreadPoolExecutor(cores(), "cine") as pool:
-            for index, encoded in enumerate(cine.encoded()):
-                waiting.append((index, pool.submit(self._see, cine, encoded, index)))
-                # The first is not made to share the cores: somebody waits for it.
-                while len(waiting) > (cores() if index else 0):
-                    yield _outcome(*waiting.popleft())
+            index, lost = -1, None
+            try:
+                for index, encoded in enumerate(cine.encoded()):
+                    waiting.append((index, pool.submit(self._see, cine, encoded, index)))
+                    # The first is not made to share the cores: somebody waits for it.
+                    while len(waiting) > (cores() if index else 0):
+                        yield _outcome(*waiting.popleft())
+            except FrameError as fault:  # where the next frame begins is not to be found
+                lost = fault
             while waiting:
                 yield _outcome(*waiting.popleft())
+            if lost:
+                yield Unseen(index + 1, lost)
 
     def _see(self, cine: Cine, encoded: bytes, index: int) -> Seen:
         start = time.perf_counter()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, Sequence, uid
 from pydicom.data import get_testdata_file
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import convert_color_space
 
 from service.cine import open_cine
@@ -293,6 +293,26 @@ def test_a_codestream_of_another_size_is_not_decoded(cine) -> None:
     at = data.index(b"\xff\xf7") + 5
     struct.pack_into(">HH", data, at, 60000, 60000)
     assert "another size" in refused(bytes(data), 400, "malformed")
+
+
+@pytest.fixture
+def borderless(cine) -> bytes:
+    """Two fragments to a frame, and nothing that tells which."""
+    made = ultrasound(cine)
+    made.compress(uid.RLELossless, generate_instance_uid=False)
+    coded = list(generate_frames(made.PixelData, number_of_frames=3))
+    made.PixelData = encapsulate(coded, fragments_per_frame=2, has_bot=False)
+    return written(made)
+
+
+def test_frames_without_borders_are_refused(borderless, segmenter) -> None:
+    opened = open_cine(io.BytesIO(borderless))
+    for index in (1, 2):
+        with pytest.raises(FrameError) as fault:
+            segmenter.see(opened, index)
+        assert (fault.value.status, fault.value.code) == (400, "malformed")
+    *_, last = segmenter.see_all(opened)  # what is missing is not passed over in silence
+    assert "3 frame(s)" in last.fault.message
 
 
 @pytest.mark.parametrize("syntax", [uid.DeflatedExplicitVRLittleEndian, uid.MPEG4HP41], ids=lambda syntax: syntax.name)
