@@ -45,6 +45,8 @@ PIXEL_DATA = 0x7FE00010
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, PIXEL_DATA)  # the first two hold floats
 UNDEFINED_LENGTH = 0xFFFFFFFF
 REMEDY = "send it uncompressed, or as RLE, JPEG, JPEG-LS or JPEG 2000"
+# Of two decoders the quicker, where it is not pydicom's first: 3.4 ms instead of 4.9 a frame, 0.3 instead of 1.0.
+QUICKER = {uid.JPEGLSLossless: "pyjpegls", uid.JPEGLSNearLossless: "pyjpegls", uid.RLELossless: "pylibjpeg"}
 # Start of frame, any of its kinds, JPEG-LS' own among them (ITU-T T.81 B.1.1.3, T.87 C.1.1).
 JPEG_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
@@ -87,7 +89,7 @@ class DicomCine:
             self._check_length(min(length, file.tell() - self._value_at))
         self.area, self.spacing, notes = scan_area(self.header)
         self.notes += notes
-        self.one_frame = {**self.options, "number_of_frames": 1}
+        self.one_frame = {**self.options, "number_of_frames": 1, "decoding_plugin": QUICKER.get(syntax, "")}
 
     def encoded(self) -> Iterator[bytes]:
         """The frames one after another as they stand in the file, for `decode`."""
