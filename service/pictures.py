@@ -10,12 +10,15 @@ from service.frame import Frame
 NERVE_BGR = (7, 193, 255)  # amber: far from grey, and told from it by people who see few colours
 TINT = 0.3  # share of the colour inside the outline
 JPEG_QUALITY = 90
+QUICK_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+# Trying the filters of a PNG takes five times as long as deflating a mask, whose runs need none.
+FLAT_PNG = (*QUICK_PNG, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+FLAT_PNG += (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
 
 
 def png(picture: np.ndarray) -> bytes:
-    """uint8 (height, width) or (height, width, 3) BGR as a PNG."""
-    # Masks are flat: the quickest deflate keeps them at a few kilobytes.
-    return _encoded(".png", picture, cv2.IMWRITE_PNG_COMPRESSION, 1)
+    """uint8 (height, width), a mask, or (height, width, 3), BGR, as a PNG."""
+    return _encoded(".png", picture, *(FLAT_PNG if picture.ndim == 2 else QUICK_PNG))
 
 
 def jpeg(frame: Frame) -> bytes:
