@@ -21,6 +21,9 @@ Side = Annotated[int, Field(ge=16, le=4096)]  # pixels
 Share = Annotated[float, Field(ge=0, le=1)]
 HeaderText = Annotated[str, Field(pattern="^[ -~]+$")]  # travels in HTTP headers
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+Precision = Literal["float32", "bfloat16", "int8"]
+# What a CPU reads in each; int8 in OpenVINO's own format, with its weights in unet.int8.bin.
+NETWORKS: dict[Precision, str] = {"float32": NETWORK, "bfloat16": NETWORK, "int8": "unet.int8.xml"}
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -87,6 +90,7 @@ class Card:
     trained_on: TrainedOn
     input: Input
     decision: Decision
+    precision: Precision  # of a CPU: the quickest whose masks are as good as float32's
     metrics: dict[str, Any]
     baselines: dict[str, Any]
     files: dict[FileName, Sha256] = dataclasses.field(default_factory=dict)  # of the files beside the card
@@ -106,8 +110,9 @@ class Card:
             raise ModelFolderError(f"{path} cannot be read ({fault.strerror}): {REMEDY}.") from fault
         except ValidationError as fault:
             raise ModelFolderError(f"{path} is no card: {_told(fault)}. {REMEDY.capitalize()}.") from fault
-        if NETWORK not in card.files:
-            raise ModelFolderError(f"{path} lists no sum of {NETWORK}: {REMEDY}.")
+        for network in {NETWORK, NETWORKS[card.precision]}:
+            if network not in card.files:
+                raise ModelFolderError(f"{path} lists no sum of {network}: {REMEDY}.")
         for name, digest in card.files.items():
             _check_sum(path.with_name(name), digest)
         return card

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.card import NETWORK, REMEDY, Card, Decision, Input
+from service.card import NETWORKS, REMEDY, Card, Decision, Input
 from service.cine import Cine
 from service.errors import FrameError, ModelFolderError
 from service.frame import Frame
@@ -61,10 +61,11 @@ class Segmenter:
     def __init__(self, folder: Path):
         self.card = Card.read(folder)
         try:
-            self.runtime = open_runtime(folder / NETWORK)
+            self.runtime = open_runtime(folder, self.card.precision)
             self._warm()
         except Exception as fault:  # each runtime has exceptions of its own
-            reason = f"{folder / NETWORK} is no network that fits its card ({str(fault).splitlines()[-1]})"
+            network = folder / NETWORKS[self.card.precision]
+            reason = f"{network} is no network that fits its card ({str(fault).splitlines()[-1]})"
             raise ModelFolderError(f"{reason}: {REMEDY}.") from fault
 
     def _warm(self) -> None:

@@ -65,6 +65,7 @@ def card() -> Card:
         trained_on=TrainedOn("phantom", "CC0-1.0", 144, 36),
         input=Input(HEIGHT, WIDTH, Normalisation("frame")),
         decision=Decision(0.5, 0.5, 0.002),
+        precision="float32",
         metrics={"test": {"dice": 0.8125}},
         baselines={"test": {"empty": 0.5}},
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from service.runtime import OpenVino
 
-runtime = OpenVino(Path(sys.argv[1]))
+runtime = OpenVino(Path(sys.argv[1]), "float32")
 sys.setswitchinterval(1e-7)  # so that threads interrupt each other wherever they can
 together = threading.Barrier(2)
 

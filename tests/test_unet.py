@@ -99,7 +99,7 @@ def test_the_exported_network_is_the_trained_one(tmp_path, heads):
     model = build(TINY.model_copy(update={"heads": heads, "stem": 1}), SIZE)
     export(model, tmp_path / "unet.onnx")
     frames = discs(3)[0][..., np.newaxis].astype(np.float32)
-    mask, presence = open_runtime(tmp_path / "unet.onnx")(frames)
+    mask, presence = open_runtime(tmp_path)(frames)
     expected = model(frames)
     np.testing.assert_allclose(mask, expected["mask"], atol=1e-5)
     np.testing.assert_allclose(presence, np.ravel(expected["presence"]), atol=1e-5)

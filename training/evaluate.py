@@ -48,7 +48,7 @@ def open_network(folder: Path) -> Network:
     """The network of a candidate's folder, as the service runs it."""
     entry = json.loads((folder / "input.json").read_text())
     network = Input(entry["height"], entry["width"], Normalisation(**entry["normalisation"]))
-    return partial(probabilities, open_runtime(folder / "unet.onnx"), network)
+    return partial(probabilities, open_runtime(folder), network)
 
 
 def in_order(work: Callable[[Row], Any], rows: list[Row], title: str) -> list[Any]:

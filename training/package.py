@@ -1,7 +1,8 @@
 """Stage package: the champion as the folder that the service reads, and as a Bento.
 
-Writes models/champion (unet.onnx, unet.keras, card.json) and models/nervemask.bento. The network is held against
-the Keras original on held-out frames first: what is served is what was trained, or the stage fails.
+Writes models/champion (unet.onnx, unet.keras, card.json; unet.int8.xml and .bin where 8 bits are enough) and
+models/nervemask.bento. The network is held against the Keras original on held-out frames first: what is served is
+what was trained, or the stage fails.
 """
 
 import dataclasses
@@ -13,70 +14,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from service.card import Card, Decision, Input, Normalisation, TrainedOn
-from service.runtime import open_runtime
-from service.segmenter import decide
-from service.tensor import to_frame, to_tensor
-from training import tracking
+from training import precision, tracking
 from training.champion import CHAMPION
-from training.quiet import import_tensorflow
-from training.sources.layout import FRAMES, read_frame
 from training.split import rows_of
 from training.train_unet import UNETS
 from training.whole import whole
 
 FOLDER = Path("models/champion")
 BENTO = Path("models/nervemask.bento")
-HELD_AGAINST = 40  # frames
-MOST_DIFFERENCE = 1e-3  # of a probability
-MOST_CHANGED = 1e-4  # share of the mask's pixels
-
-
-class NotTheSameError(Exception):
-    """The exported network answers otherwise than the trained one; the message says by how much."""
-
-
-def parity(folder: Path, network: Input, decision: Decision) -> dict[str, float]:
-    """The exported network against the Keras original on held-out frames: largest difference of a probability, and
-    the share of mask pixels that change, at the frames' own resolution.
-
-    Raises NotTheSameError above MOST_DIFFERENCE or MOST_CHANGED.
-    """
-    import_tensorflow()
-    import keras
-
-    model = keras.models.load_model(folder / "unet.keras", compile=False)
-    runtime = open_runtime(folder / "unet.onnx")
-    difference, changed, pixels = 0.0, 0, 0
-    for row in rows_of("test")[:HELD_AGAINST]:
-        frame = read_frame(FRAMES, row)
-        tensor = to_tensor(frame, network)[np.newaxis]  # (1, H, W, 1)
-        ours, ours_presence = runtime(tensor)
-        theirs = {head: np.asarray(value) for head, value in model(tensor, training=False).items()}
-        apart = (
-            np.abs(ours - theirs["mask"]).max(),
-            np.abs(ours_presence - theirs["presence"].ravel()).max(),
-        )
-        difference = max(difference, *map(float, apart))
-        masks = [
-            decide(to_frame(mask[0, ..., 0], frame.height, frame.width), float(presence.ravel()[0]), decision)
-            for mask, presence in ((ours, ours_presence), (theirs["mask"], theirs["presence"]))
-        ]
-        changed += int(np.count_nonzero(masks[0] != masks[1]))
-        pixels += masks[0].size
-    share = changed / pixels
-    if difference > MOST_DIFFERENCE or share > MOST_CHANGED:
-        raise NotTheSameError(
-            f"{folder / 'unet.onnx'} is not {folder / 'unet.keras'}: probabilities differ by {difference:.2e} "
-            f"(at most {MOST_DIFFERENCE}), {share:.2e} of the mask's pixels (at most {MOST_CHANGED})"
-        )
-    return {"largest_difference": round(difference, 7), "changed_pixels": round(share, 8)}
 
 
 def card(champion: dict[str, Any], network: Input) -> Card:
-    """Where the champion comes from and what it reached."""
+    """Where the champion comes from and what it reached; in float32, until a precision is chosen."""
     figures = champion["race"][champion["candidate"]]
     training = rows_of("train")
     commit, dirty = tracking.commit()
@@ -97,6 +47,7 @@ def card(champion: dict[str, Any], network: Input) -> Card:
         ),
         input=network,
         decision=Decision(**figures["decision"]),
+        precision="float32",
         metrics={
             split: {k: v for k, v in figures[split].items() if k not in baselines} for split in ("validation", "test")
         },
@@ -127,18 +78,18 @@ def main() -> None:
     entry = json.loads((trained / "input.json").read_text())
     network = Input(entry["height"], entry["width"], Normalisation(**entry["normalisation"]))
     written = card(champion, network)
-    try:
-        held = parity(trained, network, written.decision)
-    except NotTheSameError as fault:
-        sys.exit(str(fault))
     with whole(FOLDER) as folder:
         for file in ("unet.onnx", "unet.keras"):
             shutil.copy(trained / file, folder)
-        dataclasses.replace(written, metrics={**written.metrics, "parity": held}).write(folder)
+        try:
+            chosen, held = precision.choose(folder, written.candidate, network, written.decision)
+        except precision.NotTheSameError as fault:
+            sys.exit(f"package: {fault}")
+        dataclasses.replace(written, precision=chosen, metrics={**written.metrics, "parity": held}).write(folder)
     build_bento()
     print(
-        f"{FOLDER}: {written.candidate}, version {written.version}; "
-        f"its probabilities differ from Keras by at most {held['largest_difference']:.1e}"
+        f"{FOLDER}: {written.candidate}, version {written.version}; its probabilities differ from Keras by at most "
+        f"{held['largest_difference']:.1e}; served in {chosen}, test Dice {held['test_dice_change']:+.4f}"
     )
 
 
