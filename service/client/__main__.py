@@ -72,6 +72,7 @@ class Run:
     def _write(self, answer: "httpx.Response", source: Path, target: Path, cine: bool) -> None:
         """A file as it is answered: JSON, lines of it, or DICOM."""
         if cine and (lines := of_cine(target, 0)) != target:
+            self._warn(f"{source} is a cine: its lines of JSON go to {lines}")
             target = self.files.claim(lines)
         with whole(target) as file:
             if self.kind.suffix == ".dcm":
