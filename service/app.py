@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
 import bentoml
@@ -16,7 +16,7 @@ from service import answers, pictures
 from service.card import Card, champion_folder
 from service.cine import chosen, open_cine
 from service.errors import FrameError, ModelFolderError
-from service.guard import SECONDS, Guard, error_response
+from service.guard import SECONDS, Gradual, Guard, error_response
 from service.pages import pages, show
 from service.runtime import cores, gpu_name
 from service.segmenter import Seen, Segmenter, Unseen
@@ -48,9 +48,10 @@ def refusing(route: Callable[..., Any]) -> Callable[..., Any]:
     resources={"gpu": 1} if gpu_name() else {"cpu": str(cores())},
     workers=1,
     threads=cores(),
-    # The guard's own limit comes first, and answers in the one shape of an error. BentoML keeps something of every
-    # request for as long as this.
-    traffic={"timeout": 2 * SECONDS},
+    # The guard's own limit comes first, and answers in the one shape of an error. BentoML's is on the time until an
+    # answer begins, which no step puts off: long enough for the Segmentation of the longest cine. It keeps something
+    # of every request for as long as this.
+    traffic={"timeout": 10 * SECONDS},
 )
 @bentoml.asgi_app(pages)
 class Nervemask:
@@ -114,10 +115,16 @@ class Nervemask:
         cine = open_cine(ctx.request.state.upload)
         if not isinstance(cine, DicomCine):
             raise FrameError("not_dicom", "A DICOM segmentation refers to a DICOM file: send one.", 422)
-        card = self.segmenter.card
-        data = segmentation_object(cine.header, map(_mask, self.segmenter.see_all(cine)), card)
-        headers = answers.model_headers(card, cine.notes)
-        return Response(data, media_type="application/dicom", headers=headers)  # type: ignore[return-value]
+        card, headers = self.segmenter.card, answers.model_headers(self.segmenter.card, cine.notes)
+
+        def made(step: Callable[[], None]) -> Response:
+            try:
+                data = segmentation_object(cine.header, _masks(self.segmenter.see_all(cine), step), card)
+            except FrameError as fault:
+                return error_response(fault.status, fault.code, fault.message)
+            return Response(data, media_type="application/dicom", headers=headers)
+
+        return Gradual(made)  # type: ignore[return-value]
 
     def _picture(self, ctx: bentoml.Context, drawn: Callable[[Seen], np.ndarray]) -> bytes:
         """The PNG of one frame. drawn: uint8 (height, width) or (height, width, 3) of what was seen."""
@@ -128,11 +135,13 @@ class Nervemask:
         return Response(pictures.png(drawn(seen)), media_type="image/png", headers=headers)  # type: ignore[return-value]
 
 
-def _mask(outcome: Seen | Unseen) -> np.ndarray:
-    """A segmentation of some frames only would look like one of all."""
-    if isinstance(outcome, Unseen):
-        raise outcome.fault
-    return outcome.found.mask
+def _masks(outcomes: Iterable[Seen | Unseen], step: Callable[[], None]) -> Iterator[np.ndarray]:
+    """Those of all frames, a step each: a segmentation of some only would look like one of all."""
+    for outcome in outcomes:
+        if isinstance(outcome, Unseen):
+            raise outcome.fault
+        step()
+        yield outcome.found.mask
 
 
 def _line(told: dict[str, Any]) -> str:

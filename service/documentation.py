@@ -29,7 +29,7 @@ ERRORS = {
     504: ("too_slow", f"No answer within {SECONDS:.0f} seconds."),
 }
 WORDS = {
-    400: "malformed or truncated",
+    400: "malformed or truncated, or an unknown parameter",
     413: "too many bytes, pixels or frames",
     415: "not a type that is read",
     422: "a frame that can be read, but not used",

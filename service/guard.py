@@ -7,13 +7,16 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
-from starlette.responses import JSONResponse
+from anyio import from_thread
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("bentoml.nervemask")
 
 AT_ONCE = 64  # requests under way or waiting
 SECONDS = 30.0  # without a byte of the upload or of the answer, until a request is given up
+STEP: Message = {"type": "nervemask.step"}  # tells the layers around a route that it goes on; it is not sent further
 PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
 
 FAILED = "The service failed on this request; its log says why."
@@ -90,6 +93,8 @@ class ShapedErrors:
         self.body = b""
 
     async def __call__(self, message: Message) -> None:
+        if message is STEP:
+            return
         if message["type"] == "http.response.start":
             self.start = message
             self.started = message["status"] < 400
@@ -109,6 +114,22 @@ class ShapedErrors:
         kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self.send({**self.start, "headers": kept})
         await self.send({"type": "http.response.body", "body": body})
+
+
+class Gradual(Response):
+    """An answer that begins only when all of it is made, and may take long: each step of it puts off the deadline."""
+
+    def __init__(self, make: Callable[[Callable[[], None]], Response]):
+        """make: called in a thread, with what it has to call at each step."""
+        super().__init__()
+        self.make = make
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell() -> None:
+            await send(STEP)
+
+        response = await run_in_threadpool(self.make, lambda: from_thread.run(tell))
+        await response(scope, receive, send)
 
 
 def _is_shaped(body: bytes) -> bool:

@@ -69,8 +69,9 @@ async def stream(socket: WebSocket) -> None:
         return
     await socket.accept()
     drop, picture = socket.query_params.get("drop", "false"), socket.query_params.get("picture")
-    if drop not in ("true", "false") or picture not in (None, *answers.PICTURES):
-        known = f"drop is true or false, and picture one of {', '.join(answers.PICTURES)}"
+    unknown = set(socket.query_params) - {"drop", "picture"}
+    if unknown or drop not in ("true", "false") or picture not in (None, *answers.PICTURES):
+        known = f"the settings are drop, true or false, and picture, one of {', '.join(answers.PICTURES)}"
         await socket.send_text(json.dumps(answers.error(FrameError("settings", f"Of a stream {known}.", 400))))
         await socket.close(POLICY_VIOLATION)
         return

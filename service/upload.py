@@ -16,7 +16,8 @@ LIMIT_BYTES = 512 * 1024 * 1024  # of one upload: a cine of a minute, uncompress
 BUDGET_BYTES = 4 * LIMIT_BYTES  # of all that are held at once
 IN_MEMORY_BYTES = 16 * 1024 * 1024  # what is larger waits on the disk
 FIELD = "frame"
-FRAME_ROUTES = ("/mask", "/segment", "/overlay", "/dicom")
+# The routes that take a frame, and what may be asked of each in its address.
+FRAME_ROUTES = {"/mask": ("index",), "/overlay": ("index",), "/segment": ("index", "picture"), "/dicom": ()}
 RAW_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/dicom", "application/octet-stream")
 
 MultiPartParser.spool_max_size = IN_MEMORY_BYTES
@@ -39,6 +40,7 @@ class Upload:
             return
         count = Count(self, Headers(scope=scope))
         try:
+            _check_query(Request(scope))
             with await read_upload(Request(scope, count.counted(receive))) as file:
                 bodyless = [(k, v) for k, v in scope["headers"] if k not in (b"content-type", b"content-length")]
                 bodyless.append((b"content-type", b"application/json"))
@@ -48,6 +50,16 @@ class Upload:
             await error_response(fault.status, fault.code, fault.message)(scope, receive, send)
         finally:
             self.held -= count.bytes
+
+
+def _check_query(request: Request) -> None:
+    """A misspelt setting would change nothing without a word. Raises FrameError 400."""
+    path = request.scope["path"]
+    known = FRAME_ROUTES[path]
+    for name in request.query_params:
+        if name not in known:
+            offered = f"{path} knows {' and '.join(known) or 'none'}"
+            raise FrameError("unknown_parameter", f"There is no parameter {name[:40]!r}: {offered}.", 400)
 
 
 class Count:

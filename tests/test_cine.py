@@ -201,7 +201,7 @@ def test_a_cine_in_one_message_is_answered_frame_by_frame(address, cine, pixels)
     assert all(answer["picture"].startswith("data:image/png") for answer in answers)
 
 
-@pytest.mark.parametrize("query", ["?picture=nonsense", "?drop=True", "?drop=1"])
+@pytest.mark.parametrize("query", ["?picture=nonsense", "?drop=True", "?drop=1", "?dorp=true"])
 def test_a_stream_with_unknown_settings_is_told_so_and_ended(address, query) -> None:
     async def scene() -> None:
         async with connect(address.replace("http", "ws") + "/stream" + query) as socket:

@@ -155,8 +155,9 @@ def test_a_cine_to_pictures_is_one_request(ask, proxy, client, cine) -> None:
 )
 def test_a_cine_to_lines(ask, cine, out, lines) -> None:
     write("cine.dcm", cine)
-    ask("cine.dcm", "--out", out)
+    done = ask("cine.dcm", "--out", out)
     assert files(".") == {"cine.dcm", lines}
+    assert (f"go to {lines}" in done.stderr) == (out != lines)  # another name than was asked for is told
     told = [json.loads(line) for line in Path(lines).read_text().splitlines()]
     where = "properties" if "geo" in out else "frame"
     assert [line[where]["index"] for line in told] == list(range(FRAMES))

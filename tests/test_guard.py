@@ -1,18 +1,28 @@
 """Many at once, broken off, failed, too slow: nothing is mixed up, nothing left waiting, and the shape is kept."""
 
 import asyncio
+import io
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from pydicom import dcmread
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from service.frame import Frame
 from service.guard import AT_ONCE, Guard
 from service.pictures import png
+from service.runtime import cores
+from tests.conftest import free_port, wait_until_ready
+from tests.dicoms import ultrasound, written
 
 PNG = {"content-type": "image/png"}
 
@@ -136,3 +146,41 @@ def test_an_answer_that_goes_on_is_not_too_slow(monkeypatch) -> None:
             return await client.get("/model")
 
     assert asyncio.run(ask()).text == "line\n" * 6
+
+
+SLOW_NETWORK = """
+import sys, time
+import service.guard
+
+service.guard.SECONDS = 2.0
+import uvicorn
+from service.app import Nervemask
+from service.segmenter import Segmenter
+
+segment = Segmenter.segment
+Segmenter.segment = lambda self, frame: time.sleep(0.2) or segment(self, frame)
+uvicorn.run(Nervemask.to_asgi(), port=int(sys.argv[1]), log_level="warning")
+"""
+
+
+def test_a_segmentation_object_may_take_longer_than_the_limit(model_folder, speckle, tmp_path) -> None:
+    """Six seconds of frames, where nothing may be silent for two."""
+    port, frames = free_port(), 30 * cores()
+    cine = written(ultrasound(np.stack([speckle(1, 64, 64)] * frames)))
+    server = subprocess.Popen(
+        [sys.executable, "-c", SLOW_NETWORK, str(port)],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "NERVEMASK_MODEL": str(model_folder), "BENTOML_HOME": str(tmp_path)},
+    )
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}", server)
+        with httpx.Client(headers={"content-type": "application/dicom"}, timeout=60) as client:
+            dicom = f"http://127.0.0.1:{port}/dicom"
+            while client.post(dicom, content=written(ultrasound(speckle(1)))).status_code == 504:
+                pass  # the first one loads highdicom, which takes long itself
+            answer = client.post(dicom, content=cine)
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert answer.status_code == 200, answer.text
+    assert dcmread(io.BytesIO(answer.content)).NumberOfFrames == frames

@@ -25,6 +25,20 @@ REFUSED = {
     "unknown route, POST": ("POST", "/nothing", {"content": FRAME}, 404, "not_found"),
     "GET of a mask": ("GET", "/mask", {}, 405, "method_not_allowed"),
     "POST of a model": ("POST", "/model", {}, 405, "method_not_allowed"),
+    "a misspelt parameter": (
+        "POST",
+        "/segment?indx=1",
+        {"content": FRAME, "headers": PNG},
+        400,
+        "unknown_parameter",
+    ),
+    "another route's parameter": (
+        "POST",
+        "/mask?picture=mask",
+        {"content": FRAME, "headers": PNG},
+        400,
+        "unknown_parameter",
+    ),
     "text": ("POST", "/mask", {"content": b"no picture", "headers": PNG}, 415, "unknown_type"),
     "text as a file": ("POST", "/mask", {"files": {"frame": b"no picture"}}, 415, "unknown_type"),
     "another type": (

@@ -22,7 +22,7 @@ LINES = "application/jsonl"
 TRIES = 5  # of a request that the service has no place for
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 IDLE_SECONDS = 1.0  # until a connection is given up: the service closes one after five, maybe just as we ask
-PATIENCE_SECONDS = 60.0  # without a byte; the service gives up earlier, and says so
+PATIENCE_SECONDS = 600.0  # without a byte: of a long cine, /dicom answers only when all is done
 
 
 class Run:
@@ -72,6 +72,7 @@ class Run:
     def _write(self, answer: "httpx.Response", source: Path, target: Path, cine: bool) -> None:
         """A file as it is answered: JSON, lines of it, or DICOM."""
         if cine and (lines := of_cine(target, 0)) != target:
+            self._warn(f"{source} is a cine: its lines of JSON go to {lines}")
             target = self.files.claim(lines)
         with whole(target) as file:
             if self.kind.suffix == ".dcm":
