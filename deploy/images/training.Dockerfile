@@ -7,9 +7,10 @@ ARG PYTHON=python:3.11.13-slim-bookworm
 
 FROM ${PYTHON} AS packages
 COPY deploy/requirements-training.txt /requirements.txt
-# fire and jax's kin come as sources that hold only Python; all else is a wheel.
+# Wheels alone, so that nothing needs a compiler; antlr4's runtime comes only as a source, of Python alone.
 RUN python -m venv /packages \
-    && /packages/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /requirements.txt
+    && /packages/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+       --no-binary antlr4-python3-runtime -r /requirements.txt
 
 FROM ${PYTHON}
 # DVC and the runs' tags ask git for the commit.
