@@ -56,7 +56,7 @@ def running(command: list[str], ready: str, log: Path, **environment: str) -> It
             start_new_session=True,
         )
     try:
-        for _ in range(600):
+        for _ in range(1200):
             assert server.poll() is None, log.read_text()[-2000:]
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(ready).status_code == 200:
