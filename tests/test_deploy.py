@@ -144,8 +144,8 @@ def test_what_is_mounted_is_there() -> None:
         for volume in service.get("volumes", [])
         if isinstance(volume, dict)
     }
-    assert binds > {"../models", "secrets/keys"}
-    for source in binds - {"../models", "secrets/keys"}:
+    assert binds > {"../models", "./secrets/keys"}
+    for source in binds - {"../models", "./secrets/keys"}:
         assert (DEPLOY / source).exists()
 
 

@@ -171,6 +171,22 @@ def test_two_trainings_at_once_lose_nothing(mlflow_server, account, tmp_path) ->
         assert network.read_bytes() == name.encode() * 100_000
 
 
+def test_a_restored_dump_has_every_run(mlflow_server, postgres, account, tmp_path) -> None:
+    """Backup and restore as docs/installing.md has them."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_server)
+    client.create_run(client.create_experiment("backed up"), run_name="kept")
+    copy = postgres.removesuffix("mlflow") + "copy"
+    dump = subprocess.run([f"{POSTGRES}/pg_dump", "--format=custom", postgres], capture_output=True, check=True).stdout
+    subprocess.run([f"{POSTGRES}/psql", "--command", "CREATE DATABASE copy", postgres], check=True)
+    subprocess.run([f"{POSTGRES}/pg_restore", "--exit-on-error", "--dbname", copy], input=dump, check=True)
+    restored = MlflowClient(copy)
+    (experiment,) = restored.search_experiments(filter_string="name = 'backed up'")
+    (run,) = restored.search_runs([experiment.experiment_id])
+    assert run.info.run_name == "kept"
+
+
 def test_mlflow_answers_nobody_without_an_account(mlflow_server) -> None:
     search = {"max_results": 1}
     assert httpx.post(f"{mlflow_server}/api/2.0/mlflow/experiments/search", json=search).status_code == 401
