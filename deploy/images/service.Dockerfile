@@ -13,7 +13,10 @@ RUN python -m venv /nervemask/packages \
     && /nervemask/packages/bin/pip uninstall --yes pip setuptools
 
 FROM ${PYTHON}
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin nervemask
+# OpenVINO's telemetry asks the file in the home folder: 0 is no.
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin nervemask \
+    && mkdir -p /nervemask/intel \
+    && printf 0 > /nervemask/intel/openvino_telemetry
 COPY --from=packages /nervemask/packages /nervemask/packages
 WORKDIR /nervemask
 COPY service service
@@ -22,7 +25,7 @@ ENV PATH=/nervemask/packages/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     BENTOML_HOME=/tmp/bentoml \
     BENTOML_DO_NOT_TRACK=True \
-    HOME=/tmp
+    HOME=/nervemask
 USER 10001:10001
 EXPOSE 3000
 ENTRYPOINT ["python", "-m", "service"]
