@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: help setup lock demo test bench lint seeds serve ui
+.PHONY: help setup lock demo test bench lint audit sbom licences seeds serve ui
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,10 @@ lock:  ## write the locked requirements anew
 	  --extra training --extra dev pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  -c requirements.txt pyproject.toml -o deploy/requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  -c requirements.txt --extra gpu pyproject.toml -o deploy/requirements-gpu.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  -c requirements.txt --extra training pyproject.toml -o deploy/requirements-training.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  tests/contract/requirements.in -o tests/contract/requirements.txt
 
@@ -52,6 +56,27 @@ lint: setup  ## ruff, types, import contracts
 	ruff format --check .
 	mypy service training
 	lint-imports
+
+# Of what the service ships, in the versions that ship.
+LICENCES := Apache;MIT;BSD;0BSD;PSF;Python Software Foundation;MPL 2.0;Mozilla Public License 2.0;ISC;Zlib;CC0
+
+audit: setup  ## known vulnerabilities of what the service ships; fails also where the advisories are out of reach
+	uv tool run --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes -r deploy/requirements.txt || \
+	  { echo "audit: not passed. 'Not found' or no connection: the advisories are out of reach here," \
+	    "and nothing was audited; run it where PyPI's own host is reached." >&2; exit 1; }
+
+sbom: setup  ## what the service ships as CycloneDX, into reports/sbom.json
+	mkdir -p reports
+	uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements deploy/requirements.txt -o reports/sbom.json
+
+licences: .venv/ships/ready  ## licences of what the service ships, into docs/licences.md; fails on others than LICENCES
+	uv tool run --quiet pip-licenses==5.5.5 --python .venv/ships/bin/python --from=mixed --with-urls --format=markdown \
+	  --allow-only="$(LICENCES)" --partial-match --output-file docs/licences.md
+
+.venv/ships/ready: deploy/requirements.txt .venv/ready
+	uv venv --quiet --allow-existing --python .venv/bin/python .venv/ships
+	VIRTUAL_ENV=$(CURDIR)/.venv/ships uv pip sync --quiet --require-hashes $<
+	touch $@
 
 seeds: setup  ## the digits' nets with two more seeds, into docs/digits-seeds.csv (an hour)
 	python -m training.digits.seeds

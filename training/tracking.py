@@ -35,8 +35,12 @@ def store(experiment: str = EXPERIMENT) -> None:
     if mlflow.get_experiment_by_name(experiment) is None:
         # Another store's server says itself where its artifacts lie.
         artifacts = (home / "mlartifacts").as_uri() if uri == own else None
-        # Else the UI opens on its pages for language models.
-        mlflow.create_experiment(experiment, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+        try:
+            # Else the UI opens on its pages for language models.
+            mlflow.create_experiment(experiment, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+        except mlflow.MlflowException as fault:
+            if fault.error_code != "RESOURCE_ALREADY_EXISTS":  # by another training that starts at the same time
+                raise
     mlflow.set_experiment(experiment)
 
 

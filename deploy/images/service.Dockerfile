@@ -1,0 +1,32 @@
+# syntax=docker/dockerfile:1
+# The service with the champion in models/champion: what the Bento holds, and nothing else.
+#   docker build -f deploy/images/service.Dockerfile -t nervemask:0.1.0 .
+#   docker build -f deploy/images/service.Dockerfile -t nervemask-gpu:0.1.0 --build-arg LOCK=deploy/requirements-gpu.txt .
+ARG PYTHON=python:3.11.13-slim-bookworm
+
+FROM ${PYTHON} AS packages
+ARG LOCK=deploy/requirements.txt
+COPY ${LOCK} /requirements.txt
+# Wheels alone: nothing is compiled, so that nothing needs a compiler.
+RUN python -m venv /nervemask/packages \
+    && /nervemask/packages/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /requirements.txt \
+    && /nervemask/packages/bin/pip uninstall --yes pip setuptools
+
+FROM ${PYTHON}
+# OpenVINO's telemetry asks the file in the home folder: 0 is no.
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin nervemask \
+    && mkdir -p /nervemask/intel \
+    && printf 0 > /nervemask/intel/openvino_telemetry
+COPY --from=packages /nervemask/packages /nervemask/packages
+WORKDIR /nervemask
+COPY service service
+COPY models/champion models/champion
+ENV PATH=/nervemask/packages/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    BENTOML_HOME=/tmp/bentoml \
+    BENTOML_DO_NOT_TRACK=True \
+    HOME=/nervemask
+USER 10001:10001
+EXPOSE 3000
+ENTRYPOINT ["python", "-m", "service"]
+CMD ["--host", "0.0.0.0"]

@@ -1,0 +1,32 @@
+# syntax=docker/dockerfile:1
+# The pipeline's programs, and MLflow's server. The project's checkout is mounted as the working directory:
+#   docker build -f deploy/images/training.Dockerfile -t nervemask-training:0.1.0 .
+#   docker run --rm --read-only --tmpfs /tmp --user "$(id -u):$(id -g)" -v "$PWD:/project" nervemask-training:0.1.0 \
+#     dvc repro package
+ARG PYTHON=python:3.11.13-slim-bookworm
+
+FROM ${PYTHON} AS packages
+COPY deploy/requirements-training.txt /requirements.txt
+# Wheels alone, so that nothing needs a compiler; antlr4's runtime comes only as a source, of Python alone.
+RUN python -m venv /packages \
+    && /packages/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+       --no-binary antlr4-python3-runtime -r /requirements.txt
+
+FROM ${PYTHON}
+# DVC and the runs' tags ask git for the commit.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git \
+    && rm -rf /var/lib/apt/lists/* \
+    && git config --system --add safe.directory /project \
+    && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin nervemask
+COPY --from=packages /packages /packages
+ENV PATH=/packages/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    DVC_NO_ANALYTICS=1 \
+    TF_CPP_MIN_LOG_LEVEL=2 \
+    HOME=/tmp
+WORKDIR /project
+USER 10001:10001
+CMD ["dvc", "repro", "package"]
