@@ -48,13 +48,13 @@ test: setup .venv/contract/ready  ## the whole test suite
 	VIRTUAL_ENV=$(CURDIR)/.venv/contract uv pip sync --quiet --require-hashes $<
 	touch $@
 
-bench: setup  ## how soon a cine shows its first mask, and how fast the others follow (needs the champion)
-	python -m benchmarks.cine
+bench: setup  ## the measurements, side by side with their peers, into benchmarks/report.md (needs the champion)
+	python -m benchmarks
 
 lint: setup  ## ruff, types, import contracts
 	ruff check .
 	ruff format --check .
-	mypy service training
+	mypy service training benchmarks
 	lint-imports
 
 # Of what the service ships, in the versions that ship.

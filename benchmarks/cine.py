@@ -1,26 +1,21 @@
-"""`python -m benchmarks.cine`: how soon a long cine shows its first mask, and how fast the others follow.
+"""A long cine: how soon it shows its first mask, and how fast the others follow.
 
 Against a single frame over the same HTTP, and against the network in this process with nothing around it.
 """
 
 import json
-import os
-import platform
-import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import httpx
 import numpy as np
 from pydicom import uid
 
+from benchmarks.contenders import OURS, started
+from benchmarks.report import table
 from service.card import champion_folder
 from service.frame import Frame
 from service.runtime import cores
@@ -31,31 +26,13 @@ FRAMES = 300
 ROUNDS = 7
 CHUNK = 2**16  # bytes
 HEIGHT, WIDTH = 420, 580
+SYNTAXES = {
+    "uncompressed": None,
+    "RLE": uid.RLELossless,
+    "JPEG-LS": uid.JPEGLSLossless,
+    "JPEG 2000": uid.JPEG2000Lossless,
+}
 DICOM = {"content-type": "application/dicom"}
-
-
-@contextmanager
-def served() -> Iterator[httpx.Client]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-            while not ready(client):
-                time.sleep(0.1)
-            yield client
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def frames() -> np.ndarray:
@@ -103,32 +80,44 @@ def in_process(pixels: np.ndarray) -> float:
         return (time.perf_counter() - start) * 1000 / len(pixels)
 
 
-def main() -> None:
+def measure() -> dict[str, Any]:
     pixels = frames()
-    cines, singles = {}, {}
-    for name, syntax in {"uncompressed": None, "JPEG-LS": uid.JPEGLSLossless, "RLE": uid.RLELossless}.items():
-        for made, store in ((ultrasound(pixels), cines), (ultrasound(pixels[:1]), singles)):
-            if syntax:
-                made.compress(syntax, generate_instance_uid=False)
-            store[name] = written(made)
-    ceiling = in_process(pixels)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; network {champion_folder()}")
-    print(f"in process, {cores()} threads: {ceiling:.2f} ms a frame")
-    with served() as client:
-        for name, cine in cines.items():
-            one = [timed(client, singles[name]) for _ in range(30)][10:]
-            single = statistics.median(times.sent + times.first for times in one)
-            rounds = [timed(client, cine) for _ in range(ROUNDS)]
-            sent, first, rest = (statistics.median(column) for column in zip(*rounds, strict=True))
-            rest /= FRAMES - 1
-            print(
-                f"{name} ({len(cine) / 2**20:.0f} MiB): single frame {single:.1f} ms; {FRAMES} frames sent in"
-                f" {sent:.0f} ms,"
-                f" first mask {first:.1f} ms later ({first / single:.2f} times a single frame),"
-                f" the rest {rest:.2f} ms a frame ({ceiling / rest:.2f} of the ceiling)"
-            )
+    figures: dict[str, Any] = {"ceiling_ms": round(in_process(pixels), 2), "cines": []}
+    with started(OURS) as server, httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=120) as client:
+        for name, syntax in SYNTAXES.items():
+            single, cine = (_file(pixels[:count], syntax) for count in (1, FRAMES))
+            figures["cines"].append({"cine": f"{name}, {len(cine) / 2**20:.0f} MiB"} | _asked(client, single, cine))
+    return figures
 
 
-if __name__ == "__main__":
-    assert Path("service").is_dir(), "run it from the project's root"
-    main()
+def _file(pixels: np.ndarray, syntax: str | None) -> bytes:
+    made = ultrasound(pixels)
+    if syntax:
+        made.compress(syntax, generate_instance_uid=False)
+    return written(made)
+
+
+def _asked(client: httpx.Client, single: bytes, cine: bytes) -> dict[str, float]:
+    """Medians in milliseconds, single frames and cines in turns."""
+    for _ in range(10):
+        timed(client, single)
+    pairs = [(timed(client, single), timed(client, cine)) for _ in range(ROUNDS)]
+    singles = [timed(client, single) for _ in range(30)] + [one for one, _ in pairs]
+    one = statistics.median(times.sent + times.first for times in singles)
+    sent, first, rest = (statistics.median(column) for column in zip(*(times for _, times in pairs), strict=True))
+    figures = {"single": one, "sent": sent, "first_mask": first, "a_frame_then": rest / (FRAMES - 1)}
+    return {name: round(value, 2) for name, value in figures.items()}
+
+
+def tell(figures: dict[str, Any]) -> str:
+    ceiling = figures["ceiling_ms"]
+    rows = [
+        row
+        | {
+            "first mask / single": f"{row['first_mask'] / row['single']:.2f}",
+            "of the network's throughput": f"{ceiling / row['a_frame_then']:.2f}",
+        }
+        for row in figures["cines"]
+    ]
+    said = f"{FRAMES} frames of {WIDTH}x{HEIGHT}; milliseconds. First mask: from the last byte sent to the first line."
+    return f"{said} The network alone, in process, with all cores: {ceiling} ms a frame.\n\n{table(rows)}"

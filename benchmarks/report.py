@@ -1,0 +1,62 @@
+"""report.json and report.md: what the last run of each part found, and on which machine."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from service.card import Card, champion_folder
+from service.runtime import cores, gpu_name
+from training.tracking import commit
+
+FOLDER = Path("benchmarks")
+JSON, MARKDOWN = FOLDER / "report.json", FOLDER / "report.md"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows of the same keys as Markdown."""
+    heads = list(rows[0])
+    lines = [heads, ["---"] * len(heads), *([f"{row[head]}" for head in heads] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def machine() -> dict[str, Any]:
+    """Where and on what was measured."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    card = Card.read(champion_folder())
+    sha, dirty = commit()
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": cpu[1] if cpu else "unknown",
+        "cores": cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "gpu": gpu_name() or "none",
+        "load_before": round(os.getloadavg()[0], 2),
+        "commit": sha[:12] + ("+" if dirty else ""),
+        "champion": f"{card.candidate}, {card.input.height}x{card.input.width}, {card.precision}",
+        "trained_on": card.trained_on.source,
+    }
+
+
+def keep(part: str, measure: Callable[[], Any], title: str, tell: Callable[[Any], str]) -> None:
+    """Measure one part, put its figures in the place of its earlier ones, and write the report anew."""
+    kept = json.loads(JSON.read_text()) if JSON.exists() else {}
+    on = machine()
+    figures = measure()
+    kept[part] = {"title": title, "machine": on, "figures": figures, "told": tell(figures)}
+    JSON.write_text(json.dumps(kept, indent=1) + "\n")
+    sections = [
+        f"## {entry['title']}\n\n`python -m benchmarks {name}` on {told(entry['machine'])}\n\n{entry['told']}"
+        for name, entry in kept.items()
+    ]
+    MARKDOWN.write_text("# What was measured\n\nWritten by `make bench`.\n\n" + "\n\n".join(sections) + "\n")
+
+
+def told(on: dict[str, Any]) -> str:
+    """A machine in one line."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in on.items())
