@@ -4,7 +4,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import shapely
 
 
 def run_lengths(mask: np.ndarray) -> str:
@@ -45,6 +44,8 @@ def polygons(mask: np.ndarray) -> dict[str, Any] | None:
     mask: uint8 (height, width), 0 or 255. The pixel in column x and row y covers x to x + 1 and y to y + 1.
     None for an empty mask.
     """
+    import shapely  # two tenths of a second, for those who ask for GeoJSON
+
     height = mask.shape[0]
     padded = np.vstack([mask, np.zeros_like(mask[:1])])  # no run goes on into the next column
     starts, ends = _runs(padded)
