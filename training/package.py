@@ -1,7 +1,8 @@
 """Stage package: the champion as the folder that the service reads, and as a Bento.
 
-Writes models/champion (unet.onnx, unet.keras, card.json) and models/nervemask.bento. The network is held against
-the Keras original on held-out frames first: what is served is what was trained, or the stage fails.
+Writes models/champion (unet.onnx, unet.keras, known frames with their masks, card.json) and models/nervemask.bento.
+The network is held against the Keras original on held-out frames first: what is served is what was trained, or the
+stage fails.
 """
 
 import dataclasses
@@ -10,19 +11,23 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from service.card import Card, Decision, Input, Normalisation, TrainedOn
+from service.card import Card, Decision, Input, Normalisation, Spread, TrainedOn, Usual
+from service.drift import intensity
+from service.known import write_known
 from service.runtime import open_runtime
-from service.segmenter import decide
+from service.segmenter import Segmenter, decide
 from service.tensor import to_frame, to_tensor
 from training import tracking
 from training.champion import CHAMPION
 from training.quiet import import_tensorflow
-from training.sources.layout import FRAMES, read_frame
+from training.sources import phantom
+from training.sources.layout import FRAMES, Row, read_frame
 from training.split import rows_of
 from training.train_unet import UNETS
 from training.whole import whole
@@ -30,6 +35,8 @@ from training.whole import whole
 FOLDER = Path("models/champion")
 BENTO = Path("models/nervemask.bento")
 HELD_AGAINST = 40  # frames
+LOOKED_AT = 500  # frames of a split, for what they are usually like
+KNOWN_SEED, KNOWN = 2018, ((1, 1), (1, 2), (2, 1), (2, 2))  # subjects and numbers of the phantom, two with a nerve
 MOST_DIFFERENCE = 1e-3  # of a probability
 MOST_CHANGED = 1e-4  # share of the mask's pixels
 
@@ -107,6 +114,28 @@ def card(champion: dict[str, Any], network: Input) -> Card:
     )
 
 
+def usual(segmenter: Segmenter) -> Usual:
+    """What the champion's frames are like: grey values of those it was trained on, answers on those held out."""
+
+    def spread(values: Sequence[float]) -> Spread:
+        return Spread(round(float(np.mean(values)), 4), round(float(np.std(values)), 4))
+
+    means, deviations = zip(*(intensity(read_frame(FRAMES, row)) for row in some(rows_of("train"))), strict=True)
+    found = [segmenter.segment(read_frame(FRAMES, row)) for row in some(rows_of("test"))]
+    confidences = [one.confidence for one in found if one.confidence is not None]
+    return Usual(
+        intensity_mean=spread(means),
+        intensity_deviation=spread(deviations),
+        presence_rate=round(len(confidences) / len(found), 4),
+        confidence=spread(confidences) if confidences else None,
+    )
+
+
+def some(rows: list[Row]) -> list[Row]:
+    """All of them, or LOOKED_AT, evenly spread."""
+    return rows[:: max(1, len(rows) // LOOKED_AT)][:LOOKED_AT]
+
+
 def build_bento() -> None:
     """models/nervemask.bento: the service, the champion's folder and the locked requirements, without TensorFlow.
 
@@ -135,6 +164,9 @@ def main() -> None:
         for file in ("unet.onnx", "unet.keras"):
             shutil.copy(trained / file, folder)
         dataclasses.replace(written, metrics={**written.metrics, "parity": held}).write(folder)
+        segmenter = Segmenter(folder)
+        known = write_known(folder, segmenter, np.stack([phantom.frame(KNOWN_SEED, *number)[0] for number in KNOWN]))
+        dataclasses.replace(segmenter.card, known=known, usual=usual(segmenter)).write(folder)
     build_bento()
     print(
         f"{FOLDER}: {written.candidate}, version {written.version}; "
