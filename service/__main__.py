@@ -10,6 +10,7 @@ from service.card import Card, champion_folder
 from service.errors import ModelFolderError
 
 DRAIN_SECONDS = 15  # for requests under way when the service is told to stop
+FILES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL")  # the server works elsewhere
 
 
 def main() -> None:
@@ -18,10 +19,18 @@ def main() -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=3000, help="port to listen on (3000)")
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM: listen with TLS (HTTPS)")
+    parser.add_argument("--private-key", type=Path, metavar="FILE", help="PEM: of the certificate")
+    parser.epilog = "Keys: python -m service.keys --help. Settings (NERVEMASK_...) are told in the README."
     arguments = parser.parse_args()
+    if bool(arguments.certificate) != bool(arguments.private_key):
+        parser.error("--certificate and --private-key belong together")
+    tls = [arguments.certificate, arguments.private_key] if arguments.certificate else []
     try:
         Card.read(champion_folder())
         address = free_address(arguments.host, arguments.port)
+        lock(address)
+        check_tls(*tls)
     except ModelFolderError as fault:
         sys.exit(f"nervemask: {fault}")
     except (OSError, OverflowError) as fault:
@@ -31,8 +40,41 @@ def main() -> None:
     serve += ["--working-dir", str(Path(__file__).parent.parent)]
     serve += ["--host", address, "--port", str(arguments.port)]
     serve += ["--timeout-graceful-shutdown", str(DRAIN_SECONDS)]
+    if tls:
+        serve += ["--ssl-certfile", str(tls[0].absolute()), "--ssl-keyfile", str(tls[1].absolute())]
     os.environ["BENTOML_HOME"] = str(bentoml_home() / f"port-{arguments.port}")
+    for name in FILES:
+        if (path := os.environ.get(name)) not in (None, "", "-"):
+            os.environ[name] = os.path.abspath(path)
     os.execv(sys.executable, serve)
+
+
+def lock(address: str) -> None:
+    """Whom the app has to let in, in its environment. Ends the program where others could ask without a key."""
+    import ipaddress
+
+    from service.keys import KeysError, check
+
+    if ipaddress.ip_address(address).is_loopback:
+        os.environ.setdefault("NERVEMASK_METRICS", "open")
+        if not os.environ.get("NERVEMASK_KEYS"):
+            os.environ["NERVEMASK_OPEN"] = "yes"
+    try:
+        check()
+    except KeysError as fault:
+        sys.exit(f"nervemask: not listening on {address}: {fault}")
+
+
+def check_tls(*files: Path) -> None:
+    """Ends the program where they are no certificate and its private key: workers would fail on them for ever."""
+    if not files:
+        return
+    import ssl
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(files[0], files[1])
+    except (OSError, ssl.SSLError) as fault:
+        sys.exit(f"nervemask: {files[0]} and {files[1]} are no certificate and its private key ({fault}).")
 
 
 def bentoml_home() -> Path:

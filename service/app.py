@@ -3,7 +3,9 @@
 import functools
 import json
 import logging
+import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
@@ -12,20 +14,29 @@ import numpy as np
 from bentoml.validators import ContentType
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from service import answers, pictures
+from service import answers, audit, keys, pictures
+from service.account import Counted
 from service.card import Card, champion_folder
+from service.champion import Champion
 from service.cine import chosen, open_cine
+from service.connections import bound_connections, look_after_workers
 from service.errors import FrameError, ModelFolderError
-from service.guard import SECONDS, Gradual, Guard, error_response
+from service.guard import SECONDS, Gradual, Shaped, shape
+from service.keys import Locked
+from service.logs import told_as_configured
+from service.metrics import STEP_SECONDS
 from service.pages import pages, show
 from service.runtime import cores, gpu_name
-from service.segmenter import Seen, Segmenter, Unseen
-from service.upload import Upload
+from service.segmenter import Seen, Unseen
+from service.spool import open_spool
+from service.upload import UPLOAD_SECONDS, Upload
 
 log = logging.getLogger("bentoml.nervemask")
 PNG = ContentType("image/png")
 DICOM = ContentType("application/dicom")
 GEOJSON = "application/geo+json"
+TRACED = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+PAUSE_SECONDS = 5  # of a worker that has nothing to serve
 
 
 def refusing(route: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,42 +48,61 @@ def refusing(route: Callable[..., Any]) -> Callable[..., Any]:
             return route(self, ctx)
         except FrameError as fault:
             ctx.response.status_code = fault.status  # BentoML puts this in the place of the answer's own
-            return error_response(fault.status, fault.code, fault.message)
+            return shape(fault)
 
     return answered
 
 
 @bentoml.service(
     name="nervemask",
-    # One worker to a GPU: all workers would see the same one.
+    # One worker to a GPU: all workers would see the same one. Of two on a CPU, one answers while the other is replaced.
     resources={"gpu": 1} if gpu_name() else {"cpu": str(cores())},
-    workers=1,
+    workers=1 if gpu_name() else 2,
     threads=cores(),
-    # The guard's own limit comes first, and answers in the one shape of an error. BentoML's is on the time until an
-    # answer begins, which no step puts off: long enough for the Segmentation of the longest cine. It keeps something
-    # of every request for as long as this.
-    traffic={"timeout": 10 * SECONDS},
+    # Our own limits come first, and answer in the one shape. BentoML's is on the time until an answer begins, which no
+    # step of a long Segmentation puts off; it keeps something of every request for as long.
+    traffic={"timeout": UPLOAD_SECONDS + 2 * SECONDS},
+    metrics={"enabled": False},  # ours are at /metrics
+    logging={"access": {"enabled": False}},  # the audit tells of every answer
+    # Without an endpoint no exporter is loaded. With one, OpenTelemetry's own variables set the rest.
+    tracing={"exporter_type": "otlp", "sample_rate": 1.0, "otlp": {"protocol": "http"}} if TRACED else {},
 )
 @bentoml.asgi_app(pages)
 class Nervemask:
     """Nerve masks of ultrasound frames."""
 
     def __init__(self) -> None:
-        self.segmenter = Segmenter(champion_folder())
-        show(self.segmenter)
-        card = self.segmenter.card
-        log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, self.segmenter.runtime.device)
+        told_as_configured()
+        bound_connections()
+        try:
+            self.champion = Champion(champion_folder())
+        except ModelFolderError as fault:
+            log.critical("%s", fault)
+            time.sleep(PAUSE_SECONDS)  # this worker is replaced at once, and the next one will find the same
+            os._exit(1)
+        show(self.champion)
+        self.champion.watch()
+        account = self.champion.account
+        card = account.card
+        log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, account.segmenter.runtime.device)
         for warning in answers.warnings(card):
             log.warning(warning)
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Before any worker starts: BentoML would start one again and again on a folder that cannot be served."""
+        """Before any worker starts: BentoML would start one again and again on what cannot be served."""
+        os.environ.pop("BENTOML_CONTAINERIZED", None)  # inside a container, BentoML would not replace a killed worker
         try:
             Card.read(champion_folder())
-        except ModelFolderError as fault:
+            keys.check()
+            audit.check()
+            open_spool()
+        except (ModelFolderError, keys.KeysError) as fault:
             sys.exit(f"nervemask: {fault}")
+        except (OSError, ValueError) as fault:
+            sys.exit(f"nervemask: NERVEMASK_AUDIT or NERVEMASK_SPOOL cannot be used: {fault}")
+        look_after_workers()
 
     @bentoml.api(route="/mask")
     @refusing
@@ -90,7 +120,7 @@ class Nervemask:
     @refusing
     def segment(self, ctx: bentoml.Context) -> dict[str, Any]:
         """The mask as run-lengths and contours, with presence, confidence, model and times; a cine as lines of JSON."""
-        query, card = ctx.request.query_params, self.segmenter.card
+        query, account = ctx.request.query_params, self.champion.account
         picture = query.get("picture")
         if picture not in (None, *answers.PICTURES):
             known = ", ".join(answers.PICTURES)
@@ -98,12 +128,14 @@ class Nervemask:
         geographic = GEOJSON in ctx.request.headers.get("accept", "")
         cine = open_cine(ctx.request.state.upload)
         if cine.count > 1 and "index" not in query:
-            told = (answers.outcome(of, card, picture, geographic) for of in self.segmenter.see_all(cine))
+            seen_all = account.see_all(cine, ctx.request.scope)
+            told = (answers.outcome(of, account.card, picture, geographic) for of in seen_all)
             return StreamingResponse(map(_line, told), media_type="application/jsonl")  # type: ignore[return-value]
-        seen = self.segmenter.see(cine, chosen(cine, query.get("index")))
-        if geographic:
-            return JSONResponse(answers.geojson(seen, card), media_type=GEOJSON)  # type: ignore[return-value]
-        return answers.segment(seen, card, picture)
+        seen = account.see(cine, chosen(cine, query.get("index")), ctx.request.scope)
+        with STEP_SECONDS.labels("answer").time():
+            if geographic:
+                return JSONResponse(answers.geojson(seen, account.card), media_type=GEOJSON)  # type: ignore[return-value]
+            return answers.segment(seen, account.card, picture)
 
     @bentoml.api(route="/dicom")
     @refusing
@@ -115,24 +147,28 @@ class Nervemask:
         cine = open_cine(ctx.request.state.upload)
         if not isinstance(cine, DicomCine):
             raise FrameError("not_dicom", "A DICOM segmentation refers to a DICOM file: send one.", 422)
-        card, headers = self.segmenter.card, answers.model_headers(self.segmenter.card, cine.notes)
+        account = self.champion.account
+        headers = answers.model_headers(account.card, cine.notes)
 
         def made(step: Callable[[], None]) -> Response:
+            masks = _masks(account.see_all(cine, ctx.request.scope), step)
             try:
-                data = segmentation_object(cine.header, _masks(self.segmenter.see_all(cine), step), card)
+                data = segmentation_object(cine.header, masks, account.card)
             except FrameError as fault:
-                return error_response(fault.status, fault.code, fault.message)
+                return shape(fault)
             return Response(data, media_type="application/dicom", headers=headers)
 
         return Gradual(made)  # type: ignore[return-value]
 
     def _picture(self, ctx: bentoml.Context, drawn: Callable[[Seen], np.ndarray]) -> bytes:
         """The PNG of one frame. drawn: uint8 (height, width) or (height, width, 3) of what was seen."""
-        cine = open_cine(ctx.request.state.upload)
-        seen = self.segmenter.see(cine, chosen(cine, ctx.request.query_params.get("index")))
-        headers = answers.headers(seen, self.segmenter.card)
+        cine, account = open_cine(ctx.request.state.upload), self.champion.account
+        seen = account.see(cine, chosen(cine, ctx.request.query_params.get("index")), ctx.request.scope)
+        headers = answers.headers(seen, account.card)
+        with STEP_SECONDS.labels("answer").time():
+            data = pictures.png(drawn(seen))
         # The annotation is what the documentation is made from; BentoML takes a whole response in its place.
-        return Response(pictures.png(drawn(seen)), media_type="image/png", headers=headers)  # type: ignore[return-value]
+        return Response(data, media_type="image/png", headers=headers)  # type: ignore[return-value]
 
 
 def _masks(outcomes: Iterable[Seen | Unseen], step: Callable[[], None]) -> Iterator[np.ndarray]:
@@ -148,5 +184,5 @@ def _line(told: dict[str, Any]) -> str:
     return json.dumps(told, separators=(",", ":")) + "\n"
 
 
-Nervemask.add_asgi_middleware(Guard)  # type: ignore[attr-defined]
-Nervemask.add_asgi_middleware(Upload)  # type: ignore[attr-defined]
+for layer in (Counted, Shaped, Locked, Upload):  # from the outside in
+    Nervemask.add_asgi_middleware(layer)  # type: ignore[attr-defined]

@@ -19,6 +19,8 @@ from typing import IO, Any
 
 import httpx
 
+from service.keys import key_header
+
 log = logging.getLogger("nervemask.bridge")
 
 POLL_SECONDS = 2.0
@@ -237,7 +239,9 @@ def main() -> None:
     parser.add_argument("--service", type=address, default="http://127.0.0.1:3000", help="(http://127.0.0.1:3000)")
     parser.add_argument("--state", type=Path, default=Path("bridge.state"), help="keeps the position (bridge.state)")
     parser.add_argument("--once", action="store_true", help="work through what is there, and end")
-    parser.epilog = "The user of Orthanc: in its URL, or in ORTHANC_USER and ORTHANC_PASSWORD."
+    parser.epilog = (
+        "Orthanc's user: in its URL, or ORTHANC_USER and ORTHANC_PASSWORD. The service's key: in NERVEMASK_KEY."
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -250,6 +254,7 @@ def main() -> None:
         auth = os.environ["ORTHANC_USER"], os.environ.get("ORTHANC_PASSWORD", "")
     orthanc = Server("Orthanc", arguments.orthanc, auth, stop, arguments.once)
     service = Server("the service", arguments.service, None, stop, arguments.once)
+    service.client.headers.update(key_header())
     try:
         follow(orthanc, service, arguments.state, arguments.once)
     except (StopError, OSError) as fault:

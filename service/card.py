@@ -77,6 +77,28 @@ class TrainedOn:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Spread:
+    """A figure over many frames: its mean, and its standard deviation from frame to frame."""
+
+    mean: float
+    deviation: Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Usual:
+    """What frames are like on which the network can be trusted, for the service to hold against those it sees.
+
+    intensity_mean, intensity_deviation: of a training frame's grey values, 0..255. presence_rate: share of held-out
+    frames in which a nerve is shown. confidence: of their masks; None where no nerve is shown.
+    """
+
+    intensity_mean: Spread
+    intensity_deviation: Spread
+    presence_rate: Share
+    confidence: Spread | None
+
+
+@dataclass(frozen=True, config=STRICT)
 class Card:
     """Everything the service must know of a network, and everything a reader of its answers may ask."""
 
@@ -93,6 +115,8 @@ class Card:
     precision: Precision  # of a CPU: the quickest whose masks are as good as float32's
     metrics: dict[str, Any]
     baselines: dict[str, Any]
+    usual: Usual | None = None
+    known: tuple[Share, ...] = ()  # presence in each of the frames that the folder carries for its self-test
     files: dict[FileName, Sha256] = dataclasses.field(default_factory=dict)  # of the files beside the card
 
     @classmethod

@@ -20,6 +20,7 @@ Research software, not a medical device."""
 
 ERRORS = {
     400: ("malformed", "The frame's file is damaged or cut short: it cannot be decoded."),
+    401: ("key", "Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."),
     413: ("too_large", f"The upload is larger than {LIMIT_BYTES // 2**20} MiB."),
     415: ("unknown_type", "The upload is none of the types read here (PNG, JPEG, TIFF and DICOM)."),
     422: ("too_small", "The picture can be read, but not used: it is 8x8 pixels; 16x16 are the least."),
@@ -30,13 +31,14 @@ ERRORS = {
 }
 WORDS = {
     400: "malformed or truncated, or an unknown parameter",
+    401: "no key, or one that is not known",
     413: "too many bytes, pixels or frames",
     415: "not a type that is read",
     422: "a frame that can be read, but not used",
-    429: f"more than {AT_ONCE} requests at once",
+    429: f"more than {AT_ONCE} requests wait, or too many wrong keys: Retry-After says when to try again",
     500: "a fault of the service",
-    503: "not ready",
-    504: f"nothing came or went for {SECONDS:.0f} seconds",
+    503: "not ready, no room on the disk, or the audit cannot be written",
+    504: f"no answer within {SECONDS:.0f} seconds, or an upload that came too slowly",
 }
 
 
@@ -124,6 +126,11 @@ SCHEMAS = {
         }
     ),
 }
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "browser": {"type": "http", "scheme": "basic", "description": "the key is the password"},
+}
 INDEX = {
     "name": "index",
     "in": "query",
@@ -170,11 +177,12 @@ def documentation() -> Schema:
             "/model": _get("The model's card, and the device it runs on", "application/json", {"type": "object"}),
             "/": _get("The page to try it", "text/html", TEXT),
             "/docs.json": _get("This document", "application/json", {"type": "object"}),
-            "/livez": _get("Whether the service is alive", "text/plain", TEXT),
+            "/livez": _get("Whether the service is alive", "text/plain", TEXT, may_fail=503),
             "/readyz": _get("Whether it is ready: 503 until then", "text/plain", TEXT, may_fail=503),
             "/metrics": _get("Prometheus metrics", "text/plain", TEXT),
         },
-        "components": {"schemas": SCHEMAS},
+        "components": {"schemas": SCHEMAS, "securitySchemes": KEYS},
+        "security": [{name: []} for name in KEYS] + [{}],  # a service on loopback may ask for none
     }
 
 
@@ -193,7 +201,7 @@ def _upload(summary: str, answers: Schema, parameters: list[Schema], headers: Sc
     }
 
 
-def _get(summary: str, kind: str, schema: Schema, may_fail: int = 429) -> Schema:
+def _get(summary: str, kind: str, schema: Schema, may_fail: int = 401) -> Schema:
     answered = {"description": "as said", "content": {kind: {"schema": schema}}}
     return {"get": {"summary": summary, "responses": {"200": answered, str(may_fail): _error(may_fail)}}}
 

@@ -1,9 +1,22 @@
-"""The outermost layer that is ours: how many at once, how long, and one shape for every error."""
+"""How many at once, for how long, and one shape for every error.
+
+A request that brings a frame goes through three rooms, and each is bounded:
+
+    reading     its upload comes in; at most IN_HAND requests are in hand, and OF_ONE_CLIENT of one key or address
+    waiting     for its turn, first come, first served; at most AT_ONCE wait or have it; one more is sent away at once
+    its turn    as many as there are cores
+
+Whoever reads a body or an answer slowly holds no turn meanwhile: a turn is given back before anything is sent, and a
+cine takes a new one for each frame. Who goes away while waiting is never computed, nor is what has waited too long.
+"""
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -12,12 +25,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import FrameError
+from service.metrics import REFUSED, UNDER_WAY, WAITING
+from service.runtime import cores
+
 log = logging.getLogger("bentoml.nervemask")
 
-AT_ONCE = 64  # requests under way or waiting
-SECONDS = 30.0  # without a byte of the upload or of the answer, until a request is given up
-STEP: Message = {"type": "nervemask.step"}  # tells the layers around a route that it goes on; it is not sent further
-PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
+IN_HAND = 256  # requests that bring a frame, from their head to the end of their answer
+OF_ONE_CLIENT = IN_HAND // 2  # so that nobody holds them all
+AT_ONCE = 64  # requests that wait for their turn or have it
+SECONDS = 30.0  # until an answer has to begin; and as long a client may keep us waiting, all in all
+LEAST_BYTES_PER_SECOND = 64 * 1024  # what a client that keeps us waiting has to bring or take
+STEP: Message = {"type": "nervemask.step"}  # a route goes on with an answer that has not begun; it is not sent further
+PROBES = ("/livez", "/readyz", "/healthz")
 
 FAILED = "The service failed on this request; its log says why."
 MESSAGES = {
@@ -28,59 +48,186 @@ MESSAGES = {
 
 
 def error_response(status: int, code: str, message: str, **headers: str) -> JSONResponse:
-    """The one shape of an error."""
+    """The one shape of an error; with 429 and 503, when to try again."""
+    if status in (429, 503):
+        headers = {"retry-after": "1", **headers}
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
-class Guard:
-    """ASGI middleware: refuses what is too much with 429, ends what is too slow with 504, shapes every error."""
+def shape(fault: FrameError) -> JSONResponse:
+    return error_response(fault.status, fault.code, fault.message)
+
+
+def too_many() -> FrameError:
+    return FrameError("too_many", "Too many requests at once: try again in a second.", 429)
+
+
+def too_slow() -> FrameError:
+    return FrameError("too_slow", f"No answer within {SECONDS:.0f} seconds.", 504)
+
+
+class Patience:
+    """With one client, over one request: SECONDS of waiting, and more for what it brings or takes meanwhile."""
+
+    def __init__(self) -> None:
+        self.left = SECONDS
+
+    async def wait(self, channel: Awaitable[Any], count: int = 0) -> Any:
+        """What `channel` gives: a message received, or None for `count` bytes sent. Raises TimeoutError."""
+        start = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self.left):
+                message = await channel
+        except TimeoutError:
+            self.left = 0
+            raise
+        count += len(message.get("body", b"")) if message else 0
+        waited = asyncio.get_running_loop().time() - start
+        self.left = min(SECONDS, self.left - waited + count / LEAST_BYTES_PER_SECOND)
+        return message
+
+
+class Turns:
+    """Who may compute. Of one worker; used from its event loop alone."""
+
+    def __init__(self, at_once: int):
+        self.free = asyncio.Semaphore(at_once)
+        self.present = 0  # waiting, or computed
+        self.in_hand: Counter[str] = Counter()  # by client
+
+    @contextmanager
+    def hand(self, client: str) -> Iterator[None]:
+        """A request in hand. Raises FrameError (429) at once where there is no place for it."""
+        if self.in_hand.total() >= IN_HAND or self.in_hand[client] >= OF_ONE_CLIENT or self.present >= AT_ONCE:
+            raise too_many()
+        self.in_hand[client] += 1
+        try:
+            yield
+        finally:
+            self.in_hand[client] -= 1
+            if not self.in_hand[client]:
+                del self.in_hand[client]
+
+    async def take(self, at_most: float = math.inf) -> None:
+        """Wait for a turn, to be given back. Raises FrameError (429) at once where `at_most` wait or have theirs."""
+        if self.present >= at_most:
+            raise too_many()
+        self.present += 1
+        try:
+            with WAITING.track_inprogress():
+                await self.free.acquire()
+        except BaseException:
+            self.present -= 1
+            raise
+        UNDER_WAY.inc()
+
+    def give_back(self) -> None:
+        self.present -= 1
+        UNDER_WAY.dec()
+        self.free.release()
+
+
+TURNS = Turns(cores())
+
+
+class Answer:
+    """One request whose upload is there: its wait, its turn, its answer."""
+
+    def __init__(self, turns: Turns, receive: Receive, send: Send, patience: Patience):
+        self.turns, self.receive, self.send, self.patience = turns, receive, send, patience
+        self.started = self.holding = self.given_up = False
+        self._put_off()
+
+    async def give(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
+        """`app`'s answer. Raises FrameError: 429, 504, and 400 for nobody where the client went away."""
+        await self._wait()
+        # In a task of its own: a thread cannot be stopped, and its caller shall not wait with it.
+        task = asyncio.ensure_future(app(scope, receive, self._sending))
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=min(self._left(), SECONDS))
+                if not task.done() and not self._left():
+                    await self._give_up(scope)
+            await task
+        except Exception:
+            if self.patience.left:
+                raise
+            log.info("%s: the client took its answer too slowly", scope["path"])
+        finally:
+            task.cancel()
+            if self.holding:
+                self._release()
+
+    async def _wait(self) -> None:
+        taking = asyncio.create_task(self.turns.take(AT_ONCE))
+        leaving = asyncio.ensure_future(self.receive())  # after the upload, nothing else can come
+        await asyncio.wait({taking, leaving}, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)
+        self.holding = taking.done() and taking.exception() is None
+        if not leaving.cancel():
+            taking.cancel()
+            if self.holding:
+                self._release()
+            raise FrameError("broke_off", "The client went away.", 400)
+        if not taking.done():
+            taking.cancel()
+            raise too_slow()
+        taking.result()
+
+    async def _give_up(self, scope: Scope) -> None:
+        """The answer is late: say so. What is still computed for it stops at its next frame, and holds its turn."""
+        late, self.given_up, self.late_at = not self.started, True, math.inf
+        scope["state"]["given_up"] = self.started = True
+        if late:
+            await shape(too_slow())(scope, self.receive, self.send)
+
+    async def _sending(self, message: Message) -> None:
+        """Nobody computes while it is sent; between two frames of a cine the others have their turn."""
+        if self.given_up:
+            return
+        if message is STEP:
+            self._put_off()
+            return
+        self.started, self.late_at = True, math.inf
+        body = message["type"] == "http.response.body"
+        if body and self.holding:
+            self._release()
+        await self.patience.wait(self.send(message), len(message.get("body", b"")))
+        self._put_off()
+        if body and message.get("more_body", False):
+            await self.turns.take()
+            self.holding = True
+
+    def _release(self) -> None:
+        self.holding = False
+        self.turns.give_back()
+
+    def _put_off(self) -> None:
+        self.late_at = asyncio.get_running_loop().time() + SECONDS
+
+    def _left(self) -> float:
+        """Seconds until it is late: infinite while it is the client's turn to take what is sent."""
+        return max(0.0, self.late_at - asyncio.get_running_loop().time())
+
+
+class Shaped:
+    """ASGI middleware: every error in the one shape, also those of BentoML, and faults of the service."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
-        self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         shaped = ShapedErrors(send)
-        if scope["path"] in PROBES:
-            await self.app(scope, receive, shaped)
-        elif self.under_way >= AT_ONCE:
-            await error_response(
-                429, "too_many", "Too many requests at once: try again in a second.", **{"retry-after": "1"}
-            )(scope, receive, send)
-        else:
-            await self._in_time(scope, receive, shaped)
-
-    async def _in_time(self, scope: Scope, receive: Receive, send: "ShapedErrors") -> None:
-        self.under_way += 1
         try:
-            async with asyncio.timeout(SECONDS) as deadline:
-                await self.app(scope, _renewing(receive, deadline), _renewing(send, deadline))
-        except TimeoutError:
-            if not send.started:
-                message = f"No answer within {SECONDS:.0f} seconds."
-                await error_response(504, "too_slow", message)(scope, receive, send.send)
+            await self.app(scope, receive, shaped)
         except Exception:
             # BentoML waits for the start of an answer, and would let the caller wait with it.
-            if send.started:
+            if shaped.started:
                 raise
-            log.exception("%s %s failed", scope["method"], scope["path"])
-            await error_response(500, "internal", FAILED)(scope, receive, send.send)
-        finally:
-            self.under_way -= 1
-
-
-def _renewing(channel: Callable[..., Awaitable[Any]], deadline: asyncio.Timeout) -> Callable[..., Awaitable[Any]]:
-    """`receive` or `send`, each of whose messages puts the deadline off: a long upload or cine is not a slow one."""
-
-    async def renewing(*message: Message) -> Any:
-        result = await channel(*message)
-        deadline.reschedule(asyncio.get_running_loop().time() + SECONDS)
-        return result
-
-    return renewing
+            log.exception("%s failed", scope["path"])
+            await error_response(500, "internal", FAILED)(scope, receive, send)
 
 
 class ShapedErrors:
@@ -93,8 +240,6 @@ class ShapedErrors:
         self.body = b""
 
     async def __call__(self, message: Message) -> None:
-        if message is STEP:
-            return
         if message["type"] == "http.response.start":
             self.start = message
             self.started = message["status"] < 400
@@ -110,6 +255,7 @@ class ShapedErrors:
     async def _send_error(self) -> None:
         self.started = True
         body = self.body if _is_shaped(self.body) else _shaped(self.start["status"])
+        REFUSED.labels(json.loads(body)["error"]["code"]).inc()
         kept = [(k, v) for k, v in self.start["headers"] if k.lower() not in (b"content-length", b"content-type")]
         kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self.send({**self.start, "headers": kept})

@@ -1,14 +1,20 @@
 """What is asked for with GET: the page to try it, the model's card, the documentation; and the stream beside them."""
 
+import os
 from pathlib import Path
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
+from service.champion import Champion
 from service.documentation import documentation
+from service.metrics import exposition
 from service.segmenter import Segmenter
 from service.stream import stream
 
@@ -20,7 +26,7 @@ POLICY = (
 
 
 async def _model(request: Request) -> JSONResponse:
-    segmenter: Segmenter = request.app.state.segmenter
+    segmenter: Segmenter = request.app.state.champion.account.segmenter
     return JSONResponse({**segmenter.card.to_dict(), "device": segmenter.runtime.device})
 
 
@@ -34,18 +40,25 @@ async def _documentation(request: Request) -> JSONResponse:
     return JSONResponse(documentation())
 
 
+async def _metrics(request: Request) -> Response:
+    if os.environ.get("NERVEMASK_METRICS") == "off":
+        raise HTTPException(404)
+    return Response(await run_in_threadpool(exposition), media_type=CONTENT_TYPE_LATEST)
+
+
 pages = Starlette(
     routes=[
         Route("/", _page),
         Route("/model", _model),
         Route("/docs.json", _documentation),
+        Route("/metrics", _metrics),
         WebSocketRoute("/stream", stream),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
 )
 
 
-def show(segmenter: Segmenter) -> None:
+def show(champion: Champion) -> None:
     """From now on the pages answer for this model."""
-    pages.state.segmenter = segmenter
+    pages.state.champion = champion
     pages.state.streams = set()

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,9 +12,10 @@ from starlette.concurrency import iterate_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service import answers
+from service.account import Account
 from service.cine import open_cine
 from service.errors import FrameError
-from service.segmenter import Segmenter
+from service.guard import TURNS
 
 STREAMS_AT_ONCE = 16
 WAITING_FRAMES = 8  # held with their bytes; then the sender has to wait
@@ -80,7 +81,8 @@ async def stream(socket: WebSocket) -> None:
     filling = asyncio.create_task(line.fill(socket))
     try:
         while arrived := await line.next():
-            async for text in iterate_in_threadpool(_answers(arrived, socket.app.state.segmenter, picture)):
+            told = iterate_in_threadpool(_answers(arrived, socket, picture))
+            while text := await _in_turn(told):
                 await socket.send_text(text)
     except (WebSocketDisconnect, RuntimeError):  # the client is gone; what it still asked for is of no use
         pass
@@ -89,21 +91,31 @@ async def stream(socket: WebSocket) -> None:
         open_streams.discard(socket)
 
 
-def _answers(arrived: Arrived, segmenter: Segmenter, picture: str | None) -> Iterator[str]:
+async def _in_turn(told: AsyncIterator[str]) -> str | None:
+    """The next answer, computed when it is this stream's turn; None after the last."""
+    await TURNS.take()
+    try:
+        return await anext(told, None)
+    finally:
+        TURNS.give_back()
+
+
+def _answers(arrived: Arrived, socket: WebSocket, picture: str | None) -> Iterator[str]:
     """The answer to one message: one, or several where it holds a cine."""
-    for told in _told(arrived, segmenter, picture):
+    for told in _told(arrived, socket, picture):
         yield json.dumps({"message": arrived.message, **told})
 
 
-def _told(arrived: Arrived, segmenter: Segmenter, picture: str | None) -> Iterator[dict[str, Any]]:
+def _told(arrived: Arrived, socket: WebSocket, picture: str | None) -> Iterator[dict[str, Any]]:
     if arrived.data is None:
         yield {"dropped": True}
         return
+    account: Account = socket.app.state.champion.account
     try:
         if isinstance(arrived.data, str):
             raise FrameError("not_a_file", "A frame is sent as a binary message: the bytes of its file.", 400)
-        for outcome in segmenter.see_all(open_cine(io.BytesIO(arrived.data))):
-            yield answers.outcome(outcome, segmenter.card, picture)
+        for outcome in account.see_all(open_cine(io.BytesIO(arrived.data)), socket.scope):
+            yield answers.outcome(outcome, account.card, picture)
     except FrameError as fault:
         yield answers.error(fault)
 

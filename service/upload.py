@@ -1,5 +1,7 @@
 """From a request to the upload's file: multipart field `frame`, or the raw body."""
 
+import asyncio
+import logging
 import tempfile
 from typing import IO
 
@@ -10,10 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import FrameError
-from service.guard import error_response
+from service.guard import LEAST_BYTES_PER_SECOND, TURNS, Answer, Patience, shape
+
+log = logging.getLogger("bentoml.nervemask")
 
 LIMIT_BYTES = 512 * 1024 * 1024  # of one upload: a cine of a minute, uncompressed
 BUDGET_BYTES = 4 * LIMIT_BYTES  # of all that are held at once
+UPLOAD_SECONDS = 240  # for the largest: two MiB a second
 IN_MEMORY_BYTES = 16 * 1024 * 1024  # what is larger waits on the disk
 FIELD = "frame"
 # The routes that take a frame, and what may be asked of each in its address.
@@ -38,16 +43,20 @@ class Upload:
         if scope["type"] != "http" or scope["path"] not in FRAME_ROUTES or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        count = Count(self, Headers(scope=scope))
+        state = scope.setdefault("state", {})
+        count, patience = Count(self, Headers(scope=scope)), Patience()
         try:
             _check_query(Request(scope))
-            with await read_upload(Request(scope, count.counted(receive))) as file:
+            with (
+                TURNS.hand(state.get("who") or (scope.get("client") or ("",))[0]),
+                await read_upload(Request(scope, count.counted(receive, patience))) as state["upload"],
+            ):
                 bodyless = [(k, v) for k, v in scope["headers"] if k not in (b"content-type", b"content-length")]
                 bodyless.append((b"content-type", b"application/json"))
-                read = {**scope, "headers": bodyless, "state": {**scope.get("state", {}), "upload": file}}
-                await self.app(read, _empty_body(receive), send)
+                read = {**scope, "headers": bodyless}
+                await Answer(TURNS, receive, send, patience).give(self.app, read, _empty_body(receive))
         except FrameError as fault:
-            await error_response(fault.status, fault.code, fault.message)(scope, receive, send)
+            await shape(fault)(scope, receive, send)
         finally:
             self.held -= count.bytes
 
@@ -70,13 +79,13 @@ class Count:
         self.declared = headers.get("content-length", "0")
         self.bytes = 0
 
-    def counted(self, receive: Receive) -> Receive:
+    def counted(self, receive: Receive, patience: Patience) -> Receive:
         """`receive`, with a limit on the bytes that are declared and on those that come. Raises FrameError."""
 
         async def limited() -> Message:
             if self.declared.isdigit() and int(self.declared) > LIMIT_BYTES:
                 raise self._too_large()
-            message = await receive()
+            message = await patience.wait(receive())
             more = len(message.get("body", b""))
             self.bytes += more
             self.upload.held += more
@@ -93,9 +102,17 @@ class Count:
 
 
 async def read_upload(request: Request) -> IO[bytes]:
-    """The request's one file, to be closed by the caller. Raises FrameError (400, 413, 415, 429)."""
+    """The request's one file, to be closed by the caller. Raises FrameError (400, 413, 415, 429, 503, 504)."""
     try:
-        return await _read(request)
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            return await _read(request)
+    except TimeoutError as fault:
+        told = f"The upload came too slowly: {LEAST_BYTES_PER_SECOND // 1024} KiB a second are the least."
+        raise FrameError("too_slow", told, 504) from fault
+    except OSError as fault:  # full, read-only, or no such folder
+        log.error("an upload cannot be kept on the disk: %s", fault)
+        told = f"The service has no room for uploads above {IN_MEMORY_BYTES // 2**20} MiB now: its disk is full."
+        raise FrameError("no_room", told, 503) from fault
     except ClientDisconnect as fault:  # nobody reads this, but BentoML waits for an answer
         raise FrameError("broke_off", "The upload broke off.", 400) from fault
 

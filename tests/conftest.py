@@ -3,10 +3,13 @@
 import io
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -14,11 +17,13 @@ import cv2
 import httpx
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from service.card import Card, Decision, Input, Normalisation, TrainedOn
+from service.known import write_known
 from service.segmenter import Segmenter
 
 Speckle = Callable[..., np.ndarray]
@@ -72,12 +77,14 @@ def card() -> Card:
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory, card: Card) -> Path:
+def model_folder(tmp_path_factory: pytest.TempPathFactory, card: Card, speckle: Speckle) -> Path:
     """A model folder, sums and all. It is everybody's: a test that spoils it spoils a copy."""
     folder = tmp_path_factory.mktemp("champion")
     onnx.save(tiny_network(), folder / "unet.onnx")
     (folder / "unet.keras").write_bytes(b"the service never opens it")
     card.write(folder)
+    known = write_known(folder, Segmenter(folder), np.stack([speckle(seed, 60, 80) for seed in range(3)]))
+    replace(card, known=known).write(folder)
     return folder
 
 
@@ -114,12 +121,12 @@ def segmenter(model_folder: Path) -> Segmenter:
     return Segmenter(model_folder)
 
 
-def start(model: Path, port: int, said: IO[bytes]) -> subprocess.Popen[bytes]:
+def start(model: Path, port: int, said: IO[bytes], *options: str, **environment: str) -> subprocess.Popen[bytes]:
     """`python -m service`; its words go to `said`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", str(port)],
+        [sys.executable, "-m", "service", "--port", str(port), *options],
         cwd=Path(__file__).parent.parent,
-        env={**os.environ, "NERVEMASK_MODEL": str(model)},
+        env={**os.environ, "NERVEMASK_MODEL": str(model), **environment},
         stdout=said,
         stderr=subprocess.STDOUT,
     )
@@ -130,28 +137,46 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
+@dataclass
+class Serving:
+    """A server that is ready, and what it says."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def workers(self) -> list[int]:
+        """The process ids of those that answer."""
+        alive = (one for one in psutil.Process(self.process.pid).children() if one.status() != psutil.STATUS_ZOMBIE)
+        return [one.pid for one in alive if "_bentoml_impl.worker.service" in one.cmdline()]
+
+
+@contextmanager
+def serving(model: Path, folder: Path, **environment: str) -> Iterator[Serving]:
+    """A server that is ready; it is told to stop afterwards, and must do so. Its log is `folder`/log."""
+    port, log = free_port(), folder / "log"
+    with log.open("wb") as said:
+        server = start(model, port, said, **environment)
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", server)
+            yield Serving(f"http://127.0.0.1:{port}", server, log)
+        finally:
+            server.terminate()
+            server.wait(30)
+    assert "Traceback" not in log.read_text(), log
+
+
 @pytest.fixture(scope="session")
 def address(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that is ready; it is told to stop afterwards, and must do so."""
-    port = free_port()
-    said = (tmp_path_factory.mktemp("server") / "log").open("w+b")
-    server = start(model_folder, port, said)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_ready(address, server)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(30)
-        said.seek(0)
-        assert b"Traceback" not in said.read(), said.name
+    with serving(model_folder, tmp_path_factory.mktemp("server")) as server:
+        yield server.address
 
 
-def wait_until_ready(address: str, server: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(address: str, server: subprocess.Popen[bytes], verify: ssl.SSLContext | bool = True) -> None:
     for _ in range(600):
         assert server.poll() is None, "the server ended before it was ready"
         try:
-            if httpx.get(f"{address}/readyz").status_code == 200:
+            if httpx.get(f"{address}/readyz", verify=verify).status_code == 200:
                 return
         except httpx.TransportError:
             pass

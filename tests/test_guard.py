@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -15,12 +16,13 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.frame import Frame
-from service.guard import AT_ONCE, Guard
+from service.guard import AT_ONCE, OF_ONE_CLIENT, Shaped, Turns
 from service.pictures import png
 from service.runtime import cores
+from service.upload import Upload
 from tests.conftest import free_port, wait_until_ready
 from tests.dicoms import ultrasound, written
 
@@ -46,8 +48,9 @@ def test_of_a_hundred_at_once_each_gets_its_own_mask(address, segmenter, speckle
     assert sum(answer.status_code == 200 for answer in answers) >= AT_ONCE
 
 
-def test_one_more_than_the_limit_is_sent_away_and_the_others_are_answered(address, segmenter, speckle) -> None:
-    frames = [speckle(seed) for seed in range(AT_ONCE)]
+def test_slow_uploads_keep_nobody_waiting(address, client, segmenter, speckle) -> None:
+    """More of them than may wait for a turn: a whole frame is answered meanwhile, and so are they in the end."""
+    frames = [speckle(seed) for seed in range(AT_ONCE + 1)]
     own = [png(segmenter.segment(Frame(pixels)).mask) for pixels in frames]
 
     async def scene() -> list[httpx.Response]:
@@ -58,28 +61,50 @@ def test_one_more_than_the_limit_is_sent_away_and_the_others_are_answered(addres
             await sent.wait()
             yield data[100:]
 
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits) as client:
+        async with httpx.AsyncClient(base_url=address, timeout=60, limits=httpx.Limits(max_connections=None)) as many:
             async with asyncio.TaskGroup() as group:
-                asked = [
-                    group.create_task(client.post("/mask", content=slowly(png(pixels)), headers=PNG))
-                    for pixels in frames
-                ]
-                for _ in range(100):  # until all of them have come
-                    await asyncio.sleep(0.05)
-                    sent_away = await client.get("/model")
-                    if sent_away.status_code != 200:
-                        break
-                ready = await client.get("/readyz")
+                asked = [group.create_task(many.post("/mask", content=slowly(png(f)), headers=PNG)) for f in frames]
+                await asyncio.sleep(1)
+                whole = await many.post("/mask", content=png(frames[0]), headers=PNG)
                 sent.set()
-            assert sent_away.status_code == 429
-            assert sent_away.json()["error"]["code"] == "too_many"
-            assert sent_away.headers["retry-after"] == "1"
-            assert ready.status_code == 200
-            assert (await client.get("/model")).status_code == 200
+            assert whole.content == own[0]
             return [task.result() for task in asked]
 
-    assert [answer.content for answer in asyncio.run(scene())] == own
+    for answer, mask in zip(asyncio.run(scene()), own, strict=True):
+        assert answer.status_code == 429 or answer.content == mask
+
+
+def test_one_client_does_not_hold_all_places(address) -> None:
+    """What it holds too much is sent away at once, with the time of the next try."""
+    host, port = address.removeprefix("http://").split(":")
+    head = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
+    held = []
+    try:
+        for _ in range(2 * OF_ONE_CLIENT + 2):  # of two workers
+            held.append(socket.create_connection((host, int(port))))
+            held[-1].sendall(head)
+        answered = select.select(held, [], [], 10)[0]
+        told = answered[0].recv(4096)
+        assert told.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: 1" in told
+        assert httpx.get(f"{address}/readyz").status_code == 200
+    finally:
+        for one in held:
+            one.close()
+
+
+def test_after_a_burst_of_ten_times_too_many_it_answers_as_before(address, client, segmenter, speckle) -> None:
+    """None waits for ever or gets a wrong mask; who is sent away is told when to try again."""
+    frame = png(speckle(5))
+    own = png(segmenter.segment(Frame(speckle(5))).mask)
+    answers = asyncio.run(ask_all(address, [frame] * (10 * AT_ONCE)))
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    for answer in answers:
+        if answer.status_code == 200:
+            assert answer.content == own
+        else:
+            assert answer.headers["retry-after"] == "1"
+    assert [client.post("/mask", content=frame, headers=PNG).content for _ in range(20)] == [own] * 20
 
 
 def test_an_upload_that_breaks_off_leaves_nothing_behind(address, client) -> None:
@@ -90,13 +115,13 @@ def test_an_upload_that_breaks_off_leaves_nothing_behind(address, client) -> Non
     for _ in range(600):
         time.sleep(0.05)
         told = client.get("/metrics").text.splitlines()
-        under_way = [line for line in told if "request_in_progress{" in line and 'endpoint="/mask"' in line]
-        if under_way and all(line.endswith(" 0.0") for line in under_way):
+        held = [line for line in told if line.startswith(("nervemask_under_way ", "nervemask_waiting "))]
+        if len(held) == 2 and all(line.endswith(" 0.0") for line in held):
             return
-    raise AssertionError(f"requests are under way for ever: {under_way}")
+    raise AssertionError(f"requests are under way for ever: {held}")
 
 
-# The guard alone, around applications that fail
+# The rooms alone, around applications that are slow or fail
 
 
 async def broken(scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,32 +129,15 @@ async def broken(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-    await asyncio.sleep(60)
+    await asyncio.sleep(0.5)
 
 
 async def wordy(scope: Scope, receive: Receive, send: Send) -> None:
     await JSONResponse([{"error": "a secret of the inside"}], 503)(scope, receive, send)
 
 
-@pytest.mark.parametrize(
-    ("app", "status", "code"), [(broken, 500, "internal"), (slow, 504, "too_slow"), (wordy, 503, "not_ready")]
-)
-def test_who_fails_inside_is_spoken_for(monkeypatch, app, status, code) -> None:
-    monkeypatch.setattr("service.guard.SECONDS", 0.1)
-
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(Guard(app))
-        async with httpx.AsyncClient(transport=transport, base_url="http://inside") as client:
-            return await client.get("/model")
-
-    answer = asyncio.run(ask())
-    assert answer.status_code == status
-    assert answer.json()["error"]["code"] == code
-    assert "secret" not in answer.text
-
-
 async def long(scope: Scope, receive: Receive, send: Send) -> None:
-    """A cine: a line now and then, for longer than the guard would wait for one."""
+    """A cine: a line now and then, for longer than anybody would wait for one."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(6):
         await asyncio.sleep(0.05)
@@ -137,15 +145,143 @@ async def long(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def test_an_answer_that_goes_on_is_not_too_slow(monkeypatch) -> None:
-    monkeypatch.setattr("service.guard.SECONDS", 0.15)
+async def ask(*apps: ASGIApp) -> list[httpx.Response]:
+    """What is answered where these share one turn, each with an upload of its own, all at once."""
 
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(Guard(long))
+    async def one(app: ASGIApp) -> httpx.Response:
+        transport = httpx.ASGITransport(Shaped(Upload(app)))
         async with httpx.AsyncClient(transport=transport, base_url="http://inside") as client:
-            return await client.get("/model")
+            return await client.post("/mask", content=b"x", headers=PNG)
 
-    assert asyncio.run(ask()).text == "line\n" * 6
+    return await asyncio.gather(*map(one, apps))
+
+
+@pytest.fixture
+def one_turn(monkeypatch) -> Turns:
+    turns = Turns(1)
+    monkeypatch.setattr("service.upload.TURNS", turns)
+    return turns
+
+
+@pytest.mark.parametrize(
+    ("app", "status", "code"), [(broken, 500, "internal"), (slow, 504, "too_slow"), (wordy, 503, "not_ready")]
+)
+def test_who_fails_inside_is_spoken_for(monkeypatch, one_turn, app, status, code) -> None:
+    monkeypatch.setattr("service.guard.SECONDS", 0.1)
+    answer = asyncio.run(ask(app))[0]
+    assert answer.status_code == status
+    assert answer.json()["error"]["code"] == code
+    assert "secret" not in answer.text
+    assert (one_turn.present, one_turn.in_hand.total()) == (0, 0)
+
+
+def test_an_answer_that_goes_on_is_not_too_slow(monkeypatch, one_turn) -> None:
+    monkeypatch.setattr("service.guard.SECONDS", 0.15)
+    assert asyncio.run(ask(long))[0].text == "line\n" * 6
+
+
+def test_a_slow_reader_is_given_its_time_and_then_given_up(monkeypatch, one_turn) -> None:
+    """And holds no turn: another is answered meanwhile. Its answer stays without an end."""
+    monkeypatch.setattr("service.guard.SECONDS", 0.2)
+
+    async def scene() -> None:
+        said: list[Message] = []
+        bodies = iter([{"type": "http.request", "body": b"x", "more_body": False}])
+
+        async def receive() -> Message:
+            return next(bodies, None) or await asyncio.Future()
+
+        async def send(message: Message) -> None:
+            said.append(message)
+            if message.get("body"):
+                await asyncio.sleep(0.15)
+
+        headers = [(b"content-type", b"image/png")]
+        scope: Scope = {"type": "http", "path": "/mask", "method": "POST", "headers": headers, "query_string": b""}
+        reading = asyncio.create_task(Upload(long)(scope, receive, send))
+        await asyncio.sleep(0.1)
+        assert one_turn.present == 0
+        await reading
+        assert 2 <= len([message for message in said if message.get("body")]) < 6
+        assert said[-1]["more_body"]
+        assert (one_turn.present, one_turn.in_hand.total()) == (0, 0)
+
+    asyncio.run(scene())
+
+
+def test_what_has_waited_too_long_is_not_computed(monkeypatch, one_turn) -> None:
+    monkeypatch.setattr("service.guard.SECONDS", 0.1)
+    computed = []
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        computed.append(scope)
+
+    first, second = asyncio.run(ask(slow, late))
+    assert (first.status_code, second.status_code) == (504, 504)
+    assert computed == []
+
+
+def test_one_more_than_may_wait_is_sent_away_at_once(monkeypatch, one_turn) -> None:
+    monkeypatch.setattr("service.guard.AT_ONCE", 2)
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.05)
+        await JSONResponse({})(scope, receive, send)
+
+    async def burst() -> None:
+        found = [answer.status_code for answer in await ask(*[answering] * 20)]
+        assert sorted(found) == [200] * 2 + [429] * 18
+        assert [answer.status_code for answer in await ask(answering, answering)] == [200, 200]
+
+    asyncio.run(burst())
+
+
+def test_who_goes_away_while_waiting_is_not_computed(one_turn) -> None:
+    computed: list[Scope] = []
+
+    async def scene() -> list[Message]:
+        said: list[Message] = []
+        bodies = iter([{"type": "http.request", "body": b"x", "more_body": False}])
+
+        async def receive() -> Message:
+            return next(bodies, {"type": "http.disconnect"})
+
+        async def send(message: Message) -> None:
+            said.append(message)
+
+        async def never(scope: Scope, receive: Receive, send: Send) -> None:
+            computed.append(scope)
+
+        await one_turn.take()
+        headers = [(b"content-type", b"image/png")]
+        scope: Scope = {"type": "http", "path": "/mask", "method": "POST", "headers": headers, "query_string": b""}
+        await Upload(never)(scope, receive, send)
+        one_turn.give_back()
+        return said
+
+    assert asyncio.run(scene())[0]["status"] == 400
+    assert computed == []
+    assert one_turn.present == 0
+
+
+def test_a_cine_lets_others_have_their_turn(one_turn) -> None:
+    """Between two of its frames, and while its reader is slow."""
+    order: list[str] = []
+
+    async def cine(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(3):
+            order.append("cine")
+            await asyncio.sleep(0.05)
+            await send({"type": "http.response.body", "body": b"line\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def single(scope: Scope, receive: Receive, send: Send) -> None:
+        order.append("single")
+        await JSONResponse({})(scope, receive, send)
+
+    asyncio.run(ask(cine, single))
+    assert order == ["cine", "single", "cine", "cine"]
 
 
 SLOW_NETWORK = """
@@ -170,7 +306,12 @@ def test_a_segmentation_object_may_take_longer_than_the_limit(model_folder, spec
     server = subprocess.Popen(
         [sys.executable, "-c", SLOW_NETWORK, str(port)],
         cwd=Path(__file__).parent.parent,
-        env={**os.environ, "NERVEMASK_MODEL": str(model_folder), "BENTOML_HOME": str(tmp_path)},
+        env={
+            **os.environ,
+            "NERVEMASK_MODEL": str(model_folder),
+            "BENTOML_HOME": str(tmp_path),
+            "NERVEMASK_OPEN": "yes",
+        },
     )
     try:
         wait_until_ready(f"http://127.0.0.1:{port}", server)

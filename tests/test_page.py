@@ -5,7 +5,9 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -14,6 +16,8 @@ import pytest
 from PIL import Image
 
 from service.frame import Frame
+from service.pictures import png
+from tests.conftest import serving
 from tests.dicoms import region, ultrasound, written
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: `make setup` installs it")
@@ -458,3 +462,18 @@ def test_every_control_is_named_and_reached_by_tab(page) -> None:
     for control in offered:
         assert control in reached, control.get_attribute("outerHTML")
         assert control.accessible_name.strip(), control.get_attribute("outerHTML")
+
+
+def test_behind_a_key_the_browser_asks_for_it_and_sends_it_from_then_on(browser, model_folder, tmp_path, speckle):
+    key = "a key for the browser"
+    (tmp_path / "keys.txt").write_text(f"browser {sha256(key.encode()).hexdigest()}\n")
+    with serving(model_folder, tmp_path, NERVEMASK_KEYS=str(tmp_path / "keys.txt")) as server:
+        # What a user types into the browser's own window.
+        browser.get(server.address.replace("://", f"://any:{quote(key)}@"))
+        browser.get(server.address)
+        page = Page(browser, tmp_path)
+        page.upload(png(speckle(3)), "a.png")
+        page.wait_for("finding", "Nerve")
+        opened = "let s = new WebSocket('ws://' + location.host + '/stream'); let done = arguments[0];"
+        opened += "s.onopen = () => done('open'); s.onerror = () => done('refused')"
+        assert browser.execute_async_script(opened) == "open"

@@ -136,7 +136,7 @@ def test_another_server_leaves_its_metrics_alone(client, model_folder, speckle, 
         """Requests to /overlay, by the first server's own count."""
         client.post("/overlay", content=picture(speckle(3), "png"), headers=PNG)
         told = client.get("/metrics").text.splitlines()
-        return sum(float(line.split()[-1]) for line in told if "request_total{" in line and '"/overlay"' in line)
+        return sum(float(line.split()[-1]) for line in told if "requests_total{" in line and '"/overlay"' in line)
 
     before, port = counted(), free_port()
     with (tmp_path / "log").open("wb") as said:

@@ -1,8 +1,8 @@
 """Stage package: the champion as the folder that the service reads, and as a Bento.
 
-Writes models/champion (unet.onnx, unet.keras, card.json; unet.int8.xml and .bin where 8 bits are enough) and
-models/nervemask.bento. The network is held against the Keras original on held-out frames first: what is served is
-what was trained, or the stage fails.
+Writes models/champion (unet.onnx, unet.keras, card.json, known frames with their masks; unet.int8.xml and .bin where
+8 bits are enough) and models/nervemask.bento. The network is held against the Keras original on held-out frames first:
+what is served is what was trained, or the stage fails.
 """
 
 import dataclasses
@@ -11,18 +11,27 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.card import Card, Decision, Input, Normalisation, TrainedOn
+import numpy as np
+
+from service.card import Card, Decision, Input, Normalisation, Spread, TrainedOn, Usual
+from service.drift import intensity
+from service.known import write_known
+from service.segmenter import Segmenter
 from training import precision, tracking
 from training.champion import CHAMPION
+from training.sources import phantom
+from training.sources.layout import FRAMES, read_frame
 from training.split import rows_of
 from training.train_unet import UNETS
 from training.whole import whole
 
 FOLDER = Path("models/champion")
 BENTO = Path("models/nervemask.bento")
+KNOWN_SEED, KNOWN = 2018, ((1, 1), (1, 2), (2, 1), (2, 2))  # subjects and numbers of the phantom, two with a nerve
 
 
 def card(champion: dict[str, Any], network: Input) -> Card:
@@ -58,6 +67,25 @@ def card(champion: dict[str, Any], network: Input) -> Card:
     )
 
 
+def usual(segmenter: Segmenter) -> Usual:
+    """What the champion's frames are like: grey values of those it was trained on, answers on those held out."""
+
+    def spread(values: Sequence[float]) -> Spread:
+        return Spread(round(float(np.mean(values)), 4), round(float(np.std(values)), 4))
+
+    means, deviations = zip(
+        *(intensity(read_frame(FRAMES, row)) for row in precision.some(rows_of("train"))), strict=True
+    )
+    found = [segmenter.segment(read_frame(FRAMES, row)) for row in precision.some(rows_of("test"))]
+    confidences = [one.confidence for one in found if one.confidence is not None]
+    return Usual(
+        intensity_mean=spread(means),
+        intensity_deviation=spread(deviations),
+        presence_rate=round(len(confidences) / len(found), 4),
+        confidence=spread(confidences) if confidences else None,
+    )
+
+
 def build_bento() -> None:
     """models/nervemask.bento: the service, the champion's folder and the locked requirements, without TensorFlow.
 
@@ -86,6 +114,9 @@ def main() -> None:
         except precision.NotTheSameError as fault:
             sys.exit(f"package: {fault}")
         dataclasses.replace(written, precision=chosen, metrics={**written.metrics, "parity": held}).write(folder)
+        segmenter = Segmenter(folder)
+        known = write_known(folder, segmenter, np.stack([phantom.frame(KNOWN_SEED, *number)[0] for number in KNOWN]))
+        dataclasses.replace(segmenter.card, known=known, usual=usual(segmenter)).write(folder)
     build_bento()
     print(
         f"{FOLDER}: {written.candidate}, version {written.version}; its probabilities differ from Keras by at most "

@@ -150,6 +150,8 @@ def ask(server: str, kind: Kind, targets: dict[Path, Path], files: Files, at_onc
     from rich.console import Console
     from rich.progress import Progress
 
+    from service.keys import key_header
+
     patience = httpx.Timeout(PATIENCE_SECONDS, pool=None)
     limits = httpx.Limits(keepalive_expiry=IDLE_SECONDS)
     bar = Progress(
@@ -159,7 +161,7 @@ def ask(server: str, kind: Kind, targets: dict[Path, Path], files: Files, at_onc
         transient=True,
     )
     try:
-        with httpx.Client(base_url=server, timeout=patience, limits=limits) as client, bar:
+        with httpx.Client(base_url=server, headers=key_header(), timeout=patience, limits=limits) as client, bar:
             greeting = client.get("/model")
             ours = greeting.headers.get("content-type", "").startswith("application/json")
             if not ours or greeting.status_code not in (200, 429, 503):
@@ -184,7 +186,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m service.client",
         description="Ask a running service for the nerve masks of frames and cines, and write them into files.",
-        epilog="Exit status: 0 all answered, 1 a frame was refused or failed (it is named), 2 wrong use or no service.",
+        epilog="The service's key: in NERVEMASK_KEY. "
+        "Exit status: 0 all answered, 1 a frame was refused or failed (it is named), 2 wrong use or no service.",
     )
     parser.add_argument("frames", nargs="+", type=Path, help="PNG, JPEG, TIFF or DICOM files, or folders of them")
     parser.add_argument("--out", required=True, type=Path, help="a file (its suffix says what), or else a folder")

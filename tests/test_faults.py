@@ -1,0 +1,194 @@
+"""Faults of a running server: told to stop, a worker killed, another champion in the folder; nobody loses an answer."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from service.__main__ import DRAIN_SECONDS
+from service.card import Card
+from service.champion import before
+from service.pictures import png
+from tests.conftest import Serving, free_port, serving, start, wait_until_ready
+
+ROOT = Path(__file__).parent.parent
+PNG = {"content-type": "image/png"}
+
+
+@pytest.fixture
+def versions(model_folder: Path, tmp_path: Path) -> Path:
+    """A link to version 7, with version 8 beside it."""
+    for version in ("7", "8"):
+        folder = Path(shutil.copytree(model_folder, tmp_path / version))
+        replace(Card.read(folder), version=version).write(folder)
+    (tmp_path / "champion").symlink_to(tmp_path / "7")
+    return tmp_path / "champion"
+
+
+class Asking:
+    """A client that asks without end, and notes each answer."""
+
+    def __init__(self, address: str, frame: bytes):
+        self.address, self.frame = address, frame
+        self.answers: list[httpx.Response] = []
+        self.unanswered: list[Exception] = []
+
+    def until(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                self.answers.append(httpx.post(f"{self.address}/mask", content=self.frame, headers=PNG))
+            except httpx.TransportError as fault:
+                self.unanswered.append(fault)
+                stop.wait(0.05)
+
+
+@contextmanager
+def asked(server: Serving, frame: bytes) -> Iterator[Asking]:
+    asking, stop = Asking(server.address, frame), threading.Event()
+    thread = threading.Thread(target=asking.until, args=(stop,))
+    thread.start()
+    try:
+        yield asking
+    finally:
+        stop.set()
+        thread.join()
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if what():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come about")
+
+
+def version(server: Serving) -> str:
+    return str(httpx.get(f"{server.address}/model").json()["version"])
+
+
+def command(link: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service.champion", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "NERVEMASK_MODEL": str(link)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_another_champion_is_taken_in_and_back_without_losing_a_request(versions, tmp_path, speckle) -> None:
+    with serving(versions, tmp_path) as server, asked(server, png(speckle(1))) as asking:
+        done = command(versions, "use", str(tmp_path / "8"))
+        assert done.returncode == 0, done.stderr
+        wait_for(lambda: [version(server) for _ in range(8)] == ["8"] * 8)
+        assert command(versions, "back").returncode == 0
+        wait_for(lambda: [version(server) for _ in range(8)] == ["7"] * 8)
+    assert asking.unanswered == []
+    assert {answer.status_code for answer in asking.answers} == {200}
+    assert {answer.headers["x-model-version"] for answer in asking.answers} == {"7", "8"}
+    assert len({answer.content for answer in asking.answers}) == 1
+
+
+def unknown(folder: Path) -> None:
+    """Its known frames get other masks than they must."""
+    masks = np.load(folder / "known_masks.npy")
+    np.save(folder / "known_masks.npy", 255 - masks)
+    replace(Card.read(folder.parent / "7"), version="8").write(folder)
+
+
+def torn(folder: Path) -> None:
+    (folder / "unet.onnx").write_bytes(b"half a")
+
+
+@pytest.mark.parametrize(("spoil", "word"), [(unknown, "self-test"), (torn, "sha256 differs")])
+def test_a_champion_that_fails_is_not_taken_in(versions, tmp_path, speckle, spoil, word) -> None:
+    spoil(tmp_path / "8")
+    refused = command(versions, "use", str(tmp_path / "8"))
+    assert refused.returncode == 1
+    assert word in refused.stderr
+    assert versions.resolve() == tmp_path / "7"
+    assert not before(versions).exists()
+    with serving(versions, tmp_path) as server, asked(server, png(speckle(1))) as asking:
+        wait_for(lambda: server.log.read_text().count("initialized") == 2)
+        versions.unlink()  # by hand, without the check
+        versions.symlink_to(tmp_path / "8")
+        wait_for(lambda: server.log.read_text().count("the champion stays version 7") == 2)
+        assert version(server) == "7"
+    assert word in server.log.read_text()
+    assert {answer.status_code for answer in asking.answers} == {200}
+
+
+def test_a_killed_worker_is_replaced_and_the_other_answers(model_folder, tmp_path, speckle) -> None:
+    with serving(model_folder, tmp_path, BENTOML_CONTAINERIZED="true") as server:
+        first = server.workers()
+        assert len(first) == 2
+        with asked(server, png(speckle(1))) as asking:
+            os.kill(first[0], signal.SIGKILL)
+            wait_for(lambda: first[0] not in server.workers() and len(server.workers()) == 2)
+            count = len(asking.answers)
+            wait_for(lambda: len(asking.answers) > count + 20)
+        assert len(asking.unanswered) <= 1  # what the killed one had in hand
+        assert {answer.status_code for answer in asking.answers} == {200}
+        told = httpx.get(f"{server.address}/metrics").text
+        assert "nervemask_under_way 0.0" in told
+
+
+def test_told_to_stop_it_answers_what_it_has_taken_and_ends(model_folder, tmp_path) -> None:
+    """Uploads that are half here when the word comes are read to their end and answered."""
+    frame = png(np.random.default_rng(0).integers(0, 256, (1500, 1500), np.uint8))
+
+    with serving(model_folder, tmp_path) as server:
+        halfway, stopped = threading.Barrier(9), threading.Event()
+
+        def slowly() -> Iterator[bytes]:
+            yield frame[: len(frame) // 2]
+            halfway.wait(20)
+            stopped.wait(20)
+            yield frame[len(frame) // 2 :]
+
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{server.address}/mask", content=slowly(), headers=PNG, timeout=30))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        [thread.start() for thread in threads]
+        halfway.wait(20)
+        time.sleep(0.5)
+        server.process.terminate()
+        time.sleep(0.5)
+        stopped.set()
+        [thread.join() for thread in threads]
+        assert [answer.status_code for answer in answers] == [200] * 8
+        server.process.wait(20)
+    assert not psutil.pid_exists(server.process.pid)
+
+
+def test_told_to_stop_it_does_not_wait_for_idlers(model_folder, tmp_path) -> None:
+    port = free_port()
+    with (tmp_path / "log").open("wb") as said:
+        server = start(model_folder, port, said)
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", server)
+            with socket.create_connection(("127.0.0.1", port)) as idler:
+                head = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+                idler.sendall(head + b"x")
+                time.sleep(0.2)
+                server.terminate()
+                server.wait(DRAIN_SECONDS + 10)
+        finally:
+            server.kill()
