@@ -19,10 +19,11 @@ help:  ## this list
 
 setup: .venv/ready  ## the environment in .venv, from the locked requirements
 
+# Compiled here, once: where Python may not write, it would compile everything at every start.
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip sync --quiet --require-hashes requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
 	touch $@
 
 lock:  ## write the locked requirements anew
@@ -45,7 +46,7 @@ test: setup .venv/contract/ready  ## the whole test suite
 
 .venv/contract/ready: tests/contract/requirements.txt .venv/ready
 	uv venv --quiet --allow-existing --python .venv/bin/python .venv/contract
-	VIRTUAL_ENV=$(CURDIR)/.venv/contract uv pip sync --quiet --require-hashes $<
+	VIRTUAL_ENV=$(CURDIR)/.venv/contract uv pip sync --quiet --compile-bytecode --require-hashes $<
 	touch $@
 
 bench: setup  ## the measurements, side by side with their peers, into benchmarks/report.md (needs the champion)

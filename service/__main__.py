@@ -6,9 +6,6 @@ import socket
 import sys
 from pathlib import Path
 
-from service.card import Card, champion_folder
-from service.errors import ModelFolderError
-
 DRAIN_SECONDS = 15  # for requests under way when the service is told to stop
 FILES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL")  # the server works elsewhere
 
@@ -27,17 +24,13 @@ def main() -> None:
         parser.error("--certificate and --private-key belong together")
     tls = [arguments.certificate, arguments.private_key] if arguments.certificate else []
     try:
-        Card.read(champion_folder())
         address = free_address(arguments.host, arguments.port)
         lock(address)
         check_tls(*tls)
-    except ModelFolderError as fault:
-        sys.exit(f"nervemask: {fault}")
     except (OSError, OverflowError) as fault:
         where = f"{arguments.host} port {arguments.port}"
         sys.exit(f"nervemask: cannot listen on {where} ({fault}): choose another with --host and --port.")
-    serve = [sys.executable, "-m", "bentoml", "serve", "service.app:Nervemask"]
-    serve += ["--working-dir", str(Path(__file__).parent.parent)]
+    serve = ["serve", "service.app:Nervemask", "--working-dir", str(Path(__file__).parent.parent)]
     serve += ["--host", address, "--port", str(arguments.port)]
     serve += ["--timeout-graceful-shutdown", str(DRAIN_SECONDS)]
     if tls:
@@ -46,7 +39,9 @@ def main() -> None:
     for name in FILES:
         if (path := os.environ.get(name)) not in (None, "", "-"):
             os.environ[name] = os.path.abspath(path)
-    os.execv(sys.executable, serve)
+    from bentoml_cli.cli import cli  # reads the settings above when it is loaded
+
+    cli(serve)
 
 
 def lock(address: str) -> None:
