@@ -124,4 +124,4 @@ async def send(load: Load) -> Found:
 
 
 if __name__ == "__main__":
-    json.dump(asdict(asyncio.run(send(Load(**json.load(sys.stdin))))), sys.stdout)
+    json.dump(vars(asyncio.run(send(Load(**json.load(sys.stdin))))), sys.stdout)
