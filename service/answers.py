@@ -30,6 +30,7 @@ def segment(seen: Seen, card: Card, picture: str | None = None) -> dict[str, Any
             "index": frame.index,
             "area": list(frame.area) if frame.area else None,
             "spacing_mm": list(frame.spacing) if frame.spacing else None,
+            "rate_hz": frame.rate,
         },
         "nerve": _nerve(seen) | {"contours": shapes.contours(found.mask), "rle": shapes.run_lengths(found.mask)},
         "confidence": _confidence(seen),

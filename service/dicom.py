@@ -22,7 +22,7 @@ from pydicom.pixels.utils import as_pixel_options
 
 from service.errors import FrameError
 from service.frame import LEAST_SIDE_PX, LIMIT_PX, Frame, too_large
-from service.scan_area import scan_area
+from service.scan_area import cine_rate, scan_area
 
 PREAMBLE_BYTES = 132  # with the four letters DICM (PS3.10)
 LIMIT_FRAMES = 10_000
@@ -89,6 +89,7 @@ class DicomCine:
             self._check_length(min(length, file.tell() - self._value_at))
         self.area, self.spacing, notes = scan_area(self.header)
         self.notes += notes
+        self.rate = cine_rate(self.header) if self.count > 1 else None
         self.one_frame = {**self.options, "number_of_frames": 1, "decoding_plugin": QUICKER.get(syntax, "")}
 
     def encoded(self) -> Iterator[bytes]:
@@ -127,7 +128,7 @@ class DicomCine:
             raise
         except Exception as fault:  # each decoder has exceptions of its own
             raise FrameError("malformed", f"Frame {index} is damaged: it cannot be decoded.", 400) from fault
-        return Frame(grey, self.area, self.spacing, index, self.notes)
+        return Frame(grey, self.area, self.spacing, index, self.notes, self.rate)
 
     def _at_value(self) -> BinaryIO:
         self.file.seek(self._value_at)

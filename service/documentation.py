@@ -90,6 +90,7 @@ SCHEMAS = {
                     "index": WHOLE,
                     "area": _or_null(_array(WHOLE, 4) | {"description": "the scan area: x, y, width, height"}),
                     "spacing_mm": _or_null(_array(NUMBER, 2) | {"description": "from column to column, row to row"}),
+                    "rate_hz": _or_null(NUMBER | {"description": "of the cine, frames a second, where the file tells"}),
                 }
             ),
             "nerve": _object(

@@ -48,6 +48,7 @@ class Frame:
     pixels: uint8 or uint16 (height, width), grey, rows down and columns across. area: where the scan lies, None
     where that is unknown and the whole frame is taken for it. spacing: millimetres from one column to the next and
     from one row to the next, where known. index: its place in a cine, from 0. notes: what its reader has to know.
+    rate: of its cine, frames a second, where the file tells.
     """
 
     pixels: np.ndarray
@@ -55,6 +56,7 @@ class Frame:
     spacing: tuple[float, float] | None = None
     index: int = 0
     notes: tuple[str, ...] = ()
+    rate: float | None = None
 
     @property
     def height(self) -> int:

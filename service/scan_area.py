@@ -1,6 +1,10 @@
-"""Where on a frame the scan lies, and how large a pixel is: DICOM's US Region Calibration (PS3.3 C.8.5.5)."""
+"""Where on a frame the scan lies, and how large a pixel is: DICOM's US Region Calibration (PS3.3 C.8.5.5).
+
+And how fast its cine runs (PS3.3 C.7.6.5).
+"""
 
 import math
+from collections.abc import Callable
 
 from pydicom import Dataset
 
@@ -10,6 +14,7 @@ TWO_DIMENSIONAL = 1  # Region Spatial Format
 TISSUE = 1  # Region Data Type
 CENTIMETRES = 3  # Physical Units X and Y Direction
 MM_PER_CM = 10.0
+LEAST_RATE, MOST_RATE = 0.1, 1000.0  # frames a second that are believed
 
 Spacing = tuple[float, float]  # millimetres from column to column, and from row to row
 
@@ -65,3 +70,20 @@ def _pixel_spacing(header: Dataset) -> Spacing | None:
 
 def _usable(columns: float, rows: float) -> Spacing | None:
     return (columns, rows) if all(math.isfinite(side) and side > 0 for side in (columns, rows)) else None
+
+
+def cine_rate(header: Dataset) -> float | None:
+    """Frames a second at which to show the cine; None where the header does not tell, or tells nonsense."""
+    ways: dict[str, Callable[[float], float]] = {
+        "RecommendedDisplayFrameRate": float,
+        "CineRate": float,
+        "FrameTime": lambda milliseconds: 1000 / milliseconds,
+    }
+    for keyword, to_rate in ways.items():
+        try:
+            rate = round(to_rate(float(header[keyword].value)), 2)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            continue
+        if LEAST_RATE <= rate <= MOST_RATE:
+            return rate
+    return None

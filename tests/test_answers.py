@@ -31,7 +31,7 @@ def nothing() -> np.ndarray:
 
 def test_the_json_measures_the_mask(card: Card, box: np.ndarray) -> None:
     answer = answers.segment(seen(box, index=3), card)
-    assert answer["frame"] == {"height": 40, "width": 50, "index": 3, "area": None, "spacing_mm": None}
+    assert answer["frame"] == {"height": 40, "width": 50, "index": 3, "area": None, "spacing_mm": None, "rate_hz": None}
     assert answer["nerve"]["present"] is True
     assert answer["nerve"]["presence"] == 0.9346
     assert answer["nerve"]["area_px"] == 50

@@ -169,6 +169,21 @@ def test_what_img2dcm_makes_is_read_with_a_note(tmp_path, grey) -> None:
 # The scan area
 
 
+@pytest.mark.parametrize(
+    ("told", "rate"),
+    [
+        ({}, 30.03),  # FrameTime 33.3 ms
+        ({"CineRate": 25}, 25.0),
+        ({"CineRate": 25, "RecommendedDisplayFrameRate": 12}, 12.0),
+        ({"FrameTime": 0}, None),
+        ({"FrameTime": -33.3}, None),
+        ({"CineRate": 0}, 30.03),
+    ],
+)
+def test_a_cine_tells_its_rate(cine, told, rate) -> None:
+    assert frames(written(ultrasound(cine, **told)))[0].rate == rate
+
+
 def test_the_region_is_the_scan_area_and_gives_the_spacing(grey) -> None:
     made = ultrasound(grey, SequenceOfUltrasoundRegions=Sequence([region(20, 10, 99, 89)]))
     frame = frames(written(made))[0]

@@ -86,7 +86,7 @@ def test_segment_tells_what_the_design_promises(client, card, speckle) -> None:
     assert answer.status_code == 200
     told = answer.json()
     assert set(told) == {"frame", "nerve", "confidence", "model", "milliseconds", "warnings"}
-    assert told["frame"] == {"height": 420, "width": 580, "index": 0, "area": None, "spacing_mm": None}
+    assert told["frame"] == {"height": 420, "width": 580, "index": 0, "area": None, "spacing_mm": None, "rate_hz": None}
     nerve = told["nerve"]
     assert set(nerve) == {"present", "presence", "area_px", "area_mm2", "box", "size_mm", "contours", "rle"}
     assert set(told["milliseconds"]) == {"decode", "network", "answer"}

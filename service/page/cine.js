@@ -2,7 +2,7 @@
 
 import { words } from "./findings.js";
 
-const FRAMES_A_SECOND = 15; // slow enough for the eye; an answer does not tell the cine's own
+const RATE_HZ = 15; // of a cine that does not tell its own: slow enough for the eye
 
 const element = (id) => document.getElementById(id);
 
@@ -54,7 +54,8 @@ export class Cine {
     const playing = (this.playing = {});
     element("play").textContent = "Pause";
     while (this.playing === playing) {
-      const shown = new Promise((resolve) => setTimeout(resolve, 1000 / FRAMES_A_SECOND));
+      const rate = this.frames[this.index].outcome.frame.rate_hz || RATE_HZ;
+      const shown = new Promise((resolve) => setTimeout(resolve, 1000 / rate));
       await this.go((this.index + 1) % this.count); // a large frame may take longer than its time
       await shown;
     }
