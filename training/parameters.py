@@ -98,16 +98,12 @@ class Candidate(_Section):
 
 
 class Move(_Section):
-    """How far a training digit is moved at most: shift, zoom and shear as shares of its side, rotate in degrees.
-
-    elastic: the deviation of what each part of it is moved by besides, as a share of its side.
-    """
+    """How far a training digit is moved at most: shift, zoom and shear as shares of its side, rotate in degrees."""
 
     shift: float
     zoom: float
     shear: float
     rotate: float
-    elastic: float
 
 
 Named = str | dict[str, dict[str, Any]]  # of Keras: a name, or a name with its arguments

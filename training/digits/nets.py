@@ -16,7 +16,6 @@ from training.sources.mnist import Digits
 
 STEPS_AT_ONCE = 25  # batches between two looks from Python: a small net's batch takes less time than the look
 TEST_BATCH = 500
-BENDS = 5  # along a side
 
 
 def build(layers: Iterable[Named]) -> keras.Sequential:
@@ -90,25 +89,17 @@ def batches(net: DigitNet, training: Digits, seed: int) -> tf.data.Dataset:
 
 
 def moved(images: np.ndarray, by: Move, random: np.random.Generator) -> np.ndarray:
-    """Digits, each turned, slanted, scaled, shifted and bent at random: float32 (N, 28, 28, 1) both ways.
-
-    Bent as Simard, Steinkraus and Platt do (ICDAR 2003), by a smooth field: cubic between BENDS x BENDS random moves.
-    """
+    """Digits, each turned, slanted, scaled and shifted at random: float32 (N, 28, 28, 1) both ways."""
     count, side = images.shape[:2]
-    between = cv2.resize(np.eye(BENDS, dtype=np.float32), (BENDS, side), interpolation=cv2.INTER_CUBIC)  # (28, BENDS)
 
     def draw(most: float) -> np.ndarray:
         return random.uniform(-most, most, (count, 1, 1)).astype(np.float32)
-
-    def bend() -> np.ndarray:
-        moves = random.normal(0, by.elastic * side, (count, BENDS, BENDS)).astype(np.float32)
-        return between @ moves @ between.T  # (N, 28, 28)
 
     down, across = np.mgrid[:side, :side].astype(np.float32) - (side - 1) / 2
     angle = draw(math.radians(by.rotate))
     sin, cos = np.sin(angle), np.cos(angle)
     slanted = across + draw(by.shear) * down
     # Where in the old picture each grey of the new one comes from.
-    x = np.exp(draw(by.zoom)) * (cos * slanted - sin * down) + draw(by.shift) * side + bend() + (side - 1) / 2
-    y = np.exp(draw(by.zoom)) * (sin * slanted + cos * down) + draw(by.shift) * side + bend() + (side - 1) / 2
+    x = np.exp(draw(by.zoom)) * (cos * slanted - sin * down) + draw(by.shift) * side + (side - 1) / 2
+    y = np.exp(draw(by.zoom)) * (sin * slanted + cos * down) + draw(by.shift) * side + (side - 1) / 2
     return np.stack([cv2.remap(*place, cv2.INTER_LINEAR) for place in zip(images, x, y, strict=True)])[..., np.newaxis]
