@@ -233,6 +233,22 @@ def test_a_cine_is_scrubbed_and_played(page, client) -> None:
     assert page["position"].text == stood
 
 
+@pytest.mark.parametrize(("told", "pause"), [({"FrameTime": 250}, 250), ({"FrameTime": None}, 1000 / 15)])
+def test_a_cine_is_played_at_its_own_rate(page, speckle, told, pause) -> None:
+    page.upload(written(ultrasound(np.stack([speckle(seed, 100, 120) for seed in range(3)]), **told)), "cine.dcm")
+    page.wait_for("position", "Frame 1 of 3")
+    page.driver.execute_script(
+        """const real = window.setTimeout;
+        window.pauses = [];
+        window.setTimeout = (then, pause) => real(then, pauses.push(pause) && pause);"""
+    )
+    page["play"].click()
+    page.wait_for("position", "Frame 3 of 3")
+    page["play"].click()
+    pauses = page.driver.execute_script("return pauses")
+    assert pauses and pauses == pytest.approx([pause] * len(pauses))
+
+
 def test_a_cines_first_frame_does_not_wait_for_the_rest(page, address) -> None:
     """The answer's first line, and then a silence: what a long cine is like."""
     page.driver.execute_async_script(
