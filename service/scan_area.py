@@ -4,7 +4,9 @@ And how fast its cine runs (PS3.3 C.7.6.5).
 """
 
 import math
+import statistics
 from collections.abc import Callable
+from typing import Any
 
 from pydicom import Dataset
 
@@ -74,15 +76,16 @@ def _usable(columns: float, rows: float) -> Spacing | None:
 
 def cine_rate(header: Dataset) -> float | None:
     """Frames a second at which to show the cine; None where the header does not tell, or tells nonsense."""
-    ways: dict[str, Callable[[float], float]] = {
+    ways: dict[str, Callable[[Any], float]] = {
         "RecommendedDisplayFrameRate": float,
         "CineRate": float,
-        "FrameTime": lambda milliseconds: 1000 / milliseconds,
+        "FrameTime": lambda milliseconds: 1000 / float(milliseconds),
+        "FrameTimeVector": lambda increments: 1000 / statistics.fmean(increments[1:]),  # the first frame's is 0
     }
     for keyword, to_rate in ways.items():
         try:
-            rate = round(to_rate(float(header[keyword].value)), 2)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            rate = round(to_rate(header[keyword].value), 2)
+        except Exception:  # values of any type may stand in a header
             continue
         if LEAST_RATE <= rate <= MOST_RATE:
             return rate

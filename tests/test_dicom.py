@@ -178,6 +178,8 @@ def test_what_img2dcm_makes_is_read_with_a_note(tmp_path, grey) -> None:
         ({"FrameTime": 0}, None),
         ({"FrameTime": -33.3}, None),
         ({"CineRate": 0}, 30.03),
+        ({"FrameTime": None, "FrameTimeVector": [0, 40, 60]}, 20.0),
+        ({"FrameTime": None, "FrameTimeVector": 0}, None),
     ],
 )
 def test_a_cine_tells_its_rate(cine, told, rate) -> None:

@@ -179,10 +179,24 @@ def test_what_is_no_frame_gets_the_servers_message(page, client) -> None:
     message = client.post("/segment", files={"frame": text}).json()["error"]["message"]
     page.wait_for("fault", message)
     assert page["fault"].get_attribute("role") == "alert"
+    assert "notes.txt" in page["finding"].text
     assert not page["canvas"].is_displayed()
+    assert not page["masked"].is_displayed()
     assert not page["downloads"].is_displayed()
     (complaint,) = page.console()
     assert "/segment" in complaint
+
+
+def test_the_empty_stage_is_clicked_to_choose_a_file(page) -> None:
+    page.driver.execute_script(
+        """document.getElementById("file").addEventListener("click", (event) => {
+          event.preventDefault(); // no dialog, which nobody here could close
+          window.asked = true;
+        });"""
+    )
+    page["invitation"].click()
+    assert page.driver.execute_script("return window.asked")
+    assert page["file"].accessible_name == "Choose a file"
 
 
 def test_a_service_that_is_gone_is_told(page, speckle) -> None:
@@ -210,12 +224,29 @@ def test_a_cine_is_scrubbed_and_played(page, client) -> None:
     page.wait(lambda: np.array_equal(tinted(page.canvas()), mask(2)), "the third frame's mask")
     assert "Frame 3 of 30" in scrubber.get_attribute("aria-valuetext")
 
+    assert page["position"].get_attribute("aria-live") == "off"  # or it would talk a screen reader to death
     page["play"].click()
     page.wait_for("position", "Frame 9 of 30")
     page["play"].click()
     stood = page["position"].text
     time.sleep(0.3)
     assert page["position"].text == stood
+
+
+@pytest.mark.parametrize(("told", "pause"), [({"FrameTime": 250}, 250), ({"FrameTime": None}, 1000 / 15)])
+def test_a_cine_is_played_at_its_own_rate(page, speckle, told, pause) -> None:
+    page.upload(written(ultrasound(np.stack([speckle(seed, 100, 120) for seed in range(3)]), **told)), "cine.dcm")
+    page.wait_for("position", "Frame 1 of 3")
+    page.driver.execute_script(
+        """const real = window.setTimeout;
+        window.pauses = [];
+        window.setTimeout = (then, pause) => real(then, pauses.push(pause) && pause);"""
+    )
+    page["play"].click()
+    page.wait_for("position", "Frame 3 of 3")
+    page["play"].click()
+    pauses = page.driver.execute_script("return pauses")
+    assert pauses and pauses == pytest.approx([pause] * len(pauses))
 
 
 def test_a_cines_first_frame_does_not_wait_for_the_rest(page, address) -> None:

@@ -59,7 +59,7 @@ async function openFile(chosen) {
   } catch (fault) {
     if (signal.aborted) return;
     complain(fault);
-    if (!cine.count) findings.clear();
+    if (!cine.count) findings.wait(`Nothing is known of ${chosen.name}`);
   }
   if (signal.aborted) return;
   busy(false);

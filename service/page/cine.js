@@ -54,7 +54,7 @@ export class Cine {
     const playing = (this.playing = {});
     element("play").textContent = "Pause";
     while (this.playing === playing) {
-      const rate = this.frames[this.index].outcome.frame.rate_hz || RATE_HZ;
+      const rate = this.frames.find(({ outcome }) => !outcome.error)?.outcome.frame.rate_hz ?? RATE_HZ;
       const shown = new Promise((resolve) => setTimeout(resolve, 1000 / rate));
       await this.go((this.index + 1) % this.count); // a large frame may take longer than its time
       await shown;
