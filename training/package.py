@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from service.card import Card, Decision, Input, Normalisation, TrainedOn
 from training import precision, tracking
 from training.champion import CHAMPION
@@ -46,7 +48,7 @@ def card(champion: dict[str, Any], network: Input) -> Card:
             subjects=len({row.subject for row in training}),
         ),
         input=network,
-        decision=Decision(**figures["decision"]),
+        decision=TypeAdapter(Decision).validate_json(json.dumps(figures["decision"])),
         precision="float32",
         metrics={
             split: {k: v for k, v in figures[split].items() if k not in baselines} for split in ("validation", "test")
