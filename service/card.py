@@ -95,6 +95,16 @@ class Decision:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Familiar:
+    """How training frames look, in the numbers of `service.familiar`: their mean, what makes them of deviation 1 and
+    uncorrelated, and the distance in deviations from which a frame is unlike them."""
+
+    mean: list[float]
+    whitening: list[list[float]]
+    limit: Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, config=STRICT)
 class TrainedOn:
     """The data behind the network: its source ("phantom", "usgra", ...), licence, and how much of it."""
 
@@ -121,6 +131,7 @@ class Card:
     precision: Precision  # of a CPU: the quickest whose masks are as good as float32's
     metrics: dict[str, Any]
     baselines: dict[str, Any]
+    familiar: Familiar | None = None
     files: dict[FileName, Sha256] = dataclasses.field(default_factory=dict)  # of the files beside the card
 
     @classmethod

@@ -13,6 +13,7 @@ import numpy as np
 from service.card import NETWORKS, REMEDY, Card, Decision, Input
 from service.cine import Cine
 from service.errors import FrameError, ModelFolderError
+from service.familiar import notes
 from service.frame import Frame
 from service.runtime import Runtime, cores, open_runtime
 from service.tensor import to_frame, to_tensor
@@ -24,13 +25,14 @@ class Segmentation:
 
     mask: uint8 (height, width) of the frame's own size, 0 or 255. presence: probability that the frame holds a
     nerve, 0..1. confidence: the Dice that the mask is likely to reach, 0..1, None where it is empty.
-    milliseconds: what the network took, from tensor to mask.
+    milliseconds: what the network took, from tensor to mask. notes: what the answer's reader has to know.
     """
 
     mask: np.ndarray
     presence: float
     confidence: float | None
     milliseconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def present(self) -> bool:
@@ -45,6 +47,11 @@ class Seen:
     frame: Frame
     found: Segmentation
     decode_milliseconds: float
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the answer's reader has to know of the frame, and of how it was seen."""
+        return self.frame.notes + self.found.notes
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,8 @@ class Segmenter:
             scanned, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
             frame.area.of(mask)[:] = scanned
         presence = decision.presence_calibration(presence)
-        return Segmentation(mask, presence, confidence, (time.perf_counter() - start) * 1000)
+        noted = notes(scan.pixels, self.card.familiar)
+        return Segmentation(mask, presence, confidence, (time.perf_counter() - start) * 1000, noted)
 
     def see(self, cine: Cine, index: int) -> Seen:
         """One frame of a cine. Raises FrameError."""

@@ -24,7 +24,8 @@ def test_the_fit_undoes_what_was_done_to_the_odds(overconfident) -> None:
 
 def test_calibrated_the_error_is_small(overconfident) -> None:
     said, happened = overconfident
-    calibrated = np.array([fit_presence(said, happened)(value) for value in said])
+    found = fit_presence(said, happened)
+    calibrated = np.array([found(value) for value in said])
     assert calibration_error(said, happened) > 0.1
     assert calibration_error(calibrated, happened) < 0.03
 

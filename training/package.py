@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from service.card import Card, Decision, Input, Normalisation, TrainedOn
-from training import precision, tracking
+from training import familiarity, precision, tracking
 from training.champion import CHAMPION
 from training.split import rows_of
 from training.train_unet import UNETS
@@ -87,7 +87,12 @@ def main() -> None:
             chosen, held = precision.choose(folder, written.candidate, network, written.decision)
         except precision.NotTheSameError as fault:
             sys.exit(f"package: {fault}")
-        dataclasses.replace(written, precision=chosen, metrics={**written.metrics, "parity": held}).write(folder)
+        dataclasses.replace(
+            written,
+            precision=chosen,
+            metrics={**written.metrics, "parity": held},
+            familiar=familiarity.learn(precision.some(rows_of("train"))),
+        ).write(folder)
     build_bento()
     print(
         f"{FOLDER}: {written.candidate}, version {written.version}; its probabilities differ from Keras by at most "
