@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from training.folds import FOLDS, leakage, sides_of
+from training.folds import FOLDS, leakage, scored, sides_of
+from training.ingest import ingest
+from training.parameters import Candidate
+from training.sources.layout import FRAMES
 
 GROUP = np.arange(120) // 10  # twelve blocks
 
@@ -35,3 +38,20 @@ def test_a_frame_repeated_in_another_fold_is_seen() -> None:
     looked = np.eye(120, dtype=np.float32)
     looked[100] = looked[0]
     assert leakage(looked, GROUP * FOLDS // 12)["nearly_the_same"] == pytest.approx(2 / 120, abs=1e-3)
+
+
+TINY = {
+    "input": {"height": 32, "width": 48, "normalisation": "dataset"},
+    "net": {"filters": [4, 8], "stem": 2, "batch_norm": True, "heads": ["mask", "presence"]},
+    "recipe": {"loss": "soft_dice", "batch": 4, "phases": [{"epochs": 1, "learning_rate": 0.01}]},
+}
+
+
+def test_a_fold_is_trained_on_its_sides_and_scores_what_it_held_out(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    phantom = {"subjects": 4, "frames": 2, "seed": 1}
+    rows, _ = ingest({"source": "phantom", "path": "", "on_fault": "stop", "phantom": phantom}, FRAMES)
+    sides = {"train": rows[:4], "validation": rows[4:6], "held_out": rows[6:]}
+    scores = scored(Candidate(**TINY), sides, seed=1)
+    assert list(scores["frame"]) == [row.frame for row in sides["held_out"]]
+    assert scores["dice"].between(0, 1).all()

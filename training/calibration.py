@@ -14,7 +14,8 @@ def fit(said: np.ndarray, reached: np.ndarray) -> Logistic:
     """The map from what was said to what was reached, both float (N,), 0..1; the identity below LEAST_FRAMES.
 
     reached: 0 or 1 (Platt 1999), or a share such as a Dice (fractional logit: Papke and Wooldridge 1996). As in
-    Platt, no target is quite 0 or 1, or the slope of separable frames would have no end.
+    Platt, no target is quite 0 or 1, or the slope of separable frames would have no end. A prior of deviation 1
+    draws the slope to the identity's: where all frames say nearly the same, they do not tell a slope.
     """
     from scipy.optimize import minimize
 
@@ -24,11 +25,11 @@ def fit(said: np.ndarray, reached: np.ndarray) -> Logistic:
     odds = np.array([log_odds(float(probability)) for probability in said])
     targets = np.clip(reached, 1 / (count + 2), 1 - 1 / (count + 2))
 
-    def cross_entropy(line: np.ndarray) -> float:
+    def unlikelihood(line: np.ndarray) -> float:
         logits = line[0] * odds + line[1]
-        return float(np.mean(np.logaddexp(0, logits) - targets * logits))
+        return float(np.sum(np.logaddexp(0, logits) - targets * logits) + (line[0] - 1) ** 2 / 2)
 
-    slope, offset = minimize(cross_entropy, (1.0, 0.0), bounds=[(0, None), (None, None)]).x
+    slope, offset = minimize(unlikelihood, (1.0, 0.0), bounds=[(0, None), (None, None)]).x
     return Logistic(round(float(slope), 4), round(float(offset), 4))
 
 

@@ -24,7 +24,7 @@ from training.evaluate import fit_decision, in_order, open_network, score
 from training.parameters import Candidate
 from training.prepare import prepare, read_sides
 from training.quiet import import_tensorflow
-from training.scores import groups, spread, summary, table
+from training.scores import groups, rounded, spread, summary, table
 from training.sources.layout import FRAMES, Row, read_frame
 from training.split import NEAR, SPLIT, block_histogram, rows_of
 from training.train_unet import export, train
@@ -119,7 +119,7 @@ def main(name: str) -> None:
     together = pd.concat(by_fold, names=["fold"]).reset_index(level="fold")
     figures = {
         "all": summary(together),
-        "folds": {fold: spread(scores["dice"]) for fold, scores in by_fold.items()},
+        "folds": {fold: rounded(spread(scores["dice"])) for fold, scores in by_fold.items()},
         "leakage": leakage(np.stack(in_order(look, rows, "leakage")), folds),
     }
     with whole(REPORTS / name) as folder:

@@ -29,7 +29,7 @@ export const words = {
   presence: ({ nerve }) => `${share(nerve.presence)} likely that the frame holds a nerve`,
 
   confidence({ confidence }) {
-    return confidence.mask === null ? "no mask" : `${share(confidence.mask)} on average in the mask`;
+    return confidence.mask === null ? "no mask" : `a Dice of about ${share(confidence.mask)}`;
   },
 
   area({ nerve }) {
