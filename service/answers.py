@@ -36,7 +36,7 @@ def segment(seen: Seen, card: Card, picture: str | None = None) -> dict[str, Any
         "confidence": _confidence(seen),
         "model": _model(card),
         "milliseconds": {"decode": round(seen.decode_milliseconds, 2), "network": round(found.milliseconds, 2)},
-        "warnings": warnings(card, *frame.notes),
+        "warnings": warnings(card, *seen.notes),
     }
     if picture:
         answer["picture"] = _picture(seen, picture)
@@ -55,7 +55,7 @@ def geojson(seen: Seen, card: Card) -> dict[str, Any]:
             **_nerve(seen),
             "confidence": _confidence(seen),
             "model": _model(card),
-            "warnings": warnings(card, *seen.frame.notes),
+            "warnings": warnings(card, *seen.notes),
         },
     }
 
@@ -74,7 +74,7 @@ def outcome(of: Seen | Unseen, card: Card, picture: str | None = None, geographi
 
 def headers(seen: Seen, card: Card) -> dict[str, str]:
     """What a picture cannot say, as headers of its answer."""
-    told = model_headers(card, seen.frame.notes) | {
+    told = model_headers(card, seen.notes) | {
         "x-nerve-present": str(seen.found.present).lower(),
         "x-nerve-presence": f"{seen.found.presence:.4f}",
     }

@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from service.errors import ModelFolderError
@@ -58,12 +59,49 @@ class Input:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Logistic:
+    """A monotone map of probabilities, a line upon their log-odds (Platt 1999); as it stands, the identity."""
+
+    slope: Annotated[float, Field(ge=0)] = 1.0
+    offset: float = 0.0
+
+    def __call__(self, probability: float) -> float:
+        """0..1 to 0..1."""
+        return (1 + math.tanh((self.slope * log_odds(probability) + self.offset) / 2)) / 2
+
+
+def log_odds(probability: float) -> float:
+    """ln p / (1 - p); a network's 0 and 1 stand for odds of a million."""
+    kept = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(kept / (1 - kept))
+
+
+@dataclass(frozen=True, config=STRICT)
 class Decision:
-    """What makes a nerve of probabilities: least presence, least probability of a pixel, least share of the frame."""
+    """What makes a nerve of a network's answer, and what that nerve is worth; fitted on validation.
+
+    presence, mask, min_area: the least calibrated presence, probability of a pixel, share of the frame.
+    components: how many of the mask's largest parts are kept, None for all.
+    presence_calibration: what the network says of presence to the probability of a nerve; dice_calibration: the
+    mask's expected Dice to what such masks reached. Either is the identity where there was nothing to fit it on.
+    """
 
     presence: Share
     mask: Share
     min_area: Share
+    components: PositiveInt | None = None
+    presence_calibration: Logistic = Logistic()
+    dice_calibration: Logistic = Logistic()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Familiar:
+    """How training frames look, in the numbers of `service.familiar`: their mean, what makes them of deviation 1 and
+    uncorrelated, and the distance in deviations from which a frame is unlike them."""
+
+    mean: list[float]
+    whitening: list[list[float]]
+    limit: Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -117,6 +155,7 @@ class Card:
     baselines: dict[str, Any]
     usual: Usual | None = None
     known: tuple[Share, ...] = ()  # presence in each of the frames that the folder carries for its self-test
+    familiar: Familiar | None = None
     files: dict[FileName, Sha256] = dataclasses.field(default_factory=dict)  # of the files beside the card
 
     @classmethod

@@ -152,7 +152,7 @@ PICTURE_HEADERS = {
         "x-model-run": "its MLflow run",
         "x-nerve-present": "true or false",
         "x-nerve-presence": "probability that the frame holds a nerve",
-        "x-mask-confidence": "mean probability inside the mask",
+        "x-mask-confidence": "the Dice that the mask is likely to reach",
         "x-warnings": "what the answer has to say against itself",
     }.items()
 }

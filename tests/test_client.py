@@ -453,7 +453,7 @@ def test_told_to_stop_it_stops(proxy, data, tmp_path) -> None:
         time.sleep(0.02)
     time.sleep(0.2)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=10)
+    _, said = running.communicate(timeout=30)
     assert running.returncode == 130
     assert b"Traceback" not in said
 

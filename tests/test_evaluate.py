@@ -9,7 +9,8 @@ import pytest
 from service.card import Decision
 from tests.frames import png
 from training.baselines import MeanMask
-from training.evaluate import fit_decision, score, summary
+from training.evaluate import fit_decision, score
+from training.scores import summary
 from training.sources.layout import Faults, Pair, read_manifest, write
 
 

@@ -1,12 +1,15 @@
-"""Stage evaluate: thresholds fitted on validation, then every held-out frame scored at its own resolution.
+"""Stage evaluate: thresholds and calibration fitted on validation, then held-out frames scored at their own resolution.
 
 The masks are those that the service would answer: the same network file, the same runtime, the same decision.
 
 `python -m training.evaluate NET` writes to reports/evaluate/NET
   metrics.json   the decision, and for validation and test the scores with their baselines
   frames.csv     a row a frame
+  table.md       test Dice with intervals, by size of nerve and of frame
   roc.csv        the presence decision on test: false and true positive rate
+  reliability.png  how far the presence on test may be believed
   sheet.png      the best, median and worst test frames
+  worst.png      the ten worst
 """
 
 import dataclasses
@@ -25,20 +28,26 @@ from rich.progress import track
 from service.card import Decision, Input, Normalisation
 from service.frame import Frame
 from service.runtime import open_runtime
-from service.segmenter import decide, probabilities
-from training import tracking
+from service.segmenter import decide, expected_dice, probabilities
+from training import calibration, tracking
 from training.baselines import MeanMask
 from training.metrics import dice, hausdorff95, iou
+from training.scores import groups, summary, table
 from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels
 from training.split import rows_of
 from training.train_unet import UNETS
 from training.whole import whole
 
 REPORTS = Path("reports/evaluate")
-MASK_LEVELS = np.arange(0.2, 0.81, 0.05)
+CUTS = [
+    Decision(0.0, round(float(level), 2), 0.0, components)
+    for components in (None, 2, 1)
+    for level in np.arange(0.05, 0.81, 0.05)
+]
 PRESENCE_LEVELS = np.arange(0.0, 1.0, 0.05)
 AREA_LEVELS = np.array([0.0, 0.001, 0.002, 0.004, 0.008])
 SHOWN = 4  # of the best, the median and the worst frames each
+WORST = 10
 
 # frame -> probability of nerve float32 (height, width) of the frame, presence 0..1
 Network = Callable[[Frame], tuple[np.ndarray, float]]
@@ -58,27 +67,31 @@ def in_order(work: Callable[[Row], Any], rows: list[Row], title: str) -> list[An
 
 
 def fit_decision(network: Network, rows: list[Row]) -> Decision:
-    """The thresholds with the best mean Dice over `rows`, which are validation's; of equals, the lowest."""
+    """Calibration and thresholds by `rows`, which are validation's: those with the best mean Dice; of equals, the
+    first and lowest."""
 
-    def scores_by_level(row: Row) -> tuple[np.ndarray, np.ndarray, float, float]:
+    def at_every_cut(row: Row) -> tuple[list[float], list[float], list[float], float, bool]:
         probability, presence = network(read_frame(FRAMES, row))
         truth = read_labels(FRAMES, row) == NERVE
-        masks = [probability >= level for level in MASK_LEVELS]
-        areas = np.array([mask.mean() for mask in masks])
-        return np.array([dice(mask, truth) for mask in masks]), areas, presence, float(not truth.any())
+        masks = [decide(probability, 1.0, cut) for cut in CUTS]
+        expected = [expected_dice(probability, mask) or 0.0 for mask in masks]
+        return [dice(m > 0, truth) for m in masks], [(m > 0).mean() for m in masks], expected, presence, truth.any()
 
-    scored = in_order(scores_by_level, rows, "thresholds")
-    drawn, areas, presence, empty = (np.array(column) for column in zip(*scored, strict=True))
-    best, decision = -1.0, Decision(0.0, 0.5, 0.0)
+    columns = zip(*in_order(at_every_cut, rows, "thresholds"), strict=True)
+    drawn, areas, expected, said, nerve = (np.array(column) for column in columns)  # (frames, cuts), then (frames,)
+    presence_calibration = calibration.fit_presence(said, nerve)
+    presence = np.array([presence_calibration(value) for value in said])
+    best = -1.0
     for least_presence in PRESENCE_LEVELS:
         for least_area in AREA_LEVELS:
-            kept = (presence >= least_presence)[:, np.newaxis] & (areas >= least_area)  # (frames, mask levels)
-            means = np.where(kept, drawn, empty[:, np.newaxis]).mean(axis=0)
+            kept = (presence >= least_presence)[:, np.newaxis] & (areas >= least_area)
+            means = np.where(kept, drawn, ~nerve[:, np.newaxis]).mean(axis=0)
             if means.max() > best:
-                best = float(means.max())
-                levels = (least_presence, MASK_LEVELS[means.argmax()], least_area)
-                decision = Decision(*(round(float(level), 4) for level in levels))
-    return decision
+                best, cut = float(means.max()), int(means.argmax())
+                levels = (round(float(least_presence), 4), CUTS[cut].mask, float(least_area), CUTS[cut].components)
+                shown = kept[:, cut] & (areas[:, cut] > 0)
+                shown_dice = expected[shown, cut], drawn[shown, cut]
+    return Decision(*levels, presence_calibration, calibration.fit(*shown_dice))
 
 
 def score(
@@ -88,13 +101,17 @@ def score(
 
     def of(row: Row) -> dict[str, Any]:
         probability, presence = network(read_frame(FRAMES, row))
-        mask = decide(probability, presence, decision) > 0
-        truth = read_labels(FRAMES, row) == NERVE
+        decided = decide(probability, presence, decision)
+        expected = expected_dice(probability, decided)
+        mask, truth = decided > 0, read_labels(FRAMES, row) == NERVE
         return {
             "frame": row.frame,
             "subject": row.subject,
             "nerve": bool(truth.any()),
-            "presence": presence,
+            "nerve_share": truth.mean(),
+            "size": f"{row.width}x{row.height}",
+            "presence": decision.presence_calibration(presence),
+            "confidence": np.nan if expected is None else decision.dice_calibration(expected),
             "dice": dice(mask, truth),
             "iou": iou(mask, truth),
             "hausdorff95_px": hausdorff95(mask, truth),
@@ -105,50 +122,32 @@ def score(
     return pd.DataFrame(in_order(of, rows, title))
 
 
-def summary(scores: pd.DataFrame) -> dict[str, Any]:
-    """The figures of one split. None stands where a figure does not exist: a curve without both kinds of frames."""
-    from sklearn.metrics import roc_auc_score
-
-    with_nerve = scores[scores["nerve"]]
-    both = scores["nerve"].nunique() == 2
-    figures = {
-        "dice": scores["dice"].mean(),
-        "dice_median": scores["dice"].median(),
-        "dice_with_nerve": with_nerve["dice"].mean(),
-        "iou": scores["iou"].mean(),
-        "hausdorff95_px": scores["hausdorff95_px"].mean(),
-        "presence_auc": roc_auc_score(scores["nerve"], scores["presence"]) if both else None,
-        "baseline_empty": scores["dice_empty"].mean(),
-        "baseline_mean_mask": scores["dice_mean_mask"].mean(),
+def shown_frames(scores: pd.DataFrame) -> dict[str, dict[str, list[str]]]:
+    """The frames on each sheet, by its rows: those with a nerve, or all where none has one, by their Dice."""
+    with_nerve = scores[scores["nerve"]] if scores["nerve"].any() else scores
+    ranked = list(with_nerve.sort_values("dice", ascending=False, kind="stable")["frame"])
+    middle = max(0, len(ranked) // 2 - SHOWN // 2)
+    worst = ranked[: -WORST - 1 : -1]
+    return {
+        "sheet": {"best": ranked[:SHOWN], "median": ranked[middle : middle + SHOWN], "worst": ranked[-SHOWN:]},
+        "worst": {"worst": worst[: WORST // 2], "less so": worst[WORST // 2 :]},
     }
-    rounded = {
-        name: None if value is None or np.isnan(value) else round(float(value), 4) for name, value in figures.items()
-    }
-    return {"frames": len(scores), "frames_with_nerve": len(with_nerve), **rounded}
 
 
-def write_sheet(path: Path, network: Network, decision: Decision, scores: pd.DataFrame) -> None:
-    """The best, median and worst test frames with a nerve: truth and mask as outlines, with each frame's Dice."""
+def write_sheet(
+    path: Path, network: Network, decision: Decision, scores: pd.DataFrame, chosen: dict[str, list[str]]
+) -> None:
+    """Test frames in rows: truth and mask as outlines, with each frame's Dice."""
     from training.pictures import sheet
 
-    by_dice = scores.sort_values("dice", ascending=False, kind="stable")
-    ranked = [str(frame) for frame in by_dice.loc[by_dice["nerve"], "frame"]] or [
-        str(frame) for frame in by_dice["frame"]
-    ]
-    middle = max(0, len(ranked) // 2 - SHOWN // 2)
-    chosen = {"best": ranked[:SHOWN], "median": ranked[middle : middle + SHOWN], "worst": ranked[-SHOWN:]}
     rows = {row.frame: row for row in rows_of("test")}
     dices = dict(zip(scores["frame"], scores["dice"], strict=True))
 
     def panel(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         frame = read_frame(FRAMES, rows[name])
         mask = decide(*network(frame), decision) > 0
-        return (
-            frame.pixels,
-            read_labels(FRAMES, rows[name]) == NERVE,
-            mask,
-            f"{Path(name).stem}  Dice {dices[name]:.2f}",
-        )
+        caption = f"{Path(name).stem}  Dice {dices[name]:.2f}"
+        return frame.pixels, read_labels(FRAMES, rows[name]) == NERVE, mask, caption
 
     sheet(path, {title: [panel(name) for name in names] for title, names in chosen.items()})
 
@@ -170,7 +169,7 @@ def log(folder: Path, figures: dict[str, Any]) -> None:
     for split in ("validation", "test"):
         numbers = {name: value for name, value in figures[split].items() if value is not None}
         mlflow.log_metrics({f"{split}_{name}": value for name, value in numbers.items()})
-    mlflow.log_params({f"decision.{name}": value for name, value in figures["decision"].items()})
+    mlflow.log_params({f"decision.{name}": value for name, value in tracking.flat(figures["decision"]).items()})
     mlflow.log_artifacts(str(folder), "evaluation")
 
 
@@ -189,12 +188,17 @@ def main(name: str) -> None:
         figures: dict[str, Any] = {
             "data": tracking.data_digest(),
             "decision": dataclasses.asdict(decision),
-            **{split: summary(table) for split, table in scores.items()},
+            **{split: summary(scored) for split, scored in scores.items()},
+            "groups": groups(scores["test"]),
         }
         (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
         pd.concat(scores, names=["split"]).reset_index(level="split").to_csv(folder / "frames.csv", index=False)
         write_roc(folder / "roc.csv", scores["test"])
-        write_sheet(folder / "sheet.png", network, decision, scores["test"])
+        (folder / "table.md").write_text(table(figures["groups"]))
+        said, happened = (scores["test"][column].to_numpy() for column in ("presence", "nerve"))
+        calibration.reliability(folder / "reliability.png", said, happened)
+        for page, chosen in shown_frames(scores["test"]).items():
+            write_sheet(folder / f"{page}.png", network, decision, scores["test"], chosen)
         with tracking.resumed(trained / "unet.onnx") as known:
             if known:
                 log(folder, figures)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from service.card import Card, Decision, Input, Normalisation, Spread, TrainedOn, Usual
 from service.drift import intensity
 from service.known import write_known
 from service.segmenter import Segmenter
-from training import precision, tracking
+from training import familiarity, precision, tracking
 from training.champion import CHAMPION
 from training.sources import phantom
 from training.sources.layout import FRAMES, read_frame
@@ -55,7 +56,7 @@ def card(champion: dict[str, Any], network: Input) -> Card:
             subjects=len({row.subject for row in training}),
         ),
         input=network,
-        decision=Decision(**figures["decision"]),
+        decision=TypeAdapter(Decision).validate_json(json.dumps(figures["decision"])),
         precision="float32",
         metrics={
             split: {k: v for k, v in figures[split].items() if k not in baselines} for split in ("validation", "test")
@@ -113,7 +114,12 @@ def main() -> None:
             chosen, held = precision.choose(folder, written.candidate, network, written.decision)
         except precision.NotTheSameError as fault:
             sys.exit(f"package: {fault}")
-        dataclasses.replace(written, precision=chosen, metrics={**written.metrics, "parity": held}).write(folder)
+        dataclasses.replace(
+            written,
+            precision=chosen,
+            metrics={**written.metrics, "parity": held},
+            familiar=familiarity.learn(precision.some(rows_of("train"))),
+        ).write(folder)
         segmenter = Segmenter(folder)
         known = write_known(folder, segmenter, np.stack([phantom.frame(KNOWN_SEED, *number)[0] for number in KNOWN]))
         dataclasses.replace(segmenter.card, known=known, usual=usual(segmenter)).write(folder)

@@ -75,19 +75,33 @@ def write_side(folder: Path, rows: list[Row], network: Input, size: parameters.I
     masks.flush()
 
 
-def main(net: str) -> None:
-    size = parameters.candidate(net).input
-    sides = {side: rows_of(side) for side in ("train", "validation")}
+def prepare(folder: Path, size: parameters.InputSize, sides: dict[str, list[Row]]) -> None:
+    """What the stage writes, into `folder`: the input, normalised by the frames of "train", and every side's arrays."""
     if size.normalisation == "dataset":
         normalisation = mean_and_deviation(sides["train"], size)
     else:
         normalisation = Normalisation("frame")
     network = Input(size.height, size.width, normalisation)
+    for side, rows in sides.items():
+        write_side(folder / side, rows, network, size)
+    (folder / "input.json").write_text(json.dumps(dataclasses.asdict(network), indent=2) + "\n")
 
+
+def read_sides(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Frames and masks of "train" and "validation". Mapped, not read: a batch takes what it needs."""
+    return {
+        side: (
+            np.load(folder / side / "frames.npy", mmap_mode="r"),
+            np.load(folder / side / "masks.npy", mmap_mode="r"),
+        )
+        for side in ("train", "validation")
+    }
+
+
+def main(net: str) -> None:
+    sides = {side: rows_of(side) for side in ("train", "validation")}
     with whole(PREPARED / net) as folder:
-        for side, rows in sides.items():
-            write_side(folder / side, rows, network, size)
-        (folder / "input.json").write_text(json.dumps(dataclasses.asdict(network), indent=2) + "\n")
+        prepare(folder, parameters.candidate(net).input, sides)
 
 
 if __name__ == "__main__":

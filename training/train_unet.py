@@ -17,7 +17,7 @@ import pandas as pd
 
 from training import parameters, tracking
 from training.parameters import Candidate
-from training.prepare import PREPARED
+from training.prepare import PREPARED, read_sides
 from training.quiet import import_tensorflow
 from training.recipe import learning_rate
 from training.whole import whole
@@ -132,11 +132,7 @@ def main(name: str) -> None:
 
     candidate = parameters.candidate(name)
     prepared = PREPARED / name
-    sides = {
-        # Mapped, not read: a batch takes what it needs.
-        side: tuple(np.load(prepared / side / f"{array}.npy", mmap_mode="r") for array in ("frames", "masks"))
-        for side in ("train", "validation")
-    }
+    sides = read_sides(prepared)
     tracking.store()
     with (
         whole(UNETS / name) as folder,

@@ -41,15 +41,19 @@ class Progress(keras.callbacks.Callback):
 
 
 class Curves(keras.callbacks.Callback):
-    """Each epoch's figures to the active MLflow run, under Keras' names, "val" replaced by the frames' side."""
+    """Each epoch's figures to the active MLflow run, under Keras' names, "val" replaced by the frames' side.
+
+    Of several trainings, one after another.
+    """
 
     def __init__(self, side: str = "val"):
         super().__init__()
-        self.side = side
+        self.side, self.step = side, 0
 
     def on_epoch_end(self, epoch, logs=None) -> None:
         named = {name.replace("val_", f"{self.side}_"): float(value) for name, value in logs.items()}
-        mlflow.log_metrics(named, step=epoch)
+        mlflow.log_metrics(named, step=self.step)
+        self.step += 1
 
 
 class Masks(keras.callbacks.Callback):

@@ -16,6 +16,7 @@ from training.sources.mnist import Digits
 
 STEPS_AT_ONCE = 25  # batches between two looks from Python: a small net's batch takes less time than the look
 TEST_BATCH = 500
+STRIDE = 1000  # between the seeds of a net's voices
 
 
 def build(layers: Iterable[Named]) -> keras.Sequential:
@@ -40,8 +41,24 @@ def train(
 ) -> tuple[keras.Model, pd.DataFrame]:
     """Train a net; gives it back with its history, by epoch: loss, accuracy, test_loss, test_accuracy.
 
-    The test digits are looked at after every epoch, as the lecture does; nothing is chosen by them.
+    The test digits are looked at after every epoch, as the lecture does; nothing is chosen by them. Of several voices
+    the history is one after another.
     """
+    trained = [train_voice(net, training, test, seed + STRIDE * voice, callbacks) for voice in range(net.voices)]
+    models, histories = zip(*trained, strict=True)
+    return (mean(models) if net.voices > 1 else models[0]), pd.concat(histories, ignore_index=True)
+
+
+def mean(models: Iterable[keras.Model]) -> keras.Model:
+    """One net whose answer is the mean of theirs."""
+    digits = keras.Input((28, 28, 1))
+    return keras.Model(digits, keras.layers.Average()([model(digits) for model in models]))
+
+
+def train_voice(
+    net: DigitNet, training: Digits, test: Digits, seed: int, callbacks: Iterable[keras.callbacks.Callback]
+) -> tuple[keras.Model, pd.DataFrame]:
+    """Train one of a net's voices."""
     keras.utils.set_random_seed(seed)
     model = build(net.layers)
     averaging = {"use_ema": True, "ema_momentum": net.average} if net.average else {}

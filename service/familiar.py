@@ -1,0 +1,45 @@
+"""Whether a frame looks like those that the network was trained on; training learns what they look like by `looks`."""
+
+import cv2
+import numpy as np
+
+from service.card import Familiar
+
+HEIGHT, WIDTH = 96, 128  # pixels at which frames are looked at
+UNFAMILIAR = "the frame does not look like those the model was trained on: its mask may mean nothing"
+
+
+def looks(pixels: np.ndarray) -> np.ndarray:
+    """How a frame looks, whatever its gain, size and depth: float64 (10,).
+
+    pixels: uint8 or uint16 (height, width). Of the greys, stretched to 96x128 and normalised by their mean and
+    deviation: skewness; share below a deviation under the mean; how alike neighbours are, down and across, one and
+    four pixels apart (an echo is longer across than deep, noise is like nothing, a photograph as smooth either way);
+    how the rows' and the columns' means vary; how grey falls with depth, and how alike left and right are.
+    """
+    small = cv2.resize(pixels, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32)
+    grey = (small - small.mean()) / (small.std() + 1e-3 * max(1.0, float(small.max())))
+    down, across = grey.mean(axis=1), grey.mean(axis=0)
+    return np.array(
+        [
+            np.mean(grey * grey * grey),
+            np.mean(grey < -1),
+            *(np.mean(np.square(grey[step:] - grey[:-step])) ** 0.5 for step in (1, 4)),
+            *(np.mean(np.square(grey[:, step:] - grey[:, :-step])) ** 0.5 for step in (1, 4)),
+            down.std(),
+            across.std(),
+            np.mean(down * np.linspace(-1, 1, HEIGHT)),
+            np.mean(grey * grey[:, ::-1]),
+        ],
+        np.float64,
+    )
+
+
+def distance(pixels: np.ndarray, familiar: Familiar) -> float:
+    """How far a frame looks from the training frames: Mahalanobis' distance, in deviations."""
+    return float(np.linalg.norm(np.array(familiar.whitening) @ (looks(pixels) - familiar.mean)))
+
+
+def notes(pixels: np.ndarray, familiar: Familiar | None) -> tuple[str, ...]:
+    """What an answer has to say of an unfamiliar frame; nothing where the card does not know what is familiar."""
+    return (UNFAMILIAR,) if familiar and distance(pixels, familiar) > familiar.limit else ()

@@ -1,0 +1,86 @@
+"""The submission file, from a phantom laid out as the competition is."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.segmenter import Segmenter
+from tests.frames import tiff
+from training import submission
+from training.ingest import ingest
+from training.sources import phantom
+from training.sources.layout import FRAMES
+
+TEST_FRAMES = 12  # past 9: numbers are no words
+
+
+@pytest.fixture(scope="module")
+def competition(tmp_path_factory) -> Path:
+    """The competition's folder: frames of the phantom with masks of 0 and 255, and test frames without."""
+    folder = tmp_path_factory.mktemp("competition")
+    for name in ("train", "test"):
+        (folder / name).mkdir()
+    for subject in (1, 2):
+        pixels, labels = phantom.frame(1, subject, 1)
+        (folder / "train" / f"{subject}_1.tif").write_bytes(tiff(pixels))
+        (folder / "train" / f"{subject}_1_mask.tif").write_bytes(tiff((labels == 1).astype(np.uint8) * 255))
+    for number in range(1, TEST_FRAMES + 1):
+        (folder / "test" / f"{number}.tif").write_bytes(tiff(phantom.frame(1, 3, number)[0]))
+    # The champion of these tests knows bright from dark: here it finds nothing.
+    (folder / "test" / "2.tif").write_bytes(tiff(np.zeros((420, 580), np.uint8)))
+    return folder
+
+
+@pytest.fixture
+def project(competition: Path, model_folder: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A folder in which the competition was ingested and a champion packaged."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model_folder, submission.FOLDER)
+    ingest({"source": "kaggle", "path": str(competition), "on_fault": "stop"}, FRAMES)
+    return tmp_path
+
+
+def decoded(pixels: str) -> np.ndarray:
+    """The mask of Kaggle's run-lengths: uint8 (420, 580), 0 or 255."""
+    mask = np.zeros(420 * 580, np.uint8)
+    runs = iter(map(int, pixels.split()))
+    for start, length in zip(runs, runs, strict=True):
+        mask[start - 1 : start - 1 + length] = 255
+    return mask.reshape(580, 420).T
+
+
+def test_a_row_a_test_frame_with_the_mask_that_is_served(
+    project: Path, competition: Path, segmenter: Segmenter, capsys
+) -> None:
+    from service.frame import decode
+
+    submission.main(submission.SUBMISSION)
+    with (project / submission.SUBMISSION).open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["img", "pixels"]
+    assert [int(number) for number, _ in rows] == list(range(1, TEST_FRAMES + 1))
+    for number, pixels in rows:
+        served = segmenter.segment(decode((competition / "test" / f"{number}.tif").read_bytes())).mask
+        assert np.array_equal(decoded(pixels), served)
+    assert [number for number, pixels in rows if not pixels] == ["2"]
+    assert f"{TEST_FRAMES} frames; the competition has 5508, {TEST_FRAMES - 1} with a nerve" in capsys.readouterr().out
+
+
+def test_a_missing_test_frame_is_named(project: Path, competition: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(competition, tmp_path / "broken"))
+    (broken / "test" / "7.tif").write_bytes(b"no frame")
+    ingest({"source": "kaggle", "path": str(broken), "on_fault": "leave_out"}, FRAMES)
+    with pytest.raises(SystemExit, match=r"7\.tif is missing.*left_out\.csv"):
+        submission.main(submission.SUBMISSION)
+    assert not submission.SUBMISSION.exists()
+
+
+def test_without_test_frames_the_remedy_is_named(project: Path, competition: Path, tmp_path: Path) -> None:
+    labelled = Path(shutil.copytree(competition, tmp_path / "labelled"))
+    shutil.rmtree(labelled / "test")
+    ingest({"source": "kaggle", "path": str(labelled), "on_fault": "stop"}, FRAMES)
+    with pytest.raises(SystemExit, match=r"no test frame: set nerve\.source"):
+        submission.main(submission.SUBMISSION)

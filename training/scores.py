@@ -1,0 +1,86 @@
+"""What scored frames amount to: figures with intervals, by size of nerve and of frame, as numbers and as a table.
+
+Scores are the table that `training.evaluate.score` gives, a row a frame. Intervals are of 95 %, percentile bootstrap
+over frames; frames of one subject are alike, so another subject's may lie further off.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from training.calibration import calibration_error
+
+LOST = 0.2  # a Dice below which the nerve was missed, or something else was taken for it
+RESAMPLED = 2000
+
+
+def summary(scores: pd.DataFrame) -> dict[str, Any]:
+    """The figures of one split. None stands where a figure does not exist: a curve without both kinds of frames."""
+    from sklearn.metrics import roc_auc_score
+
+    with_nerve, drawn = scores[scores["nerve"]], scores.dropna(subset="confidence")
+    both = scores["nerve"].nunique() == 2
+    said, happened = scores["presence"].to_numpy(), scores["nerve"].to_numpy()
+    told_apart = len(drawn) > 2 and min(drawn["confidence"].nunique(), drawn["dice"].nunique()) > 1
+    figures = {
+        **spread(scores["dice"]),
+        "dice_with_nerve": with_nerve["dice"].mean(),
+        "iou": scores["iou"].mean(),
+        "hausdorff95_px": scores["hausdorff95_px"].mean(),
+        "presence_auc": roc_auc_score(happened, said) if both else None,
+        "presence_calibration_error": calibration_error(said, happened) if both else None,
+        "confidence_correlation": drawn["confidence"].corr(drawn["dice"]) if told_apart else None,
+        "confidence_error": (drawn["confidence"] - drawn["dice"]).abs().mean(),
+        "baseline_empty": scores["dice_empty"].mean(),
+        "baseline_mean_mask": scores["dice_mean_mask"].mean(),
+    }
+    return {"frames": len(scores), "frames_with_nerve": len(with_nerve), **rounded(figures)}
+
+
+def spread(dice: pd.Series) -> dict[str, float]:
+    """Mean and median Dice, each with its interval, and the share of frames that were lost."""
+    resampled = np.random.default_rng(1).choice(dice.to_numpy(), (RESAMPLED, len(dice)))
+    intervals = {"": np.mean(resampled, axis=1), "_median": np.median(resampled, axis=1)}
+    found = {"dice": dice.mean(), "dice_median": dice.median(), "dice_lost": (dice < LOST).mean()}
+    for name, values in intervals.items():
+        found[f"dice{name}_low"], found[f"dice{name}_high"] = np.percentile(values, (2.5, 97.5))
+    return found
+
+
+def rounded(figures: dict[str, Any]) -> dict[str, float | None]:
+    """To four places, and None for what is not a number."""
+    return {
+        name: None if value is None or np.isnan(value) else round(float(value), 4) for name, value in figures.items()
+    }
+
+
+def groups(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """`spread` of all frames, of thirds by the nerve's share of the frame, and by the frames' size."""
+    return {name: {"frames": len(some), **rounded(spread(some["dice"]))} for name, some in _groups(scores) if len(some)}
+
+
+def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    yield "all", scores
+    yield "without a nerve", scores[~scores["nerve"]]
+    by_size = scores[scores["nerve"]].sort_values("nerve_share", kind="stable")
+    thirds = np.array_split(np.arange(len(by_size)), 3)
+    for name, third in zip(("small", "middling", "large"), thirds, strict=True):
+        yield f"{name} nerve", by_size.iloc[third]
+    for size, some in scores.groupby("size"):
+        yield f"{size} pixels", some
+
+
+def table(grouped: dict[str, dict[str, Any]]) -> str:
+    """`groups` as a Markdown table."""
+    lines = [
+        f"| test frames | number | mean Dice (95 %) | median Dice (95 %) | below {LOST} |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in grouped.items():
+        mean, median = (
+            f"{row[key]:.3f} ({row[f'{key}_low']:.3f} to {row[f'{key}_high']:.3f})" for key in ("dice", "dice_median")
+        )
+        lines.append(f"| {name} | {row['frames']} | {mean} | {median} | {row['dice_lost']:.1%} |")
+    return "\n".join(lines) + "\n"
