@@ -141,8 +141,8 @@ class Nervemask:
     @refusing
     def dicom(self, ctx: bentoml.Context) -> Annotated[bytes, DICOM]:
         """Of a DICOM ultrasound, single or multi-frame: a DICOM Segmentation that refers to it, frame for frame."""
-        from service.dicom import DicomCine
-        from service.segmentation_object import segmentation_object
+        from service.dicom.cine import DicomCine
+        from service.dicom.segmentation_object import segmentation_object
 
         cine = open_cine(ctx.request.state.upload)
         if not isinstance(cine, DicomCine):

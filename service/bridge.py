@@ -186,8 +186,8 @@ def segment(instance: dict[str, Any], modality: str, held: set[str], orthanc: Se
     """
     from pydicom import dcmread
 
-    from service.dicom import CAPTURES, ULTRASOUND
-    from service.segmentation_object import derived_uid
+    from service.dicom.cine import CAPTURES, ULTRASOUND
+    from service.dicom.segmentation_object import derived_uid
 
     path = f"/instances/{instance['ID']}"
     kind = orthanc.ask("GET", f"{path}/metadata?expand", final=GONE).get("SopClassUid")

@@ -53,7 +53,7 @@ def open_cine(file: BinaryIO) -> Cine:
     head = file.read(HEAD_BYTES)
     file.seek(0)
     if head[-4:] == b"DICM":
-        from service.dicom import DicomCine  # a quarter of a second, for those who need it
+        from service.dicom.cine import DicomCine  # a quarter of a second, for those who need it
 
         return DicomCine(file)
     data = file.read(LIMIT_PICTURE_BYTES + 1)

@@ -23,7 +23,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage, SegmentationStorage, generate_uid
 
 from service import bridge
-from service.dicom import ULTRASOUND
+from service.dicom.cine import ULTRASOUND
 from tests.conftest import free_port, start, wait_until_ready
 from tests.dicoms import ultrasound, written
 

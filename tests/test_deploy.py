@@ -171,6 +171,12 @@ def test_the_image_holds_what_the_bento_holds() -> None:
     bento = yaml.safe_load((DEPLOY / "bentofile.yaml").read_text())
     text = (DEPLOY / "images" / "service.Dockerfile").read_text()
     assert bento["python"]["requirements_txt"] in text
+    copied = re.findall(r"^COPY (\S+) \1$", text, re.M)
     for pattern in bento["include"]:
-        folder = pattern.removesuffix("/*").removesuffix("/*.py").removesuffix("/page")
-        assert f"COPY {folder} {folder}" in text
+        assert any(Path(pattern).is_relative_to(folder) for folder in copied), pattern
+
+
+def test_the_bento_holds_every_room_of_the_service_but_its_client() -> None:
+    included = yaml.safe_load((DEPLOY / "bentofile.yaml").read_text())["include"]
+    rooms = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "service").rglob("*.py")}
+    assert {f"{room}/*.py" for room in rooms - {"service/client"}} <= set(included)

@@ -17,7 +17,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import convert_color_space
 
 from service.cine import open_cine
-from service.dicom import LIMIT_FRAMES, LIMIT_READS
+from service.dicom.cine import LIMIT_FRAMES, LIMIT_READS
 from service.errors import FrameError
 from service.frame import Area, Frame
 from tests.dicoms import region, ultrasound, written

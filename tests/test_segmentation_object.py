@@ -16,8 +16,8 @@ from pydicom import Dataset, Sequence, dcmread
 from pydicom.data import get_testdata_file
 
 from service.cine import open_cine
+from service.dicom.segmentation_object import segmentation_object
 from service.errors import FrameError
-from service.segmentation_object import segmentation_object
 from service.shapes import run_lengths
 from tests.dicoms import region, ultrasound, written
 from tests.test_shapes import from_run_lengths

@@ -59,7 +59,7 @@ async function openFile(chosen) {
   } catch (fault) {
     if (signal.aborted) return;
     complain(fault);
-    if (!cine.count) findings.wait(`Nothing is known of ${chosen.name}`);
+    if (!cine.count) findings.wait(`${chosen.name} was not segmented`);
   }
   if (signal.aborted) return;
   busy(false);

@@ -20,9 +20,9 @@ from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_color_lut, apply_voi_lut, get_decoder
 from pydicom.pixels.utils import as_pixel_options
 
+from service.dicom.scan_area import cine_rate, scan_area
 from service.errors import FrameError
 from service.frame import LEAST_SIDE_PX, LIMIT_PX, Frame, too_large
-from service.scan_area import cine_rate, scan_area
 
 PREAMBLE_BYTES = 132  # with the four letters DICM (PS3.10)
 LIMIT_FRAMES = 10_000
