@@ -18,9 +18,9 @@ PAGE, PICTURES = Path("docs/digits.md"), Path("docs/digits")
 
 
 def spread(net: str, accuracy: float, others: pd.DataFrame) -> str:
-    """The lowest and the highest test accuracy of a net: this run's, and those of the other seeds."""
+    """The lowest and the highest test accuracy of a net, and of how many seeds: this run's, and the others'."""
     seen = [accuracy, *others.loc[others["net"] == net, "test_accuracy"]]
-    return f"{min(seen):.4f} to {max(seen):.4f}"
+    return f"{min(seen):.4f} to {max(seen):.4f} ({len(seen)})"
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     others = seeds[seeds["seed"] != digits.seed]
     for net in digits.nets:
         figures[net]["spread"] = spread(net, figures[net]["test_accuracy"], others)
-    page = TEMPLATE.read_text().format(**figures, cores=cores(), seeds=1 + others["seed"].nunique())
+    page = TEMPLATE.read_text().format(**figures, cores=cores())
     with whole(PICTURES) as folder:
         for name in digits.lessons:
             shutil.copy(REPORTS / name / "picture.png", folder / f"{name}.png")
