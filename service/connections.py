@@ -84,4 +84,8 @@ def look_after_workers() -> None:
         def __init__(self, *arguments: Any, **settings: Any) -> None:
             super().__init__(*arguments, **{**settings, "check_delay": WORKERS_SECONDS})
 
+        def manage_watchers(self) -> Any:
+            """Not while workers are being started: circus would log that as a fault."""
+            return super().manage_watchers() if self._exclusive_running_command is None else None
+
     circus.Arbiter = Arbiter  # type: ignore[misc]
