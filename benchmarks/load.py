@@ -65,7 +65,7 @@ def run(load: Load) -> Found:
 
 
 class Connection:
-    """One to the server, opened when it is first used."""
+    """One to the server, opened when it is used."""
 
     def __init__(self, port: int):
         self.port = port
@@ -73,7 +73,7 @@ class Connection:
 
     async def ask(self, request: bytes) -> tuple[str, bytes]:
         """Status and body of the answer."""
-        if self.streams is None:
+        if self.streams is None or self.streams[0].at_eof():  # servers end connections that idle for seconds
             self.streams = await asyncio.open_connection("127.0.0.1", self.port, limit=2**26)
         reader, writer = self.streams
         writer.write(request)
