@@ -107,7 +107,7 @@ def test_an_interrupted_training_leaves_nothing_that_is_believed(project):
     parameters = project / "params.yaml"
     before = parameters.read_text()
     changed = yaml.safe_load(before)
-    changed["nerve"]["unets"]["toy"]["recipe"]["phases"][0]["epochs"] = 500
+    changed["nerve"]["unets"]["toy"]["recipe"]["phases"][0]["epochs"] = 50_000
     try:
         parameters.write_text(yaml.safe_dump(changed))
         with pytest.raises(subprocess.TimeoutExpired):
