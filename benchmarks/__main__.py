@@ -5,7 +5,7 @@ from importlib import import_module
 
 from benchmarks.report import MARKDOWN, keep
 
-PARTS = ("serving", "cine", "codecs", "growth", "limit")
+PARTS = ("serving", "cine", "codecs", "growth", "limit", "training")
 
 
 def main(names: list[str]) -> None:

@@ -14,8 +14,12 @@ import numpy as np
 from bentoml.validators import ContentType
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from service import answers, audit, keys, pictures
-from service.account import Counted
+from service import answers, keys, pictures
+from service.accounts import audit
+from service.accounts.account import Counted
+from service.accounts.logs import told_as_configured
+from service.accounts.metrics import STEP_SECONDS
+from service.accounts.spool import open_spool
 from service.card import Card, champion_folder
 from service.champion import Champion
 from service.cine import chosen, open_cine
@@ -23,12 +27,9 @@ from service.connections import bound_connections, look_after_workers
 from service.errors import FrameError, ModelFolderError
 from service.guard import SECONDS, Gradual, Shaped, shape
 from service.keys import Locked
-from service.logs import told_as_configured
-from service.metrics import STEP_SECONDS
 from service.pages import pages, show
 from service.runtime import cores, gpu_name
 from service.segmenter import Seen, Unseen
-from service.spool import open_spool
 from service.upload import UPLOAD_SECONDS, Upload
 
 log = logging.getLogger("bentoml.nervemask")

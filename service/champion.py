@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from service.account import Account
+from service.accounts.account import Account
 from service.card import champion_folder
 from service.errors import ModelFolderError
 from service.known import check_known

@@ -25,8 +25,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.accounts.metrics import REFUSED, UNDER_WAY, WAITING
 from service.errors import FrameError
-from service.metrics import REFUSED, UNDER_WAY, WAITING
 from service.runtime import cores
 
 log = logging.getLogger("bentoml.nervemask")

@@ -137,8 +137,8 @@ class Locked:
             self.keys, self.open = None, False
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        from service.accounts.metrics import KEY_FAILURES
         from service.guard import PROBES, error_response  # the commands start without them
-        from service.metrics import KEY_FAILURES
 
         if scope["type"] not in ("http", "websocket") or self.open or scope["path"] in PROBES:
             await self.app(scope, receive, send)

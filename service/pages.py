@@ -12,9 +12,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
+from service.accounts.metrics import exposition
 from service.champion import Champion
 from service.documentation import documentation
-from service.metrics import exposition
 from service.segmenter import Segmenter
 from service.stream import stream
 

@@ -12,7 +12,7 @@ from starlette.concurrency import iterate_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service import answers
-from service.account import Account
+from service.accounts.account import Account
 from service.cine import open_cine
 from service.errors import FrameError
 from service.guard import TURNS

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 from websockets.sync.client import connect
 
-from service.audit import digest
+from service.accounts.audit import digest
+from service.accounts.spool import Spool
 from service.frame import Area, Frame
 from service.pictures import png
 from service.segmenter import Seen
-from service.spool import Spool
 from tests.conftest import Serving, serving
 from tests.dicoms import ultrasound, written
 

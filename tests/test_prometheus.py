@@ -12,9 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
+from service.accounts.drift import LEAST_FRAMES, intensity
 from service.card import Card, Spread, Usual
 from service.connections import HEAD_SECONDS, LOOK_SECONDS
-from service.drift import LEAST_FRAMES, intensity
 from service.frame import Frame
 from service.pictures import png
 from tests.conftest import serving

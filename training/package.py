@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from service.accounts.drift import intensity
 from service.card import Card, Decision, Input, Normalisation, Spread, TrainedOn, Usual
-from service.drift import intensity
 from service.known import write_known
 from service.segmenter import Segmenter
 from training import familiarity, precision, tracking

@@ -7,12 +7,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import audit
-from service.cine import Cine
-from service.drift import Drift
-from service.errors import FrameError
-from service.guard import PROBES, too_slow
-from service.metrics import (
+from service.accounts import audit
+from service.accounts.drift import Drift
+from service.accounts.metrics import (
     CONFIDENCE,
     FRAME_PIXELS,
     FRAMES,
@@ -22,8 +19,11 @@ from service.metrics import (
     REQUESTS,
     STEP_SECONDS,
 )
+from service.accounts.spool import open_spool
+from service.cine import Cine
+from service.errors import FrameError
+from service.guard import PROBES, too_slow
 from service.segmenter import Seen, Segmenter, Unseen
-from service.spool import open_spool
 from service.upload import FRAME_ROUTES
 
 log = logging.getLogger("bentoml.nervemask")

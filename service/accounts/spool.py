@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from service import pictures
-from service.audit import digest
+from service.accounts.audit import digest
 from service.segmenter import Seen
 
 log = logging.getLogger("bentoml.nervemask")

@@ -4,9 +4,9 @@ import threading
 
 import cv2
 
+from service.accounts.metrics import DRIFT
 from service.card import Card
 from service.frame import Frame
-from service.metrics import DRIFT
 from service.segmenter import Seen
 
 MEMORY_FRAMES = 200  # an average over about as many of the latest
