@@ -1,13 +1,19 @@
 """Connections on which nothing is asked: uvicorn would keep them for ever, and thousands would leave it no sockets.
 
-A connection has to bring a whole request within HEAD_SECONDS, and take its answer at a least pace. Of more than MOST,
-the one that has idled longest gives way to the newest, so idlers never keep anybody out.
+Workers share one listening socket, and the first to wake would take all that wait: so each takes one at a time, and
+pauses the longer the more it has. A connection has to bring a whole request within HEAD_SECONDS, and take its answer at
+a least pace. Of more than MOST, the one that has idled longest gives way to the newest, so idlers never keep anybody
+out.
 """
 
 import asyncio
+import functools
 import logging
+import socket
+from collections.abc import Callable
 from typing import Any
 
+import uvloop
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from service.guard import LEAST_BYTES_PER_SECOND
@@ -18,17 +24,21 @@ MOST = 1024  # of one worker
 HEAD_SECONDS = 10.0
 LOOK_SECONDS = 2.0
 WORKERS_SECONDS = 0.5
+PAUSE_SECONDS = 0.001  # after a connection was taken, for each that is held
+LONGEST_PAUSE_SECONDS = 0.005
+FULL_SECONDS = 0.5  # until a connection is tried again where there was no room for one
 
 
 class Idle:
     """The connections of one worker on which no request is under way, the longest idle first."""
 
     def __init__(self) -> None:
+        self.connections: set[Any] = set()  # uvicorn's own: all there are
         self.since: dict[Any, tuple[float, int]] = {}  # by connection: when, and bytes that wait to be taken
 
-    def look(self, connections: set[Any], now: float) -> None:
+    def look(self, now: float) -> None:
         """Take stock, and end what has idled too long."""
-        idle: list[Any] = [one for one in connections if isinstance(one, AutoHTTPProtocol) and not _busy(one)]
+        idle: list[Any] = [one for one in self.connections if isinstance(one, AutoHTTPProtocol) and not _busy(one)]
         seen = {}
         for one in idle:
             unsent = one.transport.get_write_buffer_size()
@@ -49,6 +59,51 @@ class Idle:
                 return
 
 
+class OneByOne(asyncio.AbstractServer):
+    """Takes connections from a listening socket that other workers take from too. held: how many there are."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, made: Callable, held: Callable[[], int]):
+        self.loop, self.sock, self.made, self.held = loop, sock, made, held
+        self.making: set[asyncio.Task[Any]] = set()
+        self.sock.setblocking(False)
+        self._listen()
+
+    def _listen(self) -> None:
+        if self.sock.fileno() >= 0:
+            self.loop.add_reader(self.sock, self._take)
+
+    def _pause(self, seconds: float) -> None:
+        self.loop.remove_reader(self.sock)
+        self.loop.call_later(seconds, self._listen)
+
+    def _take(self) -> None:
+        try:
+            taken, _ = self.sock.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # another worker was quicker, or the client has gone
+            return
+        except OSError as fault:
+            log.error("no room for a connection: %s", fault)
+            self._pause(FULL_SECONDS)
+            return
+        self._pause(min(PAUSE_SECONDS * (1 + self.held()), LONGEST_PAUSE_SECONDS))
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = self.loop.create_task(self.made(taken))
+        self.making.add(task)
+        task.add_done_callback(self._is_made)
+
+    def _is_made(self, task: asyncio.Task[Any]) -> None:
+        self.making.discard(task)
+        if not task.cancelled() and (fault := task.exception()):
+            log.info("a connection did not come about: %s", fault)  # of TLS, mostly
+
+    def close(self) -> None:
+        self.loop.remove_reader(self.sock)
+        self.sock.close()
+
+    async def wait_closed(self) -> None:
+        """Its connections end by themselves: uvicorn sees to them."""
+
+
 def _busy(connection: Any) -> bool:
     cycle = connection.cycle
     return cycle is not None and not cycle.response_complete and not connection.transport.is_closing()
@@ -60,20 +115,26 @@ def bound_connections() -> None:
     made = AutoHTTPProtocol.connection_made
     looking: list[asyncio.Task[None]] = []
 
-    async def look(connections: set[Any]) -> None:
+    async def look() -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            idle.look(connections, asyncio.get_running_loop().time())
+            idle.look(asyncio.get_running_loop().time())
 
     def connection_made(self: Any, transport: asyncio.Transport) -> None:
         made(self, transport)
         idle.since.setdefault(self, (self.loop.time(), 0))
         if not looking:
-            looking.append(self.loop.create_task(look(self.connections)))
+            idle.connections = self.connections
+            looking.append(self.loop.create_task(look()))
         if len(self.connections) > MOST:
             idle.give_way()
 
+    async def create_server(loop: Any, factory: Any, *, sock: socket.socket, ssl: Any = None, **_: Any) -> OneByOne:
+        made = functools.partial(loop.connect_accepted_socket, factory, ssl=ssl)
+        return OneByOne(loop, sock, made, lambda: len(idle.connections))
+
     AutoHTTPProtocol.connection_made = connection_made  # type: ignore[assignment,method-assign]
+    uvloop.Loop.create_server = create_server  # type: ignore[assignment,method-assign]
 
 
 def look_after_workers() -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,6 +145,29 @@ def test_a_killed_worker_is_replaced_and_the_other_answers(model_folder, tmp_pat
         assert {answer.status_code for answer in asking.answers} == {200}
         told = httpx.get(f"{server.address}/metrics").text
         assert "nervemask_under_way 0.0" in told
+
+
+def test_connections_are_shared_by_the_workers(model_folder, tmp_path) -> None:
+    """Many that come while both are away: whoever wakes first does not take them all."""
+    with serving(model_folder, tmp_path) as server, ExitStack() as stack:
+        host, port = server.address.removeprefix("http://").split(":")
+        workers = [psutil.Process(one) for one in server.workers()]
+        for worker in workers:
+            worker.suspend()
+        for _ in range(64):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        for worker in workers:
+            worker.resume()
+
+        def taken() -> list[int]:
+            at = [
+                [one.laddr.port for one in worker.net_connections() if one.status == "ESTABLISHED"]
+                for worker in workers
+            ]
+            return [ports.count(int(port)) for ports in at]
+
+        wait_for(lambda: sum(taken()) == 64)
+        assert min(taken()) >= 8
 
 
 def test_told_to_stop_it_answers_what_it_has_taken_and_ends(model_folder, tmp_path) -> None:
