@@ -59,8 +59,11 @@ class Idle:
                 return
 
 
-class OneByOne(asyncio.AbstractServer):
-    """Takes connections from a listening socket that other workers take from too. held: how many there are."""
+class OneByOne:
+    """In the place of an asyncio.Server: takes connections from a socket that other workers take from too.
+
+    made: makes a connection of what was accepted. held: how many there are.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, made: Callable, held: Callable[[], int]):
         self.loop, self.sock, self.made, self.held = loop, sock, made, held
@@ -129,7 +132,7 @@ def bound_connections() -> None:
         if len(self.connections) > MOST:
             idle.give_way()
 
-    async def create_server(loop: Any, factory: Any, *, sock: socket.socket, ssl: Any = None, **_: Any) -> OneByOne:
+    async def create_server(loop: Any, factory: Any, *, sock: socket.socket, ssl: Any = None, **_: Any) -> Any:
         made = functools.partial(loop.connect_accepted_socket, factory, ssl=ssl)
         return OneByOne(loop, sock, made, lambda: len(idle.connections))
 
