@@ -1,5 +1,6 @@
 """The runtime under threads."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +30,12 @@ def test_threads_that_meet_at_the_first_frame_do_not_wait_for_ever(model_folder)
     """Without a first frame from one thread, a third of such processes hung (openvino 2026.4.0, 2 cores)."""
     for _ in range(10):
         subprocess.run([sys.executable, "-c", MEETING, model_folder / "unet.onnx"], cwd=ROOT, check=True, timeout=30)
+
+
+def test_openvino_tells_nobody_of_its_use(model_folder, tmp_path) -> None:
+    """Left to itself it leaves an identifier in the home folder, and sends it out."""
+    use = (
+        f"from pathlib import Path; from service.runtime import on_cpu; on_cpu(Path({str(model_folder)!r}), 'float32')"
+    )
+    subprocess.run([sys.executable, "-c", use], cwd=ROOT, env=os.environ | {"HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.iterdir()) == []

@@ -13,10 +13,7 @@ RUN python -m venv /nervemask/packages \
     && /nervemask/packages/bin/pip uninstall --yes pip setuptools
 
 FROM ${PYTHON}
-# OpenVINO's telemetry asks the file in the home folder: 0 is no.
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin nervemask \
-    && mkdir -p /nervemask/intel \
-    && printf 0 > /nervemask/intel/openvino_telemetry
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin nervemask
 COPY --from=packages /nervemask/packages /nervemask/packages
 WORKDIR /nervemask
 COPY service service
