@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training import parameters
-from training.parameters import DigitNet, Move, ParameterError, Phase
+from training.parameters import DigitNet, Move, ParameterError
 
 LECTURE = {  # weights, batch, epochs and first learning rates, loss
     "one_hidden": (11_935, 32, [20], [0.01], "MeanSquaredError"),
@@ -113,21 +113,3 @@ def test_predictions_and_their_sheet_name_the_surest_mistakes_first(digits):
     assert titles[1].endswith("0.700")
     assert set(titles[2:]) == {""}
     assert confusion(seen).axes[0].get_title() == "2 of 200 wrong"
-
-
-def test_voices_answer_with_their_mean(digits):
-    from training.digits import nets
-
-    net = (
-        parameters.digits()
-        .net("one_hidden")
-        .model_copy(update={"voices": 2, "phases": [Phase(epochs=1, learning_rate=0.01)]})
-    )
-    small = digits[0].first(320)
-    both, history = nets.train(net, small, small, 1)
-    alone = [nets.train_voice(net, small, small, seed, ())[0] for seed in (1, 1 + nets.STRIDE)]
-    images, _ = small.tensors()
-    heard = [model.predict(images, verbose=0) for model in (both, *alone)]
-    np.testing.assert_allclose(heard[0], (heard[1] + heard[2]) / 2, atol=1e-5)
-    assert np.abs(heard[1] - heard[2]).max() > 1e-3
-    assert len(history) == 2

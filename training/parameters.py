@@ -113,8 +113,7 @@ class DigitNet(_Phased):
     """One entry of `digits.nets`: a net as the list of its layers, and how it is trained.
 
     Layers, losses and optimizers have Keras' own names and arguments. average: momentum of the weights' moving
-    average, which is then what is kept. voices: nets trained alike, each from another start; what is kept is the mean
-    of their answers. about: for people.
+    average, which is then what is kept. about: for people.
     """
 
     about: str = ""
@@ -124,7 +123,6 @@ class DigitNet(_Phased):
     batch: PositiveInt
     augment: Move | None = None
     average: float | None = None
-    voices: PositiveInt = 1
 
 
 class Digits(_Section):

@@ -16,7 +16,6 @@ from training.sources.mnist import Digits
 
 STEPS_AT_ONCE = 25  # batches between two looks from Python: a small net's batch takes less time than the look
 TEST_BATCH = 500
-STRIDE = 1000  # between the seeds of a net's voices
 
 
 def build(layers: Iterable[Named]) -> keras.Sequential:
@@ -41,24 +40,8 @@ def train(
 ) -> tuple[keras.Model, pd.DataFrame]:
     """Train a net; gives it back with its history, by epoch: loss, accuracy, test_loss, test_accuracy.
 
-    The test digits are looked at after every epoch, as the lecture does; nothing is chosen by them. Of several voices
-    the history is one after another.
+    The test digits are looked at after every epoch, as the lecture does; nothing is chosen by them.
     """
-    trained = [train_voice(net, training, test, seed + STRIDE * voice, callbacks) for voice in range(net.voices)]
-    models, histories = zip(*trained, strict=True)
-    return (mean(models) if net.voices > 1 else models[0]), pd.concat(histories, ignore_index=True)
-
-
-def mean(models: Iterable[keras.Model]) -> keras.Model:
-    """One net whose answer is the mean of theirs."""
-    digits = keras.Input((28, 28, 1))
-    return keras.Model(digits, keras.layers.Average()([model(digits) for model in models]))
-
-
-def train_voice(
-    net: DigitNet, training: Digits, test: Digits, seed: int, callbacks: Iterable[keras.callbacks.Callback]
-) -> tuple[keras.Model, pd.DataFrame]:
-    """Train one of a net's voices."""
     keras.utils.set_random_seed(seed)
     model = build(net.layers)
     averaging = {"use_ema": True, "ema_momentum": net.average} if net.average else {}
@@ -119,4 +102,6 @@ def moved(images: np.ndarray, by: Move, random: np.random.Generator) -> np.ndarr
     # Where in the old picture each grey of the new one comes from.
     x = np.exp(draw(by.zoom)) * (cos * slanted - sin * down) + draw(by.shift) * side + (side - 1) / 2
     y = np.exp(draw(by.zoom)) * (sin * slanted + cos * down) + draw(by.shift) * side + (side - 1) / 2
-    return np.stack([cv2.remap(*place, cv2.INTER_LINEAR) for place in zip(images, x, y, strict=True)])[..., np.newaxis]
+    # Linear would blur every training digit, and no test digit is blurred.
+    there = np.stack([cv2.remap(*place, cv2.INTER_CUBIC) for place in zip(images, x, y, strict=True)])
+    return there.clip(0, 1)[..., np.newaxis]
