@@ -16,6 +16,7 @@ from training.sources.mnist import Digits
 
 STEPS_AT_ONCE = 25  # batches between two looks from Python: a small net's batch takes less time than the look
 TEST_BATCH = 500
+SETTLED = 4000  # digits
 
 
 def build(layers: Iterable[Named]) -> keras.Sequential:
@@ -64,7 +65,24 @@ def train(
         shuffle=False,  # the batches are
         verbose=0,
     )
+    if net.augment:
+        settle(model, training.first(SETTLED).tensors()[0])
     return model, pd.DataFrame(fitted.history).rename(columns=lambda name: name.replace("val_", "test_"))
+
+
+def settle(model: keras.Sequential, images: np.ndarray) -> None:
+    """Batch normalisation's means and variances anew, from digits as they are: float32 (N, 28, 28, 1).
+
+    Those of the training are of digits that were moved, some of whose features were dropped, and of weights before
+    they were averaged.
+    """
+    seen = tf.convert_to_tensor(images)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            mean, variance = tf.nn.moments(seen, axes=list(range(seen.ndim - 1)))
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(variance)
+        seen = layer(seen, training=False)
 
 
 def history(net: DigitNet, training: Digits, test: Digits, seed: int, callbacks=()) -> pd.DataFrame:
