@@ -20,7 +20,7 @@ from service.card import champion_folder
 from service.frame import Frame
 from service.runtime import cores
 from service.segmenter import Segmenter
-from tests.dicoms import ultrasound, written
+from tests.dicoms import BY_OPENCV, by_opencv, ultrasound, written
 
 FRAMES = 300
 ROUNDS = 7
@@ -29,6 +29,7 @@ HEIGHT, WIDTH = 420, 580
 SYNTAXES = {
     "uncompressed": None,
     "RLE": uid.RLELossless,
+    "JPEG": uid.JPEGBaseline8Bit,
     "JPEG-LS": uid.JPEGLSLossless,
     "JPEG 2000": uid.JPEG2000Lossless,
 }
@@ -90,9 +91,11 @@ def measure() -> dict[str, Any]:
     return figures
 
 
-def _file(pixels: np.ndarray, syntax: str | None) -> bytes:
+def _file(pixels: np.ndarray, syntax: uid.UID | None) -> bytes:
     made = ultrasound(pixels)
-    if syntax:
+    if syntax in BY_OPENCV:
+        by_opencv(made, syntax)
+    elif syntax:
         made.compress(syntax, generate_instance_uid=False)
     return written(made)
 

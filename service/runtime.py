@@ -22,8 +22,11 @@ class Runtime(Protocol):
 
     device: str
 
-    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """float32 (N, H, W, 1), normalised, to the mask's probabilities float32 (N, H, W, 1) and presence (N,)."""
+    def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """float32 (N, H, W, 1), normalised, to the mask's probabilities float32 (N, H, W, 1) and presence (N,).
+
+        alone: nothing else is being computed, so that all cores may help.
+        """
         ...
 
 
@@ -65,36 +68,44 @@ def cores() -> int:
 
 
 class OpenVino:
-    """On the CPU. An infer request serves one thread at a time: as many as there are cores wait in a pool."""
+    """On the CPU. A frame alone gets all cores; of several at once each gets one, which gets more of them done.
+
+    An infer request serves one thread at a time: as many as there are cores wait in each pool.
+    """
 
     def __init__(self, network: Path, precision: Precision):
         import openvino
 
         core = openvino.Core()
+        model = core.read_model(network)
         # In an int8 network this is of the layers that stayed floating. A CPU without bfloat16 would emulate it.
         reduced = precision != "float32" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32",
-            "INFERENCE_NUM_THREADS": cores(),
-        }
-        compiled = core.compile_model(network, "CPU", settings)
+        settings = {"INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32", "INFERENCE_NUM_THREADS": cores()}
+
+        def requests(streams: int) -> queue.SimpleQueue[Any]:
+            compiled = core.compile_model(model, "CPU", settings | {"NUM_STREAMS": streams})
+            pool: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            for _ in range(cores()):
+                pool.put(compiled.create_infer_request())
+            return pool
+
+        self.alone, self.together = requests(1), requests(cores())
         self.device = f"CPU, {cores()} cores (openvino {openvino.__version__.split('-')[0]}, {precision})"
-        self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(cores()):
-            self.requests.put(compiled.create_infer_request())
         # Once, from one thread: openvino's binding sets itself up at the first frame, and two threads that meet there
         # wait for each other for ever, one with Python's lock and one with the binding's (2026.4.0).
-        self(np.zeros([side.min_length or 1 for side in compiled.input("frame").partial_shape], np.float32))
+        first = np.zeros([side.min_length or 1 for side in model.input("frame").partial_shape], np.float32)
+        for alone in (True, False):
+            self(first, alone)
 
-    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        request = self.requests.get()
+    def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        pool = self.alone if alone else self.together
+        request = pool.get()
         try:
             answer = request.infer({"frame": batch})
             # Copied: the request's own memory is overwritten by the next frame.
             return answer["mask"].copy(), answer["presence"].reshape(-1).copy()
         finally:
-            self.requests.put(request)
+            pool.put(request)
 
 
 class OnnxRuntime:
@@ -104,7 +115,7 @@ class OnnxRuntime:
         self.session = session
         self.device = f"{gpu_name()} (onnxruntime, {session.get_providers()[0].removesuffix('ExecutionProvider')})"
 
-    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
         mask, presence = self.session.run(["mask", "presence"], {"frame": batch})
         return mask, presence.reshape(-1)
 

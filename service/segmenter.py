@@ -1,5 +1,6 @@
 """A frame to its mask, and what is known of it; a cine to its masks."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -62,11 +63,28 @@ class Unseen:
     fault: FrameError
 
 
+class AtWork:
+    """How many frames are being looked at: a context for each."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.changing = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self.changing:
+            self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.changing:
+            self.count -= 1
+
+
 class Segmenter:
     """A model folder, opened: raises ModelFolderError where it must not be served."""
 
     def __init__(self, folder: Path):
         self.card = Card.read(folder)
+        self.at_work = AtWork()
         try:
             self.runtime = open_runtime(folder, self.card.precision)
             self._warm()
@@ -84,9 +102,13 @@ class Segmenter:
 
     def segment(self, frame: Frame) -> Segmentation:
         """The frame's mask, by the card's decision; empty outside the scan area. May be called from several threads."""
+        with self.at_work:
+            return self._segment(frame)
+
+    def _segment(self, frame: Frame) -> Segmentation:
         start = time.perf_counter()
         scan = Frame(frame.scan)
-        probability, presence = probabilities(self.runtime, self.card.input, scan)
+        probability, presence = probabilities(self.runtime, self.card.input, scan, alone=self.at_work.count == 1)
         decision = self.card.decision
         mask = decide(probability, presence, decision)
         expected = expected_dice(probability, mask)
@@ -121,10 +143,11 @@ class Segmenter:
                 yield Unseen(index + 1, lost)
 
     def _see(self, cine: Cine, encoded: bytes, index: int) -> Seen:
-        start = time.perf_counter()
-        frame = cine.decode(encoded, index)
-        decoded = (time.perf_counter() - start) * 1000
-        return Seen(frame, self.segment(frame), decoded)
+        with self.at_work:
+            start = time.perf_counter()
+            frame = cine.decode(encoded, index)
+            decoded = (time.perf_counter() - start) * 1000
+            return Seen(frame, self._segment(frame), decoded)
 
 
 def _outcome(index: int, seen: Future[Seen]) -> Seen | Unseen:
@@ -134,9 +157,9 @@ def _outcome(index: int, seen: Future[Seen]) -> Seen | Unseen:
         return Unseen(index, fault)
 
 
-def probabilities(runtime: Runtime, network: Input, frame: Frame) -> tuple[np.ndarray, float]:
+def probabilities(runtime: Runtime, network: Input, frame: Frame, alone: bool = True) -> tuple[np.ndarray, float]:
     """Probability of nerve for each pixel, float32 (height, width) of the frame, and of a nerve's presence; 0..1."""
-    mask, presence = runtime(to_tensor(frame, network)[np.newaxis])
+    mask, presence = runtime(to_tensor(frame, network)[np.newaxis], alone)
     return to_frame(mask[0, ..., 0], frame.height, frame.width), float(presence[0])
 
 

@@ -2,10 +2,25 @@
 
 import io
 
+import cv2
 import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    generate_uid,
+)
+
+BY_OPENCV = {
+    JPEGBaseline8Bit: (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
+    JPEG2000Lossless: (".jp2", [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]),
+}
 
 
 def ultrasound(frames: np.ndarray, **attributes) -> Dataset:
@@ -38,6 +53,20 @@ def ultrasound(frames: np.ndarray, **attributes) -> Dataset:
     made["PixelData"].VR = "OW" if frames.itemsize == 2 else "OB"
     for keyword, value in attributes.items():
         setattr(made, keyword, value)
+    return made
+
+
+def by_opencv(made: Dataset, syntax: UID) -> Dataset:
+    """The grey dataset with its frames compressed as JPEG or JPEG 2000, which pydicom alone does not write."""
+    kind, settings = BY_OPENCV[syntax]
+    frames = made.pixel_array.reshape(-1, made.Rows, made.Columns)
+    coded = [cv2.imencode(kind, frame, settings)[1].tobytes() for frame in frames]
+    if syntax == JPEG2000Lossless:  # DICOM holds the codestream without the JP2 file around it
+        coded = [file[file.index(b"\xff\x4f\xff\x51") :] for file in coded]
+    made.PixelData = encapsulate(coded)
+    made["PixelData"].VR = "OB"
+    made["PixelData"].is_undefined_length = True
+    made.file_meta.TransferSyntaxUID = syntax
     return made
 
 
