@@ -22,6 +22,7 @@ from service.cine import chosen, open_cine
 from service.connections import bound_connections, look_after_workers
 from service.errors import FrameError, ModelFolderError
 from service.guard import SECONDS, Gradual, Shaped, shape
+from service.isolation import start_one
 from service.keys import Locked
 from service.logs import told_as_configured
 from service.metrics import STEP_SECONDS
@@ -80,6 +81,7 @@ class Nervemask:
             log.critical("%s", fault)
             time.sleep(PAUSE_SECONDS)  # this worker is replaced at once, and the next one will find the same
             os._exit(1)
+        start_one()
         show(self.champion)
         self.champion.watch()
         account = self.champion.account

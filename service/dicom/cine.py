@@ -23,6 +23,7 @@ from pydicom.pixels.utils import as_pixel_options
 from service.dicom.scan_area import cine_rate, scan_area
 from service.errors import FrameError
 from service.frame import LEAST_SIDE_PX, LIMIT_PX, Frame, too_large
+from service.isolation import isolated
 
 PREAMBLE_BYTES = 132  # with the four letters DICM (PS3.10)
 LIMIT_FRAMES = 10_000
@@ -121,9 +122,10 @@ class DicomCine:
         try:
             if self.decoder.is_encapsulated:
                 self._check_codestream(encoded)
-                encoded = encapsulate([encoded], has_bot=False)
-            pixels, told = self.decoder.as_array(encoded, index=0, **self.one_frame)
-            grey = _grey(pixels, str(told["photometric_interpretation"]), self.header)
+                pixels = isolated(decompressed, encoded, self.one_frame)
+            else:
+                pixels, _ = self.decoder.as_array(encoded, index=0, **self.one_frame)
+            grey = _grey(pixels, self.options["photometric_interpretation"], self.header)
         except FrameError:
             raise
         except Exception as fault:  # each decoder has exceptions of its own
@@ -158,6 +160,12 @@ class DicomCine:
         size = _codestream_size(encoded, self.header.file_meta.TransferSyntaxUID)
         if size not in (None, (self.options["rows"], self.options["columns"])):
             raise FrameError("malformed", f"A compressed frame is of another size ({size}) than the file says.", 400)
+
+
+def decompressed(encoded: bytes, options: dict[str, Any]) -> np.ndarray:
+    """The pixels of one compressed frame as pydicom's decoders give them, YBR as RGB. They raise nearly anything."""
+    decoder = get_decoder(options["transfer_syntax_uid"])
+    return decoder.as_array(encapsulate([encoded], has_bot=False), index=0, **options)[0]
 
 
 class _Counted:
