@@ -33,8 +33,8 @@ log = logging.getLogger("bentoml.nervemask")
 SECONDS = 20  # of one call
 MEMORY_BYTES = 2 * 2**30  # of one child's addresses; its libraries alone take half a GiB, of which 55 MiB are resident
 ROOT = Path(__file__).parent.parent
-# Nothing else of the worker's environment: it may hold secrets. One thread computes, so one buffer is enough.
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+# Where libraries lie, and nothing else of the worker's environment: it may hold secrets.
+ENVIRONMENT = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
 
 Decoder = Callable[..., np.ndarray]
 
@@ -80,8 +80,8 @@ class Child:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service.isolation"],
                 cwd=ROOT,
-                env=ENVIRONMENT,
-                stdin=theirs,
+                env=ENVIRONMENT | {"OPENBLAS_NUM_THREADS": "1"},  # nothing here needs its buffers
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -92,10 +92,10 @@ class Child:
             told = json.loads(self.answers.readline())
             if "shape" in told:
                 pixels = np.empty(told["shape"], np.dtype(told["type"]))
-                if self.answers.readinto(memoryview(pixels).cast("B")) == pixels.nbytes:
-                    return pixels
-                raise EOFError
-        except (OSError, EOFError, ValueError) as fault:
+                if self.answers.readinto(pixels.data.cast("B")) < pixels.nbytes:
+                    raise EOFError
+                return pixels
+        except Exception as fault:  # whatever it was, what this child says next belongs to no later call
             raise self._ended() from fault
         if "refused" in told:
             raise FrameError(**told["refused"])
@@ -117,7 +117,7 @@ def serve() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold somebody's frame
     if sys.platform == "linux":  # elsewhere libraries take more addresses than this by themselves
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    import service.cine  # noqa: F401 - before the first frame
+    import service.frame  # noqa: F401 - before the first file comes
 
     with socket.socket(fileno=os.dup(0)) as channel, channel.makefile("rb") as calls:
         while calls.peek(1):
@@ -125,7 +125,7 @@ def serve() -> None:
             signal.alarm(seconds)  # it ends this process
             head, pixels = _called(decoder, arguments)
             channel.sendall(json.dumps(head).encode() + b"\n")
-            channel.sendall(memoryview(pixels).cast("B"))
+            channel.sendall(pixels.data.cast("B"))
             signal.alarm(0)
 
 

@@ -164,8 +164,8 @@ class DicomCine:
 
 def decompressed(encoded: bytes, options: dict[str, Any]) -> np.ndarray:
     """The pixels of one compressed frame as pydicom's decoders give them, YBR as RGB. They raise nearly anything."""
-    decoder = get_decoder(options["transfer_syntax_uid"])
-    return decoder.as_array(encapsulate([encoded], has_bot=False), index=0, **options)[0]
+    encoded = encapsulate([encoded], has_bot=False)
+    return get_decoder(options["transfer_syntax_uid"]).as_array(encoded, index=0, **options)[0]
 
 
 class _Counted:
@@ -194,10 +194,7 @@ def _read_header(file: BinaryIO) -> Dataset:
         # A few kilobytes may inflate to gigabytes.
         raise FrameError("transfer_syntax", f"{syntax.name} is not read: {REMEDY}.", 422)
     header = read_dataset(
-        counted,
-        syntax.is_implicit_VR,
-        syntax.is_little_endian,
-        stop_when=lambda tag, vr, length: tag in PIXEL_TAGS,
+        counted, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=lambda tag, *_: tag in PIXEL_TAGS
     )
     header.file_meta = pydicom.dataset.FileMetaDataset(meta)
     return header
@@ -245,9 +242,8 @@ def _checked_options(header: Dataset) -> dict[str, Any]:
         raise FrameError("too_many_frames", f"The cine declares {frames} frames; {LIMIT_FRAMES} are the most.", 413)
     if min(rows, columns) < LEAST_SIDE_PX:
         size = f"{columns}x{rows}"
-        raise FrameError(
-            "too_small", f"The frame is {size} pixels; {LEAST_SIDE_PX}x{LEAST_SIDE_PX} are the least.", 422
-        )
+        least = f"{LEAST_SIDE_PX}x{LEAST_SIDE_PX} are the least"
+        raise FrameError("too_small", f"The frame is {size} pixels; {least}.", 422)
     if options["bits_allocated"] not in (8, 16) or options["samples_per_pixel"] not in (1, 3):
         told = f"{options['samples_per_pixel']} samples of {options['bits_allocated']} bits"
         raise FrameError("pixel_type", f"The pixels are {told}; 8- and 16-bit grey or colour are read.", 422)
