@@ -25,6 +25,7 @@ from PIL import Image
 from service.card import Card, Decision, Input, Normalisation, TrainedOn
 from service.known import write_known
 from service.segmenter import Segmenter
+from tests import frames
 
 ROOT = Path(__file__).parent.parent
 Speckle = Callable[..., np.ndarray]
@@ -91,13 +92,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, card: Card, speckle: 
 
 @pytest.fixture(scope="session")
 def speckle() -> Speckle:
-    """speckle(seed, height, width): a frame of bright and dark blobs, uint8 (height, width), another for each seed."""
-
-    def frame(seed: int = 0, height: int = 420, width: int = 580) -> np.ndarray:
-        blobs = np.random.default_rng(seed).integers(0, 256, (5, 7), np.uint8)
-        return cv2.resize(blobs, (width, height), interpolation=cv2.INTER_CUBIC)
-
-    return frame
+    """speckle(seed, height, width): a frame of bright and dark blobs."""
+    return frames.speckle
 
 
 @pytest.fixture(scope="session")

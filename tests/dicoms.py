@@ -3,9 +3,19 @@
 import io
 
 import numpy as np
+from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    generate_uid,
+)
 
 
 def ultrasound(frames: np.ndarray, **attributes) -> Dataset:
@@ -38,6 +48,22 @@ def ultrasound(frames: np.ndarray, **attributes) -> Dataset:
     made["PixelData"].VR = "OW" if frames.itemsize == 2 else "OB"
     for keyword, value in attributes.items():
         setattr(made, keyword, value)
+    return made
+
+
+def compressed(frames: np.ndarray, syntax: UID) -> Dataset:
+    """Of frames as `ultrasound` takes them; JPEG 2000 and JPEG by Pillow, as pydicom writes neither."""
+    made = ultrasound(frames)
+    if syntax not in (JPEG2000Lossless, JPEGBaseline8Bit):
+        made.compress(syntax, generate_instance_uid=False)
+        return made
+    kind, options = ("JPEG2000", {"no_jp2": True}) if syntax == JPEG2000Lossless else ("JPEG", {})
+    streams = []
+    for frame in frames if frames.ndim > 2 else [frames]:
+        Image.fromarray(frame).save(stream := io.BytesIO(), kind, **options)
+        streams.append(stream.getvalue())
+    made.file_meta.TransferSyntaxUID = syntax
+    made.PixelData = encapsulate(streams)
     return made
 
 
