@@ -52,7 +52,7 @@ def keep(part: str, measure: Callable[[], Any], title: str, tell: Callable[[Any]
     kept[part] = {"title": title, "machine": on, "figures": figures, "told": tell(figures)}
     file.write_text(json.dumps(kept, indent=1) + "\n")
     sections = [
-        f"## {entry['title']}\n\n`python -m benchmarks{'.' if report == name else ' '}{name}` on "
+        f"## {entry['title']}\n\n`python -m benchmarks{' ' if report == REPORT else '.'}{name}` on "
         f"{told(entry['machine'])}\n\n{entry['told']}"
         for name, entry in kept.items()
     ]
