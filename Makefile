@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: help setup lock demo test bench lint audit sbom licences seeds serve ui
+.PHONY: help setup lock demo test bench fuzz soak kills lint audit sbom licences seeds serve ui
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,16 @@ test: setup .venv/contract/ready  ## the whole test suite
 
 bench: setup  ## the measurements, side by side with their peers, into benchmarks/report.md (needs the champion)
 	python -m benchmarks
+
+fuzz: setup  ## 100,000 mutated uploads against a running server, into benchmarks/hostile.md (needs the champion)
+	python -m benchmarks.hostile $(if $(UPLOADS),--uploads $(UPLOADS))
+	python -m benchmarks.guided $(if $(SECONDS),--seconds $(SECONDS))
+
+soak: setup  ## 30 minutes (MINUTES) at 80 % of capacity with faults thrown in, into benchmarks/soak.md (needs the champion)
+	python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
+
+kills: setup  ## `dvc repro` killed 200 times (KILLS) at random moments, into benchmarks/kills.md (needs the champion)
+	python -m benchmarks.kills $(if $(KILLS),--kills $(KILLS))
 
 lint: setup  ## ruff, types, import contracts
 	ruff check .

@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-from benchmarks.report import MARKDOWN, keep
+from benchmarks.report import keep
 
 PARTS = ("serving", "cine", "codecs", "growth", "limit", "training")
 
@@ -15,7 +15,6 @@ def main(names: list[str]) -> None:
         part = import_module(f"benchmarks.{name}")
         title, _, _ = (part.__doc__ or name).partition("\n")
         keep(name, part.measure, title.rstrip("."), part.tell)
-        print(f"{name}: {MARKDOWN}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from service.card import champion_folder
 from service.frame import Frame
 from service.runtime import cores
 from service.segmenter import Segmenter
-from tests.dicoms import BY_OPENCV, by_opencv, ultrasound, written
+from tests.dicoms import compressed, ultrasound, written
 
 FRAMES = 300
 ROUNDS = 7
@@ -92,12 +92,7 @@ def measure() -> dict[str, Any]:
 
 
 def _file(pixels: np.ndarray, syntax: uid.UID | None) -> bytes:
-    made = ultrasound(pixels)
-    if syntax in BY_OPENCV:
-        by_opencv(made, syntax)
-    elif syntax:
-        made.compress(syntax, generate_instance_uid=False)
-    return written(made)
+    return written(compressed(pixels, syntax) if syntax else ultrasound(pixels))
 
 
 def _asked(client: httpx.Client, single: bytes, cine: bytes) -> dict[str, float]:

@@ -56,7 +56,7 @@ class Started:
 
 
 @contextmanager
-def started(contender: Contender) -> Iterator[Started]:
+def started(contender: Contender, **environment: str) -> Iterator[Started]:
     """The server on a free port, ready; ended with all its processes at the end."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -66,7 +66,7 @@ def started(contender: Contender) -> Iterator[Started]:
             contender.command(port),
             stdout=said,
             stderr=said,
-            env=os.environ | QUIET,
+            env=os.environ | QUIET | environment,
         )
         try:
             while not _is_ready(f"http://127.0.0.1:{port}{contender.ready}"):

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +81,27 @@ class Connection:
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin1").lower().split("\r\n")
         headers = dict(line.split(": ", 1) for line in head[1:] if line)
-        return head[0].split()[1], await reader.readexactly(int(headers["content-length"]))
+        status, length = head[0].split()[1], headers.get("content-length")
+        return status, await (reader.readexactly(int(length)) if length else _chunks(reader))
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    """A body in chunks (RFC 9112, 7.1)."""
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readline()
+    return body
+
+
+async def paced(rate: float, seconds: float, ask: Callable[[int, float], Coroutine[Any, Any, None]]) -> None:
+    """Start `ask` with its number and when it is due, `rate` times a second, whatever is under way."""
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as under_way:
+        for number in range(int(seconds * rate)):
+            due = started + number / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            under_way.create_task(ask(number, due))
 
 
 async def send(load: Load) -> Found:
@@ -101,24 +123,17 @@ async def send(load: Load) -> Found:
                 return
             await one(connection, number, now)
 
-    async def opened(rate: float) -> None:
-        free: list[Connection] = []
+    free: list[Connection] = []
 
-        async def at(due: float, number: int) -> None:
-            connection = free.pop() if free else Connection(load.port)
-            await one(connection, number, due)
-            free.append(connection)
-
-        async with asyncio.TaskGroup() as under_way:
-            for number in range(int(load.seconds * rate)):
-                due = started + number / rate
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                under_way.create_task(at(due, number))
+    async def at(number: int, due: float) -> None:
+        connection = free.pop() if free else Connection(load.port)
+        await one(connection, number, due)
+        free.append(connection)
 
     if load.rate is None:
         await asyncio.gather(*(closed(Connection(load.port)) for _ in range(load.connections)))
     else:
-        await opened(load.rate)
+        await paced(load.rate, load.seconds, at)
     found.seconds = time.perf_counter() - started
     return found
 

@@ -1,4 +1,4 @@
-"""report.json and report.md: what the last run of each part found, and on which machine."""
+"""report.json and report.md: what the last run of each part found, and on which machine. Long parts have their own."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from service.runtime import cores, gpu_name
 from training.tracking import commit
 
 FOLDER = Path("benchmarks")
-JSON, MARKDOWN = FOLDER / "report.json", FOLDER / "report.md"
+REPORT = "report"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -43,18 +43,22 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(part: str, measure: Callable[[], Any], title: str, tell: Callable[[Any], str]) -> None:
-    """Measure one part, put its figures in the place of its earlier ones, and write the report anew."""
-    kept = json.loads(JSON.read_text()) if JSON.exists() else {}
+def keep(part: str, measure: Callable[[], Any], title: str, tell: Callable[[Any], str], report: str = REPORT) -> Any:
+    """Measure one part, put its figures in the place of its earlier ones, and write its report anew. The figures."""
+    file = FOLDER / f"{report}.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
     on = machine()
     figures = measure()
     kept[part] = {"title": title, "machine": on, "figures": figures, "told": tell(figures)}
-    JSON.write_text(json.dumps(kept, indent=1) + "\n")
+    file.write_text(json.dumps(kept, indent=1) + "\n")
     sections = [
-        f"## {entry['title']}\n\n`python -m benchmarks {name}` on {told(entry['machine'])}\n\n{entry['told']}"
+        f"## {entry['title']}\n\n`python -m benchmarks{' ' if report == REPORT else '.'}{name}` on "
+        f"{told(entry['machine'])}\n\n{entry['told']}"
         for name, entry in kept.items()
     ]
-    MARKDOWN.write_text("# What was measured\n\nWritten by `make bench`.\n\n" + "\n\n".join(sections) + "\n")
+    file.with_suffix(".md").write_text("# What was measured\n\n" + "\n\n".join(sections) + "\n")
+    print(f"{part}: {file.with_suffix('.md')}")
+    return figures
 
 
 def told(on: dict[str, Any]) -> str:

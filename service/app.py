@@ -26,6 +26,7 @@ from service.cine import chosen, open_cine
 from service.connections import bound_connections, look_after_workers
 from service.errors import FrameError, ModelFolderError
 from service.guard import SECONDS, Gradual, Shaped, shape
+from service.isolation import start_one
 from service.keys import Locked
 from service.pages import pages, show
 from service.runtime import cores, gpu_name
@@ -84,6 +85,7 @@ class Nervemask:
             log.critical("%s", fault)
             time.sleep(PAUSE_SECONDS)  # this worker is replaced at once, and the next one will find the same
             os._exit(1)
+        start_one()
         show(self.champion)
         self.champion.watch()
         account = self.champion.account

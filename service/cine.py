@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
+import numpy as np
+
 from service import frame
 from service.errors import FrameError
 from service.frame import Frame
+from service.isolation import isolated
 
 LIMIT_PICTURE_BYTES = 32 * 1024 * 1024
 HEAD_BYTES = 132  # a DICOM file is known by its last four
@@ -44,7 +47,12 @@ class Picture:
         return self.data
 
     def decode(self, encoded: bytes, index: int) -> Frame:
-        return frame.decode(encoded)
+        return Frame(isolated(decoded, encoded))
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """The pixels of a PNG, JPEG or TIFF file, as a Frame holds them. Raises FrameError."""
+    return frame.decode(data).pixels
 
 
 def open_cine(file: BinaryIO) -> Cine:

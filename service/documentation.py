@@ -30,7 +30,7 @@ ERRORS = {
     504: ("too_slow", f"No answer within {SECONDS:.0f} seconds."),
 }
 WORDS = {
-    400: "malformed or truncated, or an unknown parameter",
+    400: "malformed or truncated, or what its decoder does not survive; or an unknown parameter",
     401: "no key, or one that is not known",
     413: "too many bytes, pixels or frames",
     415: "not a type that is read",

@@ -25,7 +25,9 @@ from PIL import Image
 from service.card import Card, Decision, Input, Normalisation, TrainedOn
 from service.known import write_known
 from service.segmenter import Segmenter
+from tests import frames
 
+ROOT = Path(__file__).parent.parent
 Speckle = Callable[..., np.ndarray]
 HEIGHT, WIDTH = 48, 64  # of the tiny network's input
 
@@ -90,13 +92,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, card: Card, speckle: 
 
 @pytest.fixture(scope="session")
 def speckle() -> Speckle:
-    """speckle(seed, height, width): a frame of bright and dark blobs, uint8 (height, width), another for each seed."""
-
-    def frame(seed: int = 0, height: int = 420, width: int = 580) -> np.ndarray:
-        blobs = np.random.default_rng(seed).integers(0, 256, (5, 7), np.uint8)
-        return cv2.resize(blobs, (width, height), interpolation=cv2.INTER_CUBIC)
-
-    return frame
+    """speckle(seed, height, width): a frame of bright and dark blobs."""
+    return frames.speckle
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +122,7 @@ def start(model: Path, port: int, said: IO[bytes], *options: str, **environment:
     """`python -m service`; its words go to `said`."""
     return subprocess.Popen(
         [sys.executable, "-m", "service", "--port", str(port), *options],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         env={**os.environ, "NERVEMASK_MODEL": str(model), **environment},
         stdout=said,
         stderr=subprocess.STDOUT,
@@ -155,15 +152,33 @@ class Serving:
 def serving(model: Path, folder: Path, **environment: str) -> Iterator[Serving]:
     """A server that is ready; it is told to stop afterwards, and must do so. Its log is `folder`/log."""
     port, log = free_port(), folder / "log"
-    with log.open("wb") as said:
-        server = start(model, port, said, **environment)
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}", server)
-            yield Serving(f"http://127.0.0.1:{port}", server, log)
-        finally:
-            server.terminate()
-            server.wait(30)
+    with log.open("wb") as said, _ready(start(model, port, said, **environment), port, log) as server:
+        yield server
     assert "Traceback" not in log.read_text(), log
+
+
+@contextmanager
+def patched(patch: str, model: Path, folder: Path) -> Iterator[Serving]:
+    """A server of one process that runs the lines of `patch` first. Its log is `folder`/log."""
+    port, log = free_port(), folder / "log"
+    lines = f"{patch}\nimport uvicorn\nfrom service.app import Nervemask\nuvicorn.run(Nervemask.to_asgi(), port={port})"
+    environment = {"NERVEMASK_MODEL": str(model), "BENTOML_HOME": str(folder), "NERVEMASK_OPEN": "yes"}
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-c", lines], cwd=ROOT, env=os.environ | environment, stdout=said, stderr=said
+        )
+        with _ready(process, port, log) as server:
+            yield server
+
+
+@contextmanager
+def _ready(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterator[Serving]:
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}", process)
+        yield Serving(f"http://127.0.0.1:{port}", process, log)
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture(scope="session")

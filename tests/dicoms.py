@@ -2,8 +2,8 @@
 
 import io
 
-import cv2
 import numpy as np
+from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -16,11 +16,6 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
-
-BY_OPENCV = {
-    JPEGBaseline8Bit: (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
-    JPEG2000Lossless: (".jp2", [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]),
-}
 
 
 def ultrasound(frames: np.ndarray, **attributes) -> Dataset:
@@ -56,17 +51,19 @@ def ultrasound(frames: np.ndarray, **attributes) -> Dataset:
     return made
 
 
-def by_opencv(made: Dataset, syntax: UID) -> Dataset:
-    """The grey dataset with its frames compressed as JPEG or JPEG 2000, which pydicom alone does not write."""
-    kind, settings = BY_OPENCV[syntax]
-    frames = made.pixel_array.reshape(-1, made.Rows, made.Columns)
-    coded = [cv2.imencode(kind, frame, settings)[1].tobytes() for frame in frames]
-    if syntax == JPEG2000Lossless:  # DICOM holds the codestream without the JP2 file around it
-        coded = [file[file.index(b"\xff\x4f\xff\x51") :] for file in coded]
-    made.PixelData = encapsulate(coded)
-    made["PixelData"].VR = "OB"
-    made["PixelData"].is_undefined_length = True
+def compressed(frames: np.ndarray, syntax: UID) -> Dataset:
+    """Of frames as `ultrasound` takes them; JPEG 2000 and JPEG by Pillow, as pydicom writes neither."""
+    made = ultrasound(frames)
+    if syntax not in (JPEG2000Lossless, JPEGBaseline8Bit):
+        made.compress(syntax, generate_instance_uid=False)
+        return made
+    kind, options = ("JPEG2000", {"no_jp2": True}) if syntax == JPEG2000Lossless else ("JPEG", {})
+    streams = []
+    for frame in frames if frames.ndim > 2 else [frames]:
+        Image.fromarray(frame).save(stream := io.BytesIO(), kind, **options)
+        streams.append(stream.getvalue())
     made.file_meta.TransferSyntaxUID = syntax
+    made.PixelData = encapsulate(streams)
     return made
 
 

@@ -1,5 +1,6 @@
 """A copy of this project as its own git repository, to run DVC in."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -22,15 +23,26 @@ COPIED = (
     "dvc.yaml",
 )
 
+TOY = {
+    "input": {"height": 80, "width": 112, "normalisation": "frame"},
+    "net": {"filters": [8, 16, 32, 64], "stem": 2, "batch_norm": True, "heads": ["mask", "presence", "vessel"]},
+    "recipe": {
+        "loss": "cross_entropy_dice",
+        "batch": 8,
+        "steps": 40,
+        "phases": [{"learning_rate": 5.0e-3, "decay": "cosine"}],
+        "average": 0.9,
+        "patience": 6,
+    },
+}
+
 
 def run(project: Path, *command: str, **environment: str) -> str:
     """A command's output, in the project, as somebody with the environment active would type it."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC_"))}
     done = subprocess.run(
         command,
         cwd=project,
-        env=inherited | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | environment,
+        env=surroundings() | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -39,12 +51,29 @@ def run(project: Path, *command: str, **environment: str) -> str:
     return done.stdout
 
 
+def surroundings() -> dict[str, str]:
+    """The environment of such a command: no store of this project, nobody told."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC_"))}
+    return inherited | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
+def toy(epochs: int) -> dict[str, Any]:
+    """This project's parameters with few frames and one candidate that learns fast."""
+    parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
+    nerve = parameters["nerve"]
+    nerve["phantom"] = {"subjects": 12, "frames": 4, "seed": 1}
+    nerve["race"], nerve["unets"] = ["toy"], {"toy": copy.deepcopy(TOY)}
+    nerve["unets"]["toy"]["recipe"]["phases"][0]["epochs"] = epochs
+    return parameters
+
+
 def project_copy(folder: Path, parameters: dict[str, Any]) -> Path:
     """The project in `folder` with these parameters, all committed."""
     for name in COPIED:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+        copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copied(ROOT / name, folder / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a toy"]):
         run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command)

@@ -136,11 +136,14 @@ def test_a_killed_worker_is_replaced_and_the_other_answers(model_folder, tmp_pat
     with serving(model_folder, tmp_path, BENTOML_CONTAINERIZED="true") as server:
         first = server.workers()
         assert len(first) == 2
+        decoders = psutil.Process(first[0]).children()
+        assert decoders
         with asked(server, png(speckle(1))) as asking:
             os.kill(first[0], signal.SIGKILL)
             wait_for(lambda: first[0] not in server.workers() and len(server.workers()) == 2)
             count = len(asking.answers)
             wait_for(lambda: len(asking.answers) > count + 20)
+        wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in decoders))
         assert len(asking.unanswered) <= 1  # what the killed one had in hand
         assert {answer.status_code for answer in asking.answers} == {200}
         told = httpx.get(f"{server.address}/metrics").text

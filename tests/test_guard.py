@@ -2,14 +2,10 @@
 
 import asyncio
 import io
-import os
 import select
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -23,7 +19,7 @@ from service.guard import AT_ONCE, OF_ONE_CLIENT, Shaped, Turns
 from service.pictures import png
 from service.runtime import cores
 from service.upload import Upload
-from tests.conftest import free_port, wait_until_ready
+from tests.conftest import patched
 from tests.dicoms import ultrasound, written
 
 PNG = {"content-type": "image/png"}
@@ -285,43 +281,27 @@ def test_a_cine_lets_others_have_their_turn(one_turn) -> None:
 
 
 SLOW_NETWORK = """
-import sys, time
+import time
 import service.guard
-
-service.guard.SECONDS = 2.0
-import uvicorn
-from service.app import Nervemask
 from service.segmenter import Segmenter
 
+service.guard.SECONDS = 2.0
 segment = Segmenter.segment
 Segmenter.segment = lambda self, frame: time.sleep(0.2) or segment(self, frame)
-uvicorn.run(Nervemask.to_asgi(), port=int(sys.argv[1]), log_level="warning")
 """
 
 
 def test_a_segmentation_object_may_take_longer_than_the_limit(model_folder, speckle, tmp_path) -> None:
     """Six seconds of frames, where nothing may be silent for two."""
-    port, frames = free_port(), 30 * cores()
+    frames = 30 * cores()
     cine = written(ultrasound(np.stack([speckle(1, 64, 64)] * frames)))
-    server = subprocess.Popen(
-        [sys.executable, "-c", SLOW_NETWORK, str(port)],
-        cwd=Path(__file__).parent.parent,
-        env={
-            **os.environ,
-            "NERVEMASK_MODEL": str(model_folder),
-            "BENTOML_HOME": str(tmp_path),
-            "NERVEMASK_OPEN": "yes",
-        },
-    )
-    try:
-        wait_until_ready(f"http://127.0.0.1:{port}", server)
-        with httpx.Client(headers={"content-type": "application/dicom"}, timeout=60) as client:
-            dicom = f"http://127.0.0.1:{port}/dicom"
-            while client.post(dicom, content=written(ultrasound(speckle(1)))).status_code == 504:
-                pass  # the first one loads highdicom, which takes long itself
-            answer = client.post(dicom, content=cine)
-    finally:
-        server.terminate()
-        server.wait(30)
+    with (
+        patched(SLOW_NETWORK, model_folder, tmp_path) as server,
+        httpx.Client(headers={"content-type": "application/dicom"}, timeout=60) as client,
+    ):
+        dicom = f"{server.address}/dicom"
+        while client.post(dicom, content=written(ultrasound(speckle(1)))).status_code == 504:
+            pass  # the first one loads highdicom, which takes long itself
+        answer = client.post(dicom, content=cine)
     assert answer.status_code == 200, answer.text
     assert dcmread(io.BytesIO(answer.content)).NumberOfFrames == frames

@@ -8,30 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.project import ROOT, project_copy, run
-
-TOY = {
-    "input": {"height": 80, "width": 112, "normalisation": "frame"},
-    "net": {"filters": [8, 16, 32, 64], "stem": 2, "batch_norm": True, "heads": ["mask", "presence", "vessel"]},
-    "recipe": {
-        "loss": "cross_entropy_dice",
-        "batch": 8,
-        "steps": 40,
-        "phases": [{"epochs": 6, "learning_rate": 5.0e-3, "decay": "cosine"}],
-        "average": 0.9,
-        "patience": 6,
-    },
-}
+from tests.project import ROOT, project_copy, run, toy
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """The nerve half with one toy candidate and few frames, run once."""
-    parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
-    nerve = parameters["nerve"]
-    nerve["phantom"] = {"subjects": 12, "frames": 4, "seed": 1}
-    nerve["race"], nerve["unets"] = ["toy"], {"toy": TOY}
-    folder = project_copy(tmp_path_factory.mktemp("project"), parameters)
+    folder = project_copy(tmp_path_factory.mktemp("project"), toy(epochs=6))
     run(folder, "dvc", "repro", "package")
     return folder
 

@@ -23,6 +23,7 @@ from pydicom.pixels.utils import as_pixel_options
 from service.dicom.scan_area import cine_rate, scan_area
 from service.errors import FrameError
 from service.frame import LEAST_SIDE_PX, LIMIT_PX, Frame, too_large
+from service.isolation import isolated
 
 PREAMBLE_BYTES = 132  # with the four letters DICM (PS3.10)
 LIMIT_FRAMES = 10_000
@@ -121,9 +122,10 @@ class DicomCine:
         try:
             if self.decoder.is_encapsulated:
                 self._check_codestream(encoded)
-                encoded = encapsulate([encoded], has_bot=False)
-            pixels, told = self.decoder.as_array(encoded, index=0, **self.one_frame)
-            grey = _grey(pixels, str(told["photometric_interpretation"]), self.header)
+                pixels = isolated(decompressed, encoded, self.one_frame)
+            else:
+                pixels, _ = self.decoder.as_array(encoded, index=0, **self.one_frame)
+            grey = _grey(pixels, self.options["photometric_interpretation"], self.header)
         except FrameError:
             raise
         except Exception as fault:  # each decoder has exceptions of its own
@@ -160,6 +162,12 @@ class DicomCine:
             raise FrameError("malformed", f"A compressed frame is of another size ({size}) than the file says.", 400)
 
 
+def decompressed(encoded: bytes, options: dict[str, Any]) -> np.ndarray:
+    """The pixels of one compressed frame as pydicom's decoders give them, YBR as RGB. They raise nearly anything."""
+    encoded = encapsulate([encoded], has_bot=False)
+    return get_decoder(options["transfer_syntax_uid"]).as_array(encoded, index=0, **options)[0]
+
+
 class _Counted:
     """A file that stands only so many reads."""
 
@@ -186,10 +194,7 @@ def _read_header(file: BinaryIO) -> Dataset:
         # A few kilobytes may inflate to gigabytes.
         raise FrameError("transfer_syntax", f"{syntax.name} is not read: {REMEDY}.", 422)
     header = read_dataset(
-        counted,
-        syntax.is_implicit_VR,
-        syntax.is_little_endian,
-        stop_when=lambda tag, vr, length: tag in PIXEL_TAGS,
+        counted, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=lambda tag, *_: tag in PIXEL_TAGS
     )
     header.file_meta = pydicom.dataset.FileMetaDataset(meta)
     return header
@@ -237,9 +242,8 @@ def _checked_options(header: Dataset) -> dict[str, Any]:
         raise FrameError("too_many_frames", f"The cine declares {frames} frames; {LIMIT_FRAMES} are the most.", 413)
     if min(rows, columns) < LEAST_SIDE_PX:
         size = f"{columns}x{rows}"
-        raise FrameError(
-            "too_small", f"The frame is {size} pixels; {LEAST_SIDE_PX}x{LEAST_SIDE_PX} are the least.", 422
-        )
+        least = f"{LEAST_SIDE_PX}x{LEAST_SIDE_PX} are the least"
+        raise FrameError("too_small", f"The frame is {size} pixels; {least}.", 422)
     if options["bits_allocated"] not in (8, 16) or options["samples_per_pixel"] not in (1, 3):
         told = f"{options['samples_per_pixel']} samples of {options['bits_allocated']} bits"
         raise FrameError("pixel_type", f"The pixels are {told}; 8- and 16-bit grey or colour are read.", 422)

@@ -1,0 +1,248 @@
+"""A long run at 80 % of capacity with faults thrown in: each frame gets its own mask all the same.
+
+`python -m benchmarks.soak --minutes 30`. A worker is killed every minute, the champion swapped between those, and each
+twentieth upload is hostile. Of the well-formed requests, whose masks are known beforehand from the same network in this
+process, it is counted how often they were
+
+    right      answered with their mask, at once or when asked again
+    wrong      answered with another mask or a refusal
+    cut        broken off without an answer, as what a killed worker has in hand; asked again, as a client does
+    sent away  answered 429 or 503, which is not accepted; asked again when told to
+    lost       without their mask after TRIES
+"""
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import os
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from pydicom.uid import JPEG2000Lossless
+from rich.progress import Progress
+
+from benchmarks import load
+from benchmarks.contenders import OURS, frame_of, started
+from benchmarks.hostile import DOCUMENTED
+from benchmarks.mutants import mutant, seeds
+from benchmarks.report import FOLDER, keep, table
+from benchmarks.uploads import encoded
+from benchmarks.watch import Watch
+from service.card import Card, champion_folder
+from service.pictures import png
+from service.segmenter import Segmenter
+from tests.dicoms import compressed, ultrasound, written
+from tests.frames import speckle
+
+MINUTES = 30.0
+FAULT_SECONDS = 60.0
+SHARE = 0.8  # of capacity
+HOSTILE_EVERY = 20
+TRIES = 10
+PICTURE = FOLDER / "soak.png"
+GROWTH = 1.05  # that is still flat
+
+
+@dataclass
+class Known:
+    """A whole request, base64, and the sha256 of the mask that answers it."""
+
+    request: str
+    mask: str
+
+
+def known(model: Path) -> list[Known]:
+    """PNG, JPEG and DICOM of frames that differ, with the masks that the model folder's network gives here."""
+    segmenter, made = Segmenter(model), []
+    for seed in range(8):
+        grey = speckle(seed, 420, 580)
+        for kind, data in {
+            "image/png": encoded(".png", grey),
+            "image/jpeg": encoded(".jpg", grey),
+            "application/dicom": written(compressed(grey, JPEG2000Lossless) if seed % 2 else ultrasound(grey)),
+        }.items():
+            mask = png(segmenter.segment(frame_of(data)).mask)
+            made.append(Known(load.request("/mask", kind, data), hashlib.sha256(mask).hexdigest()))
+    return made
+
+
+def link_of_two(model: Path, folder: Path) -> Path:
+    """A link to a copy of the model folder, with another beside it that differs in its version alone."""
+    for name in ("a", "b"):
+        shutil.copytree(model, folder / name)
+        replace(Card.read(model), version=name).write(folder / name)
+    (folder / "champion").symlink_to(folder / "a")
+    return folder / "champion"
+
+
+@dataclass
+class Soak:
+    """One run against a server on `port`, which serves `link`. counts: as the module tells; of hostile, by status."""
+
+    port: int
+    link: Path
+    watch: Watch
+    known: list[Known]
+    counts: Counter[str] = field(default_factory=Counter)
+    hostile: Counter[str] = field(default_factory=Counter)
+    kills: list[float] = field(default_factory=list)  # seconds from the start
+    swaps: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.free: list[load.Connection] = []
+        self.chance, self.seeds = random.Random(0), seeds()
+
+    async def run(self, rate: float, seconds: float, fault_seconds: float) -> None:
+        """rate: requests a second; every `fault_seconds` a worker is killed, and between two such the link turned."""
+        self.start = time.perf_counter()
+        faults = [
+            asyncio.create_task(self._again(self._kill, fault_seconds, fault_seconds / 2)),
+            asyncio.create_task(self._again(self._swap, fault_seconds, fault_seconds)),
+        ]
+        await load.paced(rate, seconds, self._ask)
+        for fault in faults:
+            fault.cancel()
+
+    async def _ask(self, number: int, due: float) -> None:
+        if number % HOSTILE_EVERY == 0:
+            await self._ask_hostile()
+            return
+        which = self.known[number % len(self.known)]
+        for _ in range(TRIES):
+            status, body = await self._answer(which.request)
+            if status in ("cut", "429", "503"):
+                self.counts["cut" if status == "cut" else "sent away"] += 1
+                await asyncio.sleep(0.1 if status == "cut" else 1)  # as Retry-After says
+                continue
+            right = status == "200" and hashlib.sha256(body).hexdigest() == which.mask
+            self.counts["right" if right else "wrong"] += 1
+            return
+        self.counts["lost"] += 1
+
+    async def _ask_hostile(self) -> None:
+        one = self.chance.choice(self.seeds)
+        data = mutant(one.data, self.chance.choice(self.seeds).data, self.chance)
+        status, _ = await self._answer(load.request(self.chance.choice(one.routes), one.type, data))
+        self.hostile[status] += 1
+
+    async def _answer(self, request: str) -> tuple[str, bytes]:
+        connection = self.free.pop() if self.free else load.Connection(self.port)
+        try:
+            answer = await connection.ask(base64.b64decode(request))
+        except (OSError, EOFError):
+            return "cut", b""
+        self.free.append(connection)
+        return answer
+
+    async def _again(self, fault: Any, every: float, first: float) -> None:
+        await asyncio.sleep(first)
+        while True:
+            await fault()
+            await asyncio.sleep(every)
+
+    async def _kill(self) -> None:
+        os.kill(self.chance.choice(sorted(self.watch.looks[-1].workers)), signal.SIGKILL)
+        self.kills.append(time.perf_counter() - self.start)
+
+    async def _swap(self) -> None:
+        other = self.link.with_name("b" if self.link.resolve().name == "a" else "a")
+        environment = os.environ | {"NERVEMASK_MODEL": str(self.link)}
+        command = [sys.executable, "-m", "service.champion", "use", str(other)]
+        done = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.DEVNULL)
+        if await done.wait():
+            raise RuntimeError(f"the champion {other} was not taken")
+        self.swaps.append(time.perf_counter() - self.start)
+
+    def broken(self) -> list[str]:
+        """Promises that did not hold."""
+        undocumented = self.hostile.keys() - {*DOCUMENTED, "cut"}
+        promises = {
+            f"{self.counts['wrong']} wrong": not self.counts["wrong"],
+            f"{self.counts['lost']} lost": not self.counts["lost"],
+            f"hostile uploads were answered {undocumented}": not undocumented,
+        }
+        return [what for what, held in promises.items() if not held]
+
+
+def measure(minutes: float) -> dict[str, Any]:
+    seconds = minutes * 60
+    with tempfile.TemporaryDirectory() as folder:
+        link = link_of_two(champion_folder(), Path(folder))
+        frames = known(link)
+        with started(OURS, NERVEMASK_MODEL=str(link)) as server:
+            sent = load.Load(server.port, [one.request for one in frames], 8, 10.0)
+            capacity = load.run(sent).a_second
+            with Watch(server.process.pid, every=0.5) as watch, Progress() as progress:
+                soak = Soak(server.port, link, watch, frames)
+                bar = progress.add_task("soak", total=seconds)
+
+                async def run() -> None:
+                    running = asyncio.create_task(soak.run(SHARE * capacity, seconds, min(FAULT_SECONDS, seconds / 3)))
+                    while not running.done():
+                        await asyncio.wait({running}, timeout=1)
+                        progress.update(bar, advance=1)
+                    await running
+
+                asyncio.run(run())
+    return {
+        "minutes": minutes,
+        "capacity_a_second": round(capacity, 1),
+        "counts": soak.counts,
+        "hostile": soak.hostile,
+        "kills": [round(at) for at in soak.kills],
+        "swaps": [round(at) for at in soak.swaps],
+        "lost_workers": watch.lost_workers(),
+        "memory": [[round(look.at, 1), round(look.all_mib), round(look.worker_mib)] for look in watch.looks[::4]],
+        "broken": soak.broken(),
+    }
+
+
+def tell(of: dict[str, Any]) -> str:
+    times, whole, worker = zip(*of["memory"], strict=True)
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(times, whole, label="all processes")
+    axis.plot(times, worker, label="largest worker")
+    for marks, colour, name in ((of["kills"], "red", "worker killed"), (of["swaps"], "green", "champion swapped")):
+        for index, at in enumerate(marks):
+            axis.axvline(at, color=colour, linewidth=0.8, label=None if index else name)
+    axis.set(xlabel="seconds", ylabel="MiB resident", ylim=(0, None))
+    axis.legend(loc="lower right")
+    figure.savefig(PICTURE, dpi=80, metadata={"Software": None})
+    fifth = len(whole) // 5
+    first, last = (round(statistics.median(part)) for part in (whole[fifth : 2 * fifth], whole[-fifth:]))
+    names = ("right", "wrong", "lost", "cut", "sent away")
+    said = [
+        f"{of['minutes']} minutes at {SHARE:.0%} of {of['capacity_a_second']} requests a second.",
+        f"{len(of['kills'])} workers killed, {len(of['swaps'])} times another champion.",
+        f"Hostile uploads by status: {dict(sorted(of['hostile'].items()))}.",
+        f"All processes, MiB: {first} in the second fifth of the time, {last} in the last, "
+        f"which is {'flat' if last <= GROWTH * first else 'growth'}.",
+        "Promises broken: " + ("; ".join(of["broken"]) or "none") + ".",
+    ]
+    return (
+        "\n".join(said) + f"\n\n{table([{name: of['counts'].get(name, 0) for name in names}])}\n\n![]({PICTURE.name})"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"how long ({MINUTES:.0f})")
+    minutes = parser.parse_args().minutes
+    of = keep("soak", lambda: measure(minutes), "A soak with faults thrown in", tell, "soak")
+    sys.exit("; ".join(of["broken"]) or 0)
+
+
+if __name__ == "__main__":
+    main()
