@@ -110,10 +110,10 @@ def table(rows: pd.DataFrame) -> str:
         f"| variation | mean Dice (95 %) | apart from the base (95 %) | below {LOST} | minutes of training |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name, row in rows.iterrows():
+    for row in rows.rename_axis("name").reset_index().itertuples():
         dice = f"{row.dice:.3f} ({row.dice_low:.3f} to {row.dice_high:.3f})"
-        apart = "" if name == BASE else f"{row.distance:+.3f} ({row.distance_low:+.3f} to {row.distance_high:+.3f})"
-        lines.append(f"| {name} | {dice} | {apart} | {row.lost:.1%} | {row.minutes:.1f} |")
+        apart = "" if row.name == BASE else f"{row.distance:+.3f} ({row.distance_low:+.3f} to {row.distance_high:+.3f})"
+        lines.append(f"| {row.name} | {dice} | {apart} | {row.lost:.1%} | {row.minutes:.1f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -19,7 +19,8 @@ def augment(frame: np.ndarray, masks: np.ndarray, strength: Augment, rng: np.ran
     frame: float32 (height, width), normalised. masks: uint8 (height, width, C), 0 or 1.
     Gives back both in the same shapes and types.
     """
-    columns, rows = _sampled_at(*frame.shape, strength, rng)
+    height, width = frame.shape
+    columns, rows = _sampled_at(height, width, strength, rng)
     # What the move brings in from outside is as black as the frame gets, and no nerve.
     frame = cv2.remap(frame, columns, rows, cv2.INTER_LINEAR, borderValue=float(frame.min()))
     masks = cv2.remap(masks, columns, rows, cv2.INTER_NEAREST).reshape(masks.shape)

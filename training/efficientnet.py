@@ -117,18 +117,19 @@ def read_weights(file: bytes) -> dict[str, np.ndarray]:
     }
 
 
+IN_THE_FILE: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): lambda *view: view[:4],
+    ("torch", "FloatStorage"): np.float32,
+    ("torch", "LongStorage"): np.int64,
+}
+
+
 class _Tensors(pickle.Unpickler):
     """Where each tensor's numbers lie, instead of the tensor: ((type, key), offset, size, strides)."""
 
-    KNOWN = {
-        ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): lambda *view: view[:4],
-        ("torch", "FloatStorage"): np.float32,
-        ("torch", "LongStorage"): np.int64,
-    }
-
     def find_class(self, module: str, name: str) -> Any:
-        return self.KNOWN[module, name]
+        return IN_THE_FILE[module, name]
 
     def persistent_load(self, pid: Any) -> tuple[type, str]:
         _, kind, key, *_ = pid
