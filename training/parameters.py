@@ -97,7 +97,8 @@ class Recipe(_Phased):
 
     steps: batches in an epoch; None is once through the frames. average: momentum of the weights' moving average,
     which is then what is kept. patience: epochs without a better validation Dice before training stops and the best
-    epoch's weights are kept; None trains to the end and keeps the last.
+    epoch's weights are kept; None trains to the end and keeps the last. encoder_rate: share of the learning rate at
+    which an encoder's weights move: what ImageNet has taught is not to be lost while the rest is still noise.
     """
 
     loss: Literal["soft_dice", "cross_entropy_dice"]
@@ -106,6 +107,7 @@ class Recipe(_Phased):
     augment: Augment | None = None
     average: float | None = None
     patience: PositiveInt | None = None
+    encoder_rate: float = 1.0
 
 
 class Candidate(_Section):

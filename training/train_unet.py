@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from training import parameters, tracking
-from training.parameters import Candidate
+from training.parameters import Candidate, Recipe
 from training.prepare import PREPARED, read_sides
 from training.quiet import import_tensorflow
 from training.recipe import learning_rate
@@ -70,7 +70,7 @@ def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]],
     mask_loss = LOSSES[recipe.loss]
     losses = {"mask": mask_loss, "presence": "binary_crossentropy", "vessel": mask_loss}
     model.compile(
-        optimizer=keras.optimizers.Adam(use_ema=bool(recipe.average), ema_momentum=recipe.average or 0.0),
+        optimizer=_optimizer(recipe),
         loss={head: losses[head] for head in heads},
         loss_weights={head: HEAD_WEIGHTS[head] for head in heads},
         metrics={"mask": [keras.metrics.MeanMetricWrapper(dice, name="dice")]},
@@ -87,6 +87,20 @@ def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]],
     served = build(net, candidate.input)
     served.set_weights(model.get_weights())
     return served, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
+
+
+def _optimizer(recipe: Recipe) -> "keras.optimizers.Optimizer":
+    """Adam, by which an encoder's weights move at their own share of the learning rate."""
+    import keras
+
+    from training.efficientnet import ENCODER
+
+    class TwoRates(keras.optimizers.Adam):
+        def update_step(self, gradient, variable, learning_rate):
+            share = recipe.encoder_rate if variable.path.startswith(ENCODER) else 1.0
+            super().update_step(gradient, variable, learning_rate * share)
+
+    return TwoRates(use_ema=bool(recipe.average), ema_momentum=recipe.average or 0.0)
 
 
 def _schedule(candidate: Candidate) -> list["keras.callbacks.Callback"]:
