@@ -1,11 +1,13 @@
 """Frame and mask move together, and the same seed gives the same batches."""
 
 import numpy as np
+import pytest
 
 from training.augment import Batches, augment
 from training.parameters import Augment, Phase, Recipe
 
-STRONG = Augment(shift=0.2, zoom=0.3, rotate=30, gain=0.0, speckle=0.0)
+STRONG = Augment(shift=0.2, zoom=0.3, rotate=30, gain=0.0, speckle=0.0, elastic=0.01)
+STILL = Augment(shift=0, zoom=0, rotate=0, gain=0, speckle=0)
 
 
 def test_a_mask_follows_its_frame():
@@ -24,10 +26,34 @@ def test_greys_change_and_masks_do_not():
     rng = np.random.default_rng(0)
     frame = np.random.default_rng(1).normal(size=(64, 96)).astype(np.float32)
     masks = np.ones((64, 96, 2), np.uint8)
-    greys = Augment(shift=0, zoom=0, rotate=0, gain=0.3, speckle=0.2)
+    greys = STILL.model_copy(update={"gain": 0.3, "speckle": 0.2})
     changed, same = augment(frame, masks, greys, rng)
     assert np.array_equal(same, masks)
     assert not np.allclose(np.abs(changed), np.abs(frame), atol=0.05)
+
+
+@pytest.mark.parametrize("part", [{"gamma": 0.5}, {"sliders": 0.4}, {"shadow": 1.0}, {"blur": 2.0}, {"elastic": 0.02}])
+def test_every_part_does_something_and_leaves_black_black(part):
+    frame = np.random.default_rng(1).normal(size=(64, 96)).astype(np.float32)
+    frame[:, :20] = frame[:, -20:] = frame.min()
+    masks = np.ones((64, 96, 1), np.uint8)
+    strength = STILL.model_copy(update=part)
+    made = [
+        [augment(frame, masks, one, np.random.default_rng(seed))[0] for one in (STILL, strength)] for seed in range(8)
+    ]
+    assert any(np.abs(still - changed).mean() > 0.01 for still, changed in made)
+    assert all(changed.min() == pytest.approx(frame.min(), abs=1e-4) for _, changed in made)
+
+
+def test_a_shadow_only_darkens():
+    frame = np.random.default_rng(1).random((64, 96)).astype(np.float32)
+    masks = np.ones((64, 96, 1), np.uint8)
+    lit, shadowed = (
+        augment(frame, masks, STILL.model_copy(update={"shadow": share}), np.random.default_rng(0))[0]
+        for share in (0.0, 1.0)
+    )
+    assert (shadowed <= lit + 1e-6).all()
+    assert shadowed[-1].sum() < 0.98 * lit[-1].sum()
 
 
 def batches(seed: int) -> Batches:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.folds import FOLDS, leakage, scored, sides_of
+from training.folds import FOLDS, leakage, scored, sides_of, trained_network
 from training.ingest import ingest
 from training.parameters import Candidate
 from training.sources.layout import FRAMES
@@ -52,6 +52,7 @@ def test_a_fold_is_trained_on_its_sides_and_scores_what_it_held_out(tmp_path, mo
     phantom = {"subjects": 4, "frames": 2, "seed": 1}
     rows, _ = ingest({"source": "phantom", "path": "", "on_fault": "stop", "phantom": phantom}, FRAMES)
     sides = {"train": rows[:4], "validation": rows[4:6], "held_out": rows[6:]}
-    scores = scored(Candidate(**TINY), sides, seed=1)
+    with trained_network(Candidate(**TINY), sides, seed=1) as network:
+        scores = scored(network, sides)
     assert list(scores["frame"]) == [row.frame for row in sides["held_out"]]
     assert scores["dice"].between(0, 1).all()

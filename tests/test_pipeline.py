@@ -1,10 +1,14 @@
 """The pipeline from end to end under DVC, at toy size: what runs, what does not run again, what MLflow is told."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -45,13 +49,62 @@ def test_the_bento_holds_the_champion_and_no_tensorflow(project):
 
 
 def test_no_subject_stands_on_two_sides(project):
-    import pandas as pd
-
     manifest = pd.read_csv(project / "data/frames/manifest.csv", dtype={"subject": str})
     split = pd.read_csv(project / "data/split/split.csv").merge(manifest, on="frame")
     sides = split[split["split"] != "left_out"].groupby("subject")["split"].nunique()
     assert len(split) == 48
     assert (sides == 1).all()
+
+
+def test_training_needs_no_file_of_the_test_split(project, tmp_path):
+    """What is not there cannot be looked at. train_unet then reads prepare's arrays, and no frame at all."""
+    copy = shutil.copytree(project, tmp_path / "copy")
+    for file in files_of_the_test_split(copy):
+        file.unlink()
+    shutil.rmtree(copy / "data/prepared")
+    run(copy, "python", "-m", "training.prepare", "toy")
+    shutil.rmtree(copy / "data/frames")
+    run(copy, "python", "-m", "training.train_unet", "toy")
+    for array in (project / "data/prepared").rglob("*.npy"):
+        assert np.array_equal(np.load(array), np.load(copy / array.relative_to(project))), array
+
+
+def test_noise_in_the_test_split_moves_its_figures_and_no_decision(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    rng = np.random.default_rng(0)
+    for file in files_of_the_test_split(copy):
+        pixels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        noise = rng.integers(0, 2 if file.parent.name == "masks" else 256, pixels.shape).astype(pixels.dtype)
+        file.unlink()
+        cv2.imwrite(str(file), noise)
+    for stage in (["evaluate", "toy"], ["champion"], ["package"]):
+        run(copy, "python", "-m", f"training.{stage[0]}", *stage[1:])
+
+    (before, card), (after, other_card) = (
+        [json.loads((place / file).read_text()) for file in ("reports/champion.json", "models/champion/card.json")]
+        for place in (project, copy)
+    )
+    assert before["race"]["toy"]["test"]["dice"] - after["race"]["toy"]["test"]["dice"] > 0.1
+    assert before["candidate"] == after["candidate"]
+    for of in ("decision", "validation"):
+        assert before["race"]["toy"][of] == after["race"]["toy"][of]
+    for of in ("decision", "input", "familiar"):
+        assert card[of] == other_card[of]
+    # Which of the precisions that are good enough is the quickest, the clock says.
+    good_enough, also = (
+        {name: of["validation_dice_change"] for name, of in one["metrics"]["parity"]["precisions"].items()}
+        for one in (card, other_card)
+    )
+    assert good_enough == also
+
+
+def files_of_the_test_split(project: Path) -> list[Path]:
+    """Frames and masks of the test split."""
+    split = pd.read_csv(project / "data/split/split.csv").merge(
+        pd.read_csv(project / "data/frames/manifest.csv"), on="frame"
+    )
+    tested = split[split["split"] == "test"]
+    return [project / "data/frames" / name for name in (*tested["frame"], *tested["mask"])]
 
 
 def test_a_second_run_does_nothing(project):

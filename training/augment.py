@@ -8,6 +8,10 @@ import numpy as np
 
 from training.parameters import Augment, Head, Recipe
 
+ELASTIC_GRID = (5, 7)  # rows and columns of places that move by themselves
+SLIDERS = 4  # gains over the depth, as a console's; and as many across
+LEAST_CONTRAST = 1e-3  # in deviations: keeps the division finite where a frame is all one grey
+
 
 def augment(frame: np.ndarray, masks: np.ndarray, strength: Augment, rng: np.random.Generator):
     """One frame and its masks after the same random move; the frame's greys change too, the masks' never.
@@ -16,11 +20,26 @@ def augment(frame: np.ndarray, masks: np.ndarray, strength: Augment, rng: np.ran
     Gives back both in the same shapes and types.
     """
     height, width = frame.shape
-    move = _move(height, width, strength, rng)
+    columns, rows = _sampled_at(height, width, strength, rng)
     # What the move brings in from outside is as black as the frame gets, and no nerve.
-    frame = cv2.warpAffine(frame, move, (width, height), flags=cv2.INTER_LINEAR, borderValue=float(frame.min()))
-    masks = cv2.warpAffine(masks, move, (width, height), flags=cv2.INTER_NEAREST).reshape(masks.shape)
-    return _regrade(frame, strength, rng), masks
+    frame = cv2.remap(frame, columns, rows, cv2.INTER_LINEAR, borderValue=float(frame.min()))
+    masks = cv2.remap(masks, columns, rows, cv2.INTER_NEAREST).reshape(masks.shape)
+    return _regrade(_rescan(frame, strength, rng), strength, rng), masks
+
+
+def _sampled_at(height: int, width: int, strength: Augment, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of the moved frame comes from: its column and its row, float32 (height, width) each.
+
+    A random move of the whole frame, and what a probe's pressure does to tissue: smooth moves that differ from place
+    to place.
+    """
+    back = cv2.invertAffineTransform(_move(height, width, strength, rng)).astype(np.float32)
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, np.newaxis]
+    columns, rows = (one * x + other * y + shift for one, other, shift in back)
+    if strength.elastic:
+        columns += strength.elastic * width * _smooth(ELASTIC_GRID, height, width, rng)
+        rows += strength.elastic * height * _smooth(ELASTIC_GRID, height, width, rng)
+    return columns, rows
 
 
 def _move(height: int, width: int, strength: Augment, rng: np.random.Generator) -> np.ndarray:
@@ -33,6 +52,41 @@ def _move(height: int, width: int, strength: Augment, rng: np.random.Generator) 
     centre = np.array([(width - 1) / 2, (height - 1) / 2])  # of the pixels' centres
     shift = rng.uniform(-strength.shift, strength.shift, 2) * (width, height)
     return np.column_stack([linear, centre + shift - linear @ centre])
+
+
+def _smooth(grid: tuple[int, int], height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Normal deviates on a coarse grid, between which it is smooth: float32 (height, width)."""
+    return cv2.resize(rng.standard_normal(grid, dtype=np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _rescan(frame: np.ndarray, strength: Augment, rng: np.random.Generator) -> np.ndarray:
+    """The same tissue as another console and another hand would show it: grey curve, gain sliders, shadow, focus.
+
+    frame: float32 (height, width), normalised; changed on a scale from 0, its black, to about 1, its white.
+    """
+    height, width = frame.shape
+    black = frame.min()
+    white = max(np.percentile(frame, 99.5) - black, LEAST_CONTRAST)
+    echo = np.clip((frame - black) / white, 0.0, 1.5)
+    if strength.gamma:
+        echo **= np.float32(math.exp(rng.uniform(-strength.gamma, strength.gamma)))
+    if strength.sliders:
+        echo *= np.exp(strength.sliders * _smooth((SLIDERS, 1), height, 1, rng))
+        echo *= np.exp(strength.sliders / 2 * _smooth((1, SLIDERS), 1, width, rng))
+    if rng.random() < strength.shadow:
+        echo *= _shadow(height, width, rng)
+    if strength.blur and rng.random() < 0.5:
+        echo = cv2.GaussianBlur(echo, (0, 0), rng.uniform(0.2, strength.blur))
+    return echo * np.float32(white) + black
+
+
+def _shadow(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """What bone, gas or a bad contact leave of the echoes behind it, 0..1: float32 (height, width)."""
+    middle, half_width = rng.uniform(0, width), rng.uniform(0.03, 0.15) * width
+    top, soft_px = rng.uniform(0, 0.5) * height, 4
+    across = np.exp(-(((np.arange(width, dtype=np.float32) - middle) / half_width) ** 2))
+    down = 1 / (1 + np.exp((top - np.arange(height, dtype=np.float32)) / soft_px))
+    return 1 - np.float32(rng.uniform(0.3, 0.95)) * down[:, np.newaxis] * across
 
 
 def _regrade(frame: np.ndarray, strength: Augment, rng: np.random.Generator) -> np.ndarray:

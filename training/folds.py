@@ -11,6 +11,8 @@ test split takes no part, so that what is chosen by these figures can still be t
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pandas as pd
 
 from training import parameters, tracking
 from training.baselines import MeanMask
-from training.evaluate import fit_decision, in_order, open_network, score
+from training.evaluate import Network, fit_decision, in_order, open_network, score
 from training.parameters import Candidate
 from training.prepare import prepare, read_sides
 from training.quiet import import_tensorflow
@@ -77,16 +79,29 @@ def look(row: Row) -> np.ndarray:
     return block_histogram(cv2.resize(pixels, SIZE, interpolation=cv2.INTER_AREA))
 
 
-def scored(candidate: Candidate, sides: dict[str, list[Row]], seed: int) -> pd.DataFrame:
-    """A net trained on "train" and "validation", and its scores of the "held_out" frames, a row a frame."""
+def sides_of_rows(fold: int, validation: float) -> dict[str, list[Row]]:
+    """The rows of "train", "validation" and "held_out" of a fold, counted from 0; the test split's are in none."""
+    rows = rows_of("train") + rows_of("validation")
+    of_frame = pd.read_csv(SPLIT).set_index("frame")["group"]
+    side = sides_of(of_frame[[row.frame for row in rows]].to_numpy(), fold, validation)
+    return {kind: [rows[i] for i in np.flatnonzero(side == kind)] for kind in np.unique(side)}
+
+
+@contextmanager
+def trained_network(candidate: Candidate, sides: dict[str, list[Row]], seed: int) -> Iterator[Network]:
+    """A net trained on "train" and "validation", as the service would run it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, candidate.input, {side: sides[side] for side in ("train", "validation")})
         model, _ = train(candidate, read_sides(folder), seed)
         export(model, folder / "unet.onnx")
-        network = open_network(folder)
-        decision = fit_decision(network, sides["validation"])
-        return score(network, decision, MeanMask.of(sides["train"]), sides["held_out"], "scoring held-out")
+        yield open_network(folder)
+
+
+def scored(network: Network, sides: dict[str, list[Row]]) -> pd.DataFrame:
+    """The network's scores of the "held_out" frames, a row a frame, by the decision that "validation" tells."""
+    decision = fit_decision(network, sides["validation"])
+    return score(network, decision, MeanMask.of(sides["train"]), sides["held_out"], "scoring held-out")
 
 
 def log(name: str, candidate: Candidate, figures: dict[str, Any], folder: Path) -> None:
@@ -104,23 +119,19 @@ def log(name: str, candidate: Candidate, figures: dict[str, Any], folder: Path) 
 def main(name: str) -> None:
     import_tensorflow()
     candidate, chosen = parameters.candidate(name), parameters.nerve()
-    rows = rows_of("train") + rows_of("validation")
-    of_frame = pd.read_csv(SPLIT).set_index("frame")["group"]
-    group = of_frame[[row.frame for row in rows]].to_numpy()
-    folds = np.zeros(len(rows), int)
-    by_fold = {}
+    by_fold, rows = {}, []
     for fold in range(FOLDS):
-        side = sides_of(group, fold, chosen["split"]["validation"])
-        folds[side == "held_out"] = fold
-        sides = {kind: [rows[i] for i in np.flatnonzero(side == kind)] for kind in np.unique(side)}
-        by_fold[fold + 1] = scored(candidate, sides, chosen["seed"])
+        sides = sides_of_rows(fold, chosen["split"]["validation"])
+        with trained_network(candidate, sides, chosen["seed"]) as network:
+            by_fold[fold + 1] = scored(network, sides)
+        rows += sides["held_out"]
         print(f"{name}, fold {fold + 1}: Dice {by_fold[fold + 1]['dice'].mean():.3f}")
 
     together = pd.concat(by_fold, names=["fold"]).reset_index(level="fold")
     figures = {
         "all": summary(together),
         "folds": {fold: rounded(spread(scores["dice"])) for fold, scores in by_fold.items()},
-        "leakage": leakage(np.stack(in_order(look, rows, "leakage")), folds),
+        "leakage": leakage(np.stack(in_order(look, rows, "leakage")), together["fold"].to_numpy()),
     }
     with whole(REPORTS / name) as folder:
         (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
 Head = Literal["mask", "presence", "vessel"]
 
@@ -33,20 +33,34 @@ class Net(_Section):
     """A U-net: filters level by level, the first convolution's stride, and what it answers.
 
     heads: "mask" always; "presence" learns whether the frame holds a nerve (without it presence is read off the
-    mask); "vessel" learns vessels as a second task where the source labels them.
+    mask); "vessel" learns vessels as a second task where the source labels them. encoder: instead of a way down of its
+    own, EfficientNet-Lite0 at a half of the input's resolution and less; filters are then those of the way up, the
+    widest level first. start: of that encoder's weights: as ImageNet taught them, or as every net's.
     """
 
     filters: list[PositiveInt]
     stem: Literal[1, 2]
     batch_norm: bool
     heads: list[Head]
+    encoder: Literal["efficientnet_lite0"] | None = None
+    start: Literal["random", "imagenet"] = "random"
+
+    @model_validator(mode="after")
+    def _fits_its_encoder(self) -> "Net":
+        if self.encoder and (self.stem != 2 or len(self.filters) != 4):
+            raise ValueError(f"{self.encoder} hands across four levels, the widest at a stem of 2")
+        if self.start == "imagenet" and not self.encoder:
+            raise ValueError("ImageNet has taught an encoder's weights only: name one, or start at random")
+        return self
 
 
 class Augment(_Section):
     """How far training frames are moved and changed; 0 leaves a thing as it is.
 
     shift, zoom: shares of the frame; rotate: degrees; gain: share by which contrast and brightness change;
-    speckle: deviation of a multiplicative noise.
+    speckle: deviation of a multiplicative noise; elastic: deviation of smooth moves, share of the frame; gamma: of the
+    grey curve's exponent, its logarithm at most; sliders: deviation of the gain's logarithm over the depth; shadow:
+    share of frames that get one; blur: deviation of a Gaussian at most, pixels, on every second frame.
     """
 
     shift: float
@@ -54,6 +68,11 @@ class Augment(_Section):
     rotate: float
     gain: float
     speckle: float
+    elastic: float = 0.0
+    gamma: float = 0.0
+    sliders: float = 0.0
+    shadow: float = 0.0
+    blur: float = 0.0
 
 
 class Phase(_Section):
@@ -78,7 +97,8 @@ class Recipe(_Phased):
 
     steps: batches in an epoch; None is once through the frames. average: momentum of the weights' moving average,
     which is then what is kept. patience: epochs without a better validation Dice before training stops and the best
-    epoch's weights are kept; None trains to the end and keeps the last.
+    epoch's weights are kept; None trains to the end and keeps the last. encoder_rate: share of the learning rate at
+    which an encoder's weights move: what ImageNet has taught is not to be lost while the rest is still noise.
     """
 
     loss: Literal["soft_dice", "cross_entropy_dice"]
@@ -87,6 +107,7 @@ class Recipe(_Phased):
     augment: Augment | None = None
     average: float | None = None
     patience: PositiveInt | None = None
+    encoder_rate: float = 1.0
 
 
 class Candidate(_Section):
@@ -95,6 +116,19 @@ class Candidate(_Section):
     input: InputSize
     net: Net
     recipe: Recipe
+
+
+class Ablations(_Section):
+    """The section `nerve.ablations`: variations of a candidate, each told by what it changes.
+
+    of_all: what all are told, the base among them. folds: of the five, from 1.
+    """
+
+    base: str
+    folds: list[PositiveInt]
+    seeds: list[int]
+    of_all: dict[str, Any] = {}
+    variations: dict[str, dict[str, Any]]
 
 
 class Move(_Section):
@@ -155,7 +189,7 @@ def nerve() -> dict[str, Any]:
 
 def digits() -> Digits:
     """The section `digits` of params.yaml. Raises ParameterError where an entry is faulty."""
-    return _held(Digits, _read()["digits"], "digits")
+    return held(Digits, _read()["digits"], "digits")
 
 
 def candidate(name: str) -> Candidate:
@@ -163,14 +197,20 @@ def candidate(name: str) -> Candidate:
     unets = nerve()["unets"]
     if name not in unets:
         raise ParameterError(f"params.yaml: nerve.unets has no {name!r}; it has {', '.join(unets)}")
-    return _held(Candidate, unets[name], f"nerve.unets.{name}")
+    return held(Candidate, unets[name], f"nerve.unets.{name}")
+
+
+def ablations() -> Ablations:
+    """The section `nerve.ablations`. Raises ParameterError where an entry is faulty."""
+    return held(Ablations, nerve()["ablations"], "nerve.ablations")
 
 
 def _read() -> dict[str, Any]:
     return yaml.safe_load(Path("params.yaml").read_text())
 
 
-def _held(section: type[S], entry: dict[str, Any], key: str) -> S:
+def held(section: type[S], entry: dict[str, Any], key: str) -> S:
+    """An entry of params.yaml as what it must be. Raises ParameterError, which names `key`."""
     try:
         return section(**entry)
     except ValidationError as fault:

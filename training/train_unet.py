@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from training import parameters, tracking
-from training.parameters import Candidate
+from training.parameters import Candidate, Recipe
 from training.prepare import PREPARED, read_sides
 from training.quiet import import_tensorflow
 from training.recipe import learning_rate
@@ -49,6 +49,7 @@ def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]],
     import keras
 
     from training.augment import Batches, targets
+    from training.efficientnet import start_from_imagenet
     from training.losses import LOSSES, dice
     from training.unet import build
 
@@ -58,15 +59,18 @@ def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]],
     net = candidate.net.model_copy(update={"heads": heads})
     recipe = candidate.recipe
 
-    keras.config.set_dtype_policy(precision())
+    # On CPUs the encoder's convolutions channel by channel take longer in bfloat16 than in float32.
+    keras.config.set_dtype_policy("float32" if net.encoder else precision())
     try:
         model = build(net, candidate.input)
     finally:
         keras.config.set_dtype_policy("float32")
+    if net.start == "imagenet":
+        start_from_imagenet(model)
     mask_loss = LOSSES[recipe.loss]
     losses = {"mask": mask_loss, "presence": "binary_crossentropy", "vessel": mask_loss}
     model.compile(
-        optimizer=keras.optimizers.Adam(use_ema=bool(recipe.average), ema_momentum=recipe.average or 0.0),
+        optimizer=_optimizer(recipe),
         loss={head: losses[head] for head in heads},
         loss_weights={head: HEAD_WEIGHTS[head] for head in heads},
         metrics={"mask": [keras.metrics.MeanMetricWrapper(dice, name="dice")]},
@@ -83,6 +87,20 @@ def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]],
     served = build(net, candidate.input)
     served.set_weights(model.get_weights())
     return served, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
+
+
+def _optimizer(recipe: Recipe) -> "keras.optimizers.Optimizer":
+    """Adam, by which an encoder's weights move at their own share of the learning rate."""
+    import keras
+
+    from training.efficientnet import ENCODER
+
+    class TwoRates(keras.optimizers.Adam):
+        def update_step(self, gradient, variable, learning_rate):
+            share = recipe.encoder_rate if variable.path.startswith(ENCODER) else 1.0
+            super().update_step(gradient, variable, learning_rate * share)
+
+    return TwoRates(use_ema=bool(recipe.average), ema_momentum=recipe.average or 0.0)
 
 
 def _schedule(candidate: Candidate) -> list["keras.callbacks.Callback"]:

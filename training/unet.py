@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from training.efficientnet import HALVINGS, way_down
 from training.parameters import InputSize, Net
 
 if TYPE_CHECKING:
@@ -23,21 +24,17 @@ def build(net: Net, size: InputSize) -> "keras.Model":
     import keras
     from keras import layers
 
-    halvings = len(net.filters) - 1 + (net.stem == 2)
+    halvings = HALVINGS if net.encoder else len(net.filters) - 1 + (net.stem == 2)
     if size.height % 2**halvings or size.width % 2**halvings:
         raise ValueError(
             f"{size.height}x{size.width} cannot be halved {halvings} times: take multiples of {2**halvings}"
         )
 
     frame = keras.Input((size.height, size.width, 1), name="frame")
-    x = _stem(frame, net)  # (N, H/stem, W/stem, C)
-    skips = []
-    for filters in net.filters[:-1]:
-        x = _two_convolutions(x, filters, net.batch_norm)
-        skips.append(x)
-        x = layers.MaxPooling2D()(x)
-    deepest = x = _two_convolutions(x, net.filters[-1], net.batch_norm)  # (N, H / 2**halvings, ...)
-    for filters, skip in zip(reversed(net.filters[:-1]), reversed(skips), strict=True):
+    skips, deepest = way_down(frame) if net.encoder else _way_down(frame, net)
+    x = deepest  # (N, H / 2**halvings, ...)
+    way_up = net.filters if net.encoder else net.filters[:-1]
+    for filters, skip in zip(reversed(way_up), reversed(skips), strict=True):
         x = layers.Conv2DTranspose(filters, 2, strides=2, padding="same")(x)
         x = layers.Concatenate()([x, skip])
         x = _two_convolutions(x, filters, net.batch_norm)
@@ -47,6 +44,19 @@ def build(net: Net, size: InputSize) -> "keras.Model":
     if "vessel" in net.heads:
         heads["vessel"] = _pixel_head(x, net.stem, "vessel")
     return keras.Model(frame, heads, name="unet")
+
+
+def _way_down(frame, net: Net):
+    """What each level hands across, the widest first, and the deepest level."""
+    from keras import layers
+
+    x = _stem(frame, net)  # (N, H/stem, W/stem, C)
+    skips = []
+    for filters in net.filters[:-1]:
+        x = _two_convolutions(x, filters, net.batch_norm)
+        skips.append(x)
+        x = layers.MaxPooling2D()(x)
+    return skips, _two_convolutions(x, net.filters[-1], net.batch_norm)
 
 
 def _stem(frame, net: Net):

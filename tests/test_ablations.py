@@ -1,0 +1,89 @@
+"""What a part of a recipe is worth: variations as params.yaml tells them, and distances on the same frames."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tests.project import ROOT, project_copy, run
+from tests.test_folds import TINY
+from training.ablations import BASE, MIRRORED, candidates, compared, mirrored, table, varied
+from training.parameters import ParameterError, ablations
+
+
+def test_a_variation_is_the_base_with_what_it_names_changed():
+    base = {"net": {"filters": [8, 16], "stem": 2}, "recipe": {"loss": "soft_dice"}}
+    assert varied(base, {"net": {"stem": 1}, "recipe": {"average": None}}) == {
+        "net": {"filters": [8, 16], "stem": 1},
+        "recipe": {"loss": "soft_dice", "average": None},
+    }
+
+
+def test_the_project_s_own_variations_are_candidates_and_differ(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    made = list(candidates(ablations()).values())
+    assert all(one != made[0] for one in made[1:])
+
+
+def test_a_misspelt_variation_is_named(tmp_path, monkeypatch):
+    entry = {"base": "tiny", "folds": [1], "seeds": [1], "variations": {"no speckel": {"recipe": {"speckel": 0}}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"nerve": {"unets": {"tiny": TINY}, "ablations": entry}}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=r"no speckel.*recipe\.speckel"):
+        candidates(ablations())
+
+
+def test_a_distance_is_told_from_the_noise_of_hard_and_easy_frames():
+    rng = np.random.default_rng(0)
+    hardness = rng.random(40)
+    scores = pd.concat(
+        pd.DataFrame({"frame": range(40), "variation": name, "dice": hardness + apart, "minutes": 1.0})
+        for name, apart in ((BASE, 0.0), ("worse", rng.normal(-0.05, 0.02, 40)))
+    )
+    rows = compared(scores)
+    assert rows.loc["worse", "dice_high"] > rows.loc[BASE, "dice"]  # by its own interval it may be as good
+    assert rows.loc["worse", "distance_high"] < 0
+    assert "| worse |" in table(rows)
+
+
+def test_a_mirror_image_is_mirrored_back(speckle):
+    from service.frame import Frame
+
+    def bright_left(frame):
+        columns = np.arange(frame.pixels.shape[1]) < 4
+        return frame.pixels / 255 * columns, 0.5
+
+    frame = Frame(speckle(1, 32, 48))
+    mask, presence = mirrored(bright_left)(frame)
+    assert presence == 0.5
+    assert (mask[:, :4] > 0).any() and (mask[:, -4:] > 0).any() and not mask[:, 4:-4].any()
+    np.testing.assert_allclose(mask[:, :4], frame.pixels[:, :4] / 510)
+
+
+def test_a_table_and_a_run_for_each_training(tmp_path):
+    from mlflow import MlflowClient
+
+    parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
+    nerve = parameters["nerve"]
+    nerve |= {"phantom": {"subjects": 8, "frames": 2, "seed": 1}, "unets": {"tiny": TINY}, "race": ["tiny"]}
+    nerve["ablations"] = {
+        "base": "tiny",
+        "folds": [1, 2],
+        "seeds": [1],
+        "variations": {"another loss": {"recipe": {"loss": "cross_entropy_dice"}}},
+    }
+    project = project_copy(tmp_path, parameters)
+    run(project, "dvc", "repro", "split")
+    run(project, "python", "-m", "training.ablations")
+    written = (project / "reports/ablations/table.md").read_text()
+    assert all(f"| {name} |" in written for name in (BASE, MIRRORED, "another loss"))
+    assert (project / "reports/ablations/differences.png").exists()
+    split = pd.read_csv(project / "data/split/split.csv").set_index("frame")["split"]
+    scored = pd.read_csv(project / "reports/ablations/frames.csv")
+    assert set(split[scored["frame"]]) <= {"train", "validation"}
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    made = client.search_runs([client.get_experiment_by_name("ablations").experiment_id])
+    parent = next(one for one in made if one.info.run_name == "ablations of tiny")
+    children = [one for one in made if one.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == 4
+    assert all("dice" in one.data.metrics for one in children)
