@@ -39,7 +39,7 @@ class Net(_Section):
     """
 
     filters: list[PositiveInt]
-    stem: Literal[1, 2]
+    stem: Literal[1, 2, 4]
     batch_norm: bool
     heads: list[Head]
     encoder: Literal["efficientnet_lite0"] | None = None
