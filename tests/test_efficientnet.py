@@ -68,3 +68,19 @@ def test_its_answers_are_at_its_input_s_size(model):
 def test_a_net_that_does_not_fit_its_encoder_is_refused(faulty):
     with pytest.raises(ValidationError):
         Net(**NET.model_dump() | faulty)
+
+
+def test_an_encoder_moves_at_its_own_rate(values):
+    from tests.test_unet import discs, recipe
+    from training.parameters import Candidate
+    from training.train_unet import train
+
+    frames, masks = (np.repeat(np.repeat(array, 2, axis=1), 2, axis=2)[:, :, :64] for array in discs(8))
+    candidate = Candidate(
+        input=InputSize(height=64, width=64, normalisation="frame"), net=NET, recipe=recipe(1, encoder_rate=0.0)
+    )
+    model, _ = train(candidate, {"train": (frames, masks), "validation": (frames, masks)}, seed=1)
+    kept = model.get_layer(f"{ENCODER}_blocks.3._expand_conv").get_weights()[0]
+    np.testing.assert_array_equal(kept, values["_blocks.3._expand_conv.weight"].transpose(2, 3, 1, 0))
+    first_above = next(layer for layer in model.layers if "conv2d_transpose" in layer.name)
+    assert np.abs(first_above.get_weights()[1]).max() > 0  # its biases began at 0

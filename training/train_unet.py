@@ -97,7 +97,8 @@ def _optimizer(recipe: Recipe) -> "keras.optimizers.Optimizer":
 
     class TwoRates(keras.optimizers.Adam):
         def update_step(self, gradient, variable, learning_rate):
-            share = recipe.encoder_rate if variable.path.startswith(ENCODER) else 1.0
+            path = self._trainable_variables[self._get_variable_index(variable)].path
+            share = recipe.encoder_rate if path.startswith(ENCODER) else 1.0
             super().update_step(gradient, variable, learning_rate * share)
 
     return TwoRates(use_ema=bool(recipe.average), ema_momentum=recipe.average or 0.0)
