@@ -64,12 +64,12 @@ def look(process: int, at: float = 0.0) -> Look:
         family = []
     for one in family:
         try:
-            line, mib = one.cmdline(), one.memory_info().rss / 2**20
+            line, mib, parent = one.cmdline(), one.memory_info().rss / 2**20, one.ppid()
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         kind = next((kind for kind in (WORKER, DECODER) if kind in line), "")
         sizes[kind].append(mib)
-        if kind == WORKER:
+        if kind == WORKER and parent == process:  # a child of a worker looks like it until it runs its own program
             workers.add(one.pid)
     total = sum(map(sum, sizes.values()))
     return Look(at, frozenset(workers), max(sizes[WORKER]), max(sizes[DECODER]), total)

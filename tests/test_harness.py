@@ -58,9 +58,9 @@ def test_a_soak_counts_what_is_right_wrong_and_cut(model_folder, tmp_path, wrong
 
 
 def test_a_pipeline_killed_twice_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    disturbed = Disturbed(project_copy(tmp_path / "project", toy(epochs=1)), "prepare@toy")
+    disturbed = Disturbed(project_copy(tmp_path / "project", toy(epochs=1)), "split")
     expected, seconds = disturbed.undisturbed()
-    assert expected.keys() == {"data/frames", "data/split", "data/prepared/toy"}
+    assert expected.keys() == {"data/frames", "data/split"}
     assert disturbed.disturbed(expected, set(expected), [0.3 * seconds, 0.6 * seconds]) == 2
     assert disturbed.wrong == []
     assert disturbed.killed.total() == 2

@@ -127,6 +127,23 @@ def test_a_source_without_identity_is_refused(card, missing) -> None:
         segmentation_object(source, [asymmetric(40, 48)], card)
 
 
+@pytest.mark.parametrize(
+    ("sound", "damaged"),
+    [
+        (b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00LM"),  # the type of the patient's number
+        (b"\x08\x00\x18\x00UI", b"\x08\x00\x18\x00U\x80"),  # of the instance's
+        (b"\x20\x00\x13\x00IS\x02\x005 ", b"\x20\x00\x13\x00IS\x02\x00% "),  # a number that is none
+    ],
+)
+def test_a_damaged_header_is_refused_where_its_frames_can_be_seen(card, sound, damaged) -> None:
+    """As mutated uploads had them: the service failed on each."""
+    data = written(ultrasound(np.zeros((64, 80), np.uint8)))
+    assert data.count(sound) == 1
+    with pytest.raises(FrameError) as fault:
+        segmentation_object(header_of(data.replace(sound, damaged)), [np.zeros((64, 80), np.uint8)], card)
+    assert (fault.value.status, fault.value.code) == (422, "header")
+
+
 def errors_of_dciodvfy(path: Path) -> list[str]:
     done = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True)
     assert "Segmentation" in done.stderr.splitlines()  # the kind of object that it was held against

@@ -6,7 +6,8 @@ import itertools
 import re
 import uuid
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import highdicom
@@ -51,11 +52,31 @@ def segmentation_object(source: Dataset, masks: Iterable[np.ndarray], card: Card
     source: the header of the ultrasound. masks: uint8 (rows, columns), 0 or 255, one for each of its frames; they are
     taken one after another, and few are held at once.
     The same source and model run give the same UIDs, so that a PACS keeps one object however often it is asked for.
-    Raises FrameError 422 where the source does not say what it is.
+    Raises FrameError 422 where the source does not say what it is, or nonsense.
     """
-    for keyword in IDENTITY:
-        if not source.get(keyword):
-            raise FrameError("no_identity", f"A segmentation refers to its source, which has no {keyword}.", 422)
+    with _refusing_nonsense():
+        absent = [keyword for keyword in IDENTITY if not source.get(keyword)]
+    if absent:
+        raise FrameError("no_identity", f"A segmentation refers to its source, which has no {absent[0]}.", 422)
+    with _refusing_nonsense():
+        made = _without_pixels(source, card)
+    made.PixelData = _bits(masks)
+    written = io.BytesIO()
+    with _refusing_nonsense():
+        made.save_as(written, enforce_file_format=True)
+    return written.getvalue()
+
+
+@contextmanager
+def _refusing_nonsense() -> Iterator[None]:
+    """Elements that the frames do not need are read here for the first time; damaged, they raise nearly anything."""
+    try:
+        yield
+    except Exception as fault:
+        raise FrameError("header", "The DICOM header is damaged: no segmentation can refer to it.", 422) from fault
+
+
+def _without_pixels(source: Dataset, card: Card) -> Segmentation:
     made = Segmentation(
         [_as_one_frame(source)],
         np.zeros((1, source.Rows, source.Columns), np.uint8),
@@ -80,10 +101,7 @@ def segmentation_object(source: Dataset, masks: Iterable[np.ndarray], card: Card
     _refer_to(made, source)
     if "NumberOfFrames" in source:
         _add_frames(made, int(source.NumberOfFrames or 1))
-    made.PixelData = _bits(masks)
-    written = io.BytesIO()
-    made.save_as(written, enforce_file_format=True)
-    return written.getvalue()
+    return made
 
 
 def _as_one_frame(source: Dataset) -> Dataset:
