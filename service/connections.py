@@ -89,7 +89,6 @@ class OneByOne:
             self._pause(FULL_SECONDS)
             return
         self._pause(min(PAUSE_SECONDS * (1 + self.held()), LONGEST_PAUSE_SECONDS))
-        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self.loop.create_task(self.made(taken))
         self.making.add(task)
         task.add_done_callback(self._is_made)
@@ -115,7 +114,7 @@ def _busy(connection: Any) -> bool:
 def bound_connections() -> None:
     """For this process's server: BentoML makes it, and gives no way to choose its protocol."""
     idle = Idle()
-    made = AutoHTTPProtocol.connection_made
+    made, create = AutoHTTPProtocol.connection_made, uvloop.Loop.create_server
     looking: list[asyncio.Task[None]] = []
 
     async def look() -> None:
@@ -132,8 +131,10 @@ def bound_connections() -> None:
         if len(self.connections) > MOST:
             idle.give_way()
 
-    async def create_server(loop: Any, factory: Any, *, sock: socket.socket, ssl: Any = None, **_: Any) -> Any:
-        made = functools.partial(loop.connect_accepted_socket, factory, ssl=ssl)
+    async def create_server(loop: Any, factory: Any, *at: Any, sock: socket.socket | None = None, **how: Any) -> Any:
+        if sock is None:  # of one process alone
+            return await create(loop, factory, *at, **how)
+        made = functools.partial(loop.connect_accepted_socket, factory, ssl=how.get("ssl"))
         return OneByOne(loop, sock, made, lambda: len(idle.connections))
 
     AutoHTTPProtocol.connection_made = connection_made  # type: ignore[assignment,method-assign]
