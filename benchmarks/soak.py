@@ -232,7 +232,8 @@ def tell(of: dict[str, Any]) -> str:
         "Promises broken: " + ("; ".join(of["broken"]) or "none") + ".",
     ]
     return (
-        "\n".join(said) + f"\n\n{table([{name: of['counts'].get(name, 0) for name in names}])}\n\n![]({PICTURE.name})"
+        "\n".join(said)
+        + f"\n\n{table([{name: of['counts'].get(name, 0) for name in names}])}\n\n![Memory over time]({PICTURE.name})"
     )
 
 
