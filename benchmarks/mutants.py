@@ -63,6 +63,9 @@ SYNTAXES = (uid.RLELossless, uid.JPEGBaseline8Bit, uid.JPEGLSLossless, uid.JPEG2
 def _dicom(syntax: uid.UID | None, grey: np.ndarray) -> Seed:
     cine = np.stack([grey, 255 - grey])
     made = compressed(cine, syntax) if syntax else ultrasound(cine)
+    for number, keyword in enumerate(("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"), 1):
+        setattr(made, keyword, f"1.2.826.0.1.3680043.8.498.{number}")  # pydicom's root; the same in every run
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     kind = f"DICOM, {syntax.name.split(' (')[0] if syntax else 'uncompressed'}"
     return Seed(kind, "application/dicom", written(made), ("/mask?index=1", "/segment", "/dicom"))
 

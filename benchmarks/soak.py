@@ -231,9 +231,8 @@ def tell(of: dict[str, Any]) -> str:
         f"which is {'flat' if last <= GROWTH * first else 'growth'}.",
         "Promises broken: " + ("; ".join(of["broken"]) or "none") + ".",
     ]
-    return (
-        "\n".join(said) + f"\n\n{table([{name: of['counts'].get(name, 0) for name in names}])}\n\n![]({PICTURE.name})"
-    )
+    counts = table([{name: of["counts"].get(name, 0) for name in names}])
+    return "\n".join(said) + f"\n\n{counts}\n\n![Memory over time]({PICTURE.name})"
 
 
 def main() -> None:
