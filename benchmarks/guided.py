@@ -1,8 +1,8 @@
 """Files grown by a coverage-guided fuzzer, straight into the decoding: a frame or a FrameError, and nothing else.
 
-`python -m benchmarks.guided --seconds 300`. Atheris follows the branches of our code, pydicom's and Pillow's. The native
-decoders behind them are not built to be followed; only those of pictures run in the fuzzer's own process. What ends in
-another exception, ends the process, takes longer or more memory than a decoder may, is kept in reports/hostile.
+`python -m benchmarks.guided --seconds 300`. Atheris follows the branches of our code, pydicom's and Pillow's. The
+native decoders behind them are not built to be followed; only those of pictures run in the fuzzer's own process. What
+ends in another exception, ends the process, takes longer or more memory than a decoder may, is kept in reports/hostile.
 """
 
 import argparse
