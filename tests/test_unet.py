@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.parameters import Candidate, InputSize, Net, Phase, Recipe, candidate
-from training.recipe import learning_rate
+from training.recipe import learning_rate, settle
 from training.train_unet import export, train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and tf2onnx's own
@@ -103,3 +103,22 @@ def test_the_exported_network_is_the_trained_one(tmp_path, heads):
     expected = model(frames)
     np.testing.assert_allclose(mask, expected["mask"], atol=1e-5)
     np.testing.assert_allclose(presence, np.ravel(expected["presence"]), atol=1e-5)
+
+
+def test_batch_normalisation_settles_on_what_it_is_shown() -> None:
+    """Behind the first one, its inputs have their mean and deviation, whatever the training left there."""
+    import keras
+
+    from training.unet import build
+
+    model = build(TINY, SIZE)
+    frames = np.random.default_rng(1).normal(3.0, 2.0, (16, SIZE.height, SIZE.width, 1)).astype(np.float16)
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    before = keras.Model(model.inputs, first.input)
+    first.moving_mean.assign(np.full(8, 100.0))
+    settle(model, frames, 4)
+    seen = before(frames.astype(np.float32)).numpy()
+    np.testing.assert_allclose(first.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(first.moving_variance, seen.var(axis=(0, 1, 2)), rtol=0.05)
+    assert first.momentum == 0.9
+    assert all(layer.rate == 0.2 for layer in model.layers if isinstance(layer, keras.layers.Dropout))

@@ -19,7 +19,7 @@ from training import parameters, tracking
 from training.parameters import Candidate, Recipe
 from training.prepare import PREPARED, read_sides
 from training.quiet import import_tensorflow
-from training.recipe import learning_rate
+from training.recipe import learning_rate, settle
 from training.whole import whole
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]],
     )
     served = build(net, candidate.input)
     served.set_weights(model.get_weights())
+    trained_on = sides["train"][0]
+    settle(served, trained_on[..., np.newaxis], min(recipe.batch, len(trained_on)))
     return served, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
 
 

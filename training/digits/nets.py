@@ -11,7 +11,7 @@ import pandas as pd
 import tensorflow as tf
 
 from training.parameters import DigitNet, Move, Named, ParameterError
-from training.recipe import learning_rate
+from training.recipe import learning_rate, settle
 from training.sources.mnist import Digits
 
 STEPS_AT_ONCE = 25  # batches between two looks from Python: a small net's batch takes less time than the look
@@ -66,23 +66,8 @@ def train(
         verbose=0,
     )
     if net.augment:
-        settle(model, training.first(SETTLED).tensors()[0])
+        settle(model, training.first(SETTLED).tensors()[0], TEST_BATCH)
     return model, pd.DataFrame(fitted.history).rename(columns=lambda name: name.replace("val_", "test_"))
-
-
-def settle(model: keras.Sequential, images: np.ndarray) -> None:
-    """Batch normalisation's means and variances anew, from digits as they are: float32 (N, 28, 28, 1).
-
-    Those of the training are of digits that were moved, some of whose features were dropped, and of weights before
-    they were averaged.
-    """
-    seen = tf.convert_to_tensor(images)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            mean, variance = tf.nn.moments(seen, axes=list(range(seen.ndim - 1)))
-            layer.moving_mean.assign(mean)
-            layer.moving_variance.assign(variance)
-        seen = layer(seen, training=False)
 
 
 def history(net: DigitNet, training: Digits, test: Digits, seed: int, callbacks=()) -> pd.DataFrame:
