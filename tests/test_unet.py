@@ -88,7 +88,8 @@ def test_early_stopping_keeps_the_best_weights():
     frames, masks = sides["validation"]
     predicted = model(frames[..., np.newaxis].astype(np.float32))["mask"]
     kept = float(np.mean(dice(masks.astype(np.float32), predicted)))
-    assert kept == pytest.approx(history["val_mask_dice"].max(), abs=0.02)
+    assert history["val_mask_dice"].iloc[-1] < 0.6
+    assert kept >= history["val_mask_dice"].max() - 0.02
 
 
 @pytest.mark.parametrize("heads", [["mask"], ["mask", "presence"]])
