@@ -20,7 +20,7 @@ from benchmarks.uploads import encoded, frames
 from tests.dicoms import ultrasound, written
 
 PICTURE = FOLDER / "growth.png"
-INPUTS = ((80, 112), (160, 224), (320, 448), (480, 672))
+INPUTS = ((96, 128), (160, 224), (320, 448), (480, 672))
 SIDES = (128, 256, 512, 1024, 2048, 4096)
 LENGTHS = (1, 10, 100, 1000, 3000)
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
