@@ -1,6 +1,6 @@
 """Training: a step beside one whose data is held constant, and beside one in float32.
 
-What the first takes longer is time that the network waited for its frames.
+What the first takes longer is time that the network waited for its frames. Of the race, those that are prepared.
 """
 
 import statistics
@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from benchmarks.report import table
 from training import parameters
+from training.prepare import PREPARED, read_sides
 from training.quiet import import_tensorflow
 
 ROUNDS = 3
@@ -21,7 +22,7 @@ AS_IT_IS, HELD, FLOAT32 = "as it trains", "data held constant", "in float32"
 def measure() -> list[dict[str, Any]]:
     import_tensorflow()
     rows = []
-    for net in parameters.nerve()["race"]:
+    for net in (net for net in parameters.nerve()["race"] if (PREPARED / net).exists()):
         ways = {AS_IT_IS: nullcontext, HELD: _held, FLOAT32: _float32}
         rounds = [{way: _step_ms(net, held()) for way, held in ways.items()} for _ in range(ROUNDS)]
         rows.append({"net": net} | {way: round(statistics.median(of[way] for of in rounds), 1) for way in ways})
@@ -51,7 +52,6 @@ def _step_ms(net: str, way: AbstractContextManager[Any]) -> float:
     """Milliseconds a step: of an epoch's steps without its validation, the median over epochs."""
     import keras
 
-    from training.prepare import PREPARED, read_sides
     from training.train_unet import train
 
     class Clock(keras.callbacks.Callback):
