@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.load import request
 from benchmarks.uploads import Upload
@@ -53,6 +54,12 @@ class Started:
         """Resident, of the largest of its processes: the one that holds the network."""
         family = [self.process, *self.process.children(recursive=True)]
         return float(max(process.memory_info().rss for process in family) / 2**20)
+
+    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """What /metrics says, by name and labels."""
+        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
 
 
 @contextmanager

@@ -47,6 +47,7 @@ def measure() -> dict[str, Any]:
             "starts": starts,
             "closed": _closed(servers, sent),
             "open": _open(servers[OURS.name], sent[0]),
+            "steps": [_steps(servers[OURS.name], upload) for upload in sent],
             "memory_mib": {name: round(server.memory_mib()) for name, server in servers.items()},
             "ready_seconds": {name: round(server.ready_seconds, 2) for name, server in servers.items()},
         }
@@ -132,10 +133,31 @@ def in_process() -> dict[str, Callable[[Upload, int], load.Found]]:
 def _open(server: Started, upload: Upload) -> list[dict[str, Any]]:
     """At shares of what the closed loop reached with 8 connections: times from when a request was due."""
     reached = _run(server, upload, 8, ROUND_SECONDS).a_second
-    return [
-        {"share": share, **_told([_run(server, upload, 1, 8.0, rate=reached * share)])}
-        for share in (0.3, 0.5, 0.7, 0.9)
-    ]
+    return [{"share": share, **_told([_run(server, upload, 1, 8.0, rate=reached * share)])} for share in OPEN_SHARES]
+
+
+def _steps(server: Started, upload: Upload) -> dict[str, Any]:
+    """Where a request's milliseconds go, one client asking: means, as the service itself tells Prometheus."""
+    before = server.metrics()
+    found = _run(server, upload, 1, ROUND_SECONDS)
+    spent = {name: value - before.get(name, 0.0) for name, value in server.metrics().items()}
+
+    def mean(name: str, **labels: str) -> float:
+        key = frozenset(labels.items())
+        return 1000 * spent[f"{name}_sum", key] / spent[f"{name}_count", key]
+
+    steps = {step: mean("nervemask_step_seconds", step=step) for step in ("decode", "network", "answer")}
+    request = mean("nervemask_request_seconds", route="/mask")
+    asked = statistics.mean(found.milliseconds)
+    told = {
+        "file to pixels": steps["decode"],
+        "tensor, network, mask": steps["network"],
+        "mask to PNG": steps["answer"],
+        "rest of the service: guards, BentoML, threads": request - sum(steps.values()),
+        "outside it: HTTP, sockets, client": asked - request,
+        "whole": asked,
+    }
+    return {"upload": upload.name} | {name: round(value, 2) for name, value in told.items()}
 
 
 def _many(server: Started, upload: Upload) -> dict[str, Any]:
@@ -178,6 +200,7 @@ def tell(figures: dict[str, Any]) -> str:
     parts = ["### Against the bars", table(_bars(figures)), "### Closed loop, milliseconds"]
     parts += [table([row | {"refused": sum(row["refused"].values())} for row in closed])]
     parts += ["### Open loop, PNG 580x420, milliseconds from when a request was due", table(figures["open"])]
+    parts += ["### Where a request's milliseconds go, one client", table(figures["steps"])]
     servers = [
         {"who": name, "ready, s": seconds, "memory, MiB": figures["memory_mib"][name]}
         for name, seconds in figures["ready_seconds"].items()

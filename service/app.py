@@ -1,7 +1,6 @@
 """The BentoML service: one frame or cine in, its masks out."""
 
 import functools
-import json
 import logging
 import os
 import sys
@@ -136,7 +135,7 @@ class Nervemask:
         if cine.count > 1 and "index" not in query:
             seen_all = account.see_all(cine, ctx.request.scope)
             told = (answers.outcome(of, account.card, picture, geographic) for of in seen_all)
-            return StreamingResponse(map(_line, told), media_type="application/jsonl")  # type: ignore[return-value]
+            return StreamingResponse(answers.lines(told), media_type="application/jsonl")  # type: ignore[return-value]
         seen = account.see(cine, chosen(cine, query.get("index")), ctx.request.scope)
         with STEP_SECONDS.labels("answer").time():
             if geographic:
@@ -184,10 +183,6 @@ def _masks(outcomes: Iterable[Seen | Unseen], step: Callable[[], None]) -> Itera
             raise outcome.fault
         step()
         yield outcome.found.mask
-
-
-def _line(told: dict[str, Any]) -> str:
-    return json.dumps(told, separators=(",", ":")) + "\n"
 
 
 for layer in (Counted, Shaped, Locked, Upload):  # from the outside in

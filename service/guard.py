@@ -7,7 +7,8 @@ A request that brings a frame goes through three rooms, and each is bounded:
     its turn    as many as there are cores
 
 Whoever reads a body or an answer slowly holds no turn meanwhile: a turn is given back before anything is sent, and a
-cine takes a new one for each frame. Who goes away while waiting is never computed, nor is what has waited too long.
+cine takes a new one for each part of its answer. Who goes away while waiting is never computed, nor is what has waited
+too long.
 """
 
 import asyncio
@@ -181,7 +182,7 @@ class Answer:
             await shape(too_slow())(scope, self.receive, self.send)
 
     async def _sending(self, message: Message) -> None:
-        """Nobody computes while it is sent; between two frames of a cine the others have their turn."""
+        """Nobody computes while it is sent; between two parts of a cine's answer the others have their turn."""
         if self.given_up:
             return
         if message is STEP:
