@@ -1,6 +1,7 @@
 """How cost grows with the network's input, the frame, the cine, the clients and the training frames."""
 
-import resource
+import math
+import re
 import statistics
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def _prepare(count: int) -> Row:
 
 
 def prepare(count: int) -> None:
-    """Prepare this many frames; prints seconds, and MiB of memory that no file stands behind."""
+    """Prepare this many frames; prints seconds, and MiB that were resident at the most."""
     from service.card import Input, Normalisation
     from training import parameters
     from training.prepare import write_side
@@ -109,7 +110,9 @@ def prepare(count: int) -> None:
         start = time.perf_counter()
         write_side(Path(folder) / "side", rows, Input(size.height, size.width, Normalisation("frame")), size)
         seconds = time.perf_counter() - start
-    print(f"\n{seconds:.2f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+    # Not ru_maxrss: it counts the process that this one was made from.
+    most = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    print(f"\n{seconds:.2f} {int(most[1]) / 1024 if most else math.nan:.0f}")
 
 
 def tell(figures: dict[str, list[Row]]) -> str:

@@ -100,15 +100,15 @@ def in_process() -> dict[str, Callable[[Upload, int], load.Found]]:
     """The same network in this process: alone, and with the whole way of a frame from file to PNG."""
     segmenter = Segmenter(champion_folder())
 
-    def alone(file: bytes) -> Callable[[], Any]:
+    def alone(file: bytes, threads: int) -> Callable[[], Any]:
         tensor = to_tensor(frame_of(file), segmenter.card.input)[np.newaxis]
-        return lambda: segmenter.runtime(tensor)
+        return lambda: segmenter.runtime(tensor, threads == 1)
 
-    def whole_way(file: bytes) -> Callable[[], Any]:
+    def whole_way(file: bytes, threads: int) -> Callable[[], Any]:
         return lambda: pictures.png(segmenter.segment(frame_of(file)).mask)
 
-    def timed(prepare: Callable[[bytes], Callable[[], Any]], upload: Upload, threads: int) -> load.Found:
-        work = itertools.cycle([prepare(file) for file in upload.files])
+    def timed(prepare: Callable[[bytes, int], Callable[[], Any]], upload: Upload, threads: int) -> load.Found:
+        work = itertools.cycle([prepare(file, threads) for file in upload.files])
         found = load.Found()
         until = time.perf_counter() + ROUND_SECONDS
 
@@ -124,10 +124,7 @@ def in_process() -> dict[str, Callable[[Upload, int], load.Found]]:
         found.seconds = time.perf_counter() - start
         return found
 
-    return {
-        "the network alone, in process": partial(timed, alone),
-        "file to PNG, in process": partial(timed, whole_way),
-    }
+    return {ALONE: partial(timed, alone), WHOLE_WAY: partial(timed, whole_way)}
 
 
 def _open(server: Started, upload: Upload) -> list[dict[str, Any]]:

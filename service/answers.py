@@ -1,9 +1,7 @@
 """What is answered of a frame that was looked at: the JSON of /segment, GeoJSON, the headers of a picture."""
 
 import json
-import math
 import time
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -14,7 +12,6 @@ from service.errors import FrameError
 from service.segmenter import Seen, Unseen
 
 PHANTOM_WARNING = "the model was trained on simulated frames: its masks of real ones mean nothing"
-PART_SECONDS = 0.01  # between two parts of a cine's answer
 PICTURES = ("mask", "overlay", "frame")  # what may be asked for inside the JSON
 
 
@@ -76,19 +73,9 @@ def outcome(of: Seen | Unseen, card: Card, picture: str | None = None, geographi
     return geojson(of, card) if geographic else segment(of, card, picture)
 
 
-def lines(told: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The parts of a cine's answer, JSON lines: the first at once, later ones with those that came close upon them.
-
-    A part goes through threads and all layers of HTTP, which takes about as long as a frame does.
-    """
-    part, sent = "", -math.inf
-    for of in told:
-        part += json.dumps(of, separators=(",", ":")) + "\n"
-        if time.monotonic() - sent >= PART_SECONDS:
-            yield part
-            part, sent = "", time.monotonic()
-    if part:
-        yield part
+def line(told: dict[str, Any]) -> str:
+    """A line of a cine's answer."""
+    return json.dumps(told, separators=(",", ":")) + "\n"
 
 
 def headers(seen: Seen, card: Card) -> dict[str, str]:

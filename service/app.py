@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Annotated, Any
 
 import bentoml
@@ -133,9 +134,11 @@ class Nervemask:
         geographic = GEOJSON in ctx.request.headers.get("accept", "")
         cine = open_cine(ctx.request.state.upload)
         if cine.count > 1 and "index" not in query:
-            seen_all = account.see_all(cine, ctx.request.scope)
-            told = (answers.outcome(of, account.card, picture, geographic) for of in seen_all)
-            return StreamingResponse(answers.lines(told), media_type="application/jsonl")  # type: ignore[return-value]
+            parts = (
+                "".join(answers.line(answers.outcome(of, account.card, picture, geographic)) for of in outcomes)
+                for outcomes in account.see_all(cine, ctx.request.scope)
+            )
+            return StreamingResponse(parts, media_type="application/jsonl")  # type: ignore[return-value]
         seen = account.see(cine, chosen(cine, query.get("index")), ctx.request.scope)
         with STEP_SECONDS.labels("answer").time():
             if geographic:
@@ -156,7 +159,7 @@ class Nervemask:
         headers = answers.model_headers(account.card, cine.notes)
 
         def made(step: Callable[[], None]) -> Response:
-            masks = _masks(account.see_all(cine, ctx.request.scope), step)
+            masks = _masks(chain.from_iterable(account.see_all(cine, ctx.request.scope)), step)
             try:
                 data = segmentation_object(cine.header, masks, account.card)
             except FrameError as fault:

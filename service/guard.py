@@ -186,6 +186,8 @@ class Answer:
         if self.given_up:
             return
         if message is STEP:
+            self._release()
+            await self._take()
             self._put_off()
             return
         self.started, self.late_at = True, math.inf
@@ -195,8 +197,11 @@ class Answer:
         await self.patience.wait(self.send(message), len(message.get("body", b"")))
         self._put_off()
         if body and message.get("more_body", False):
-            await self.turns.take()
-            self.holding = True
+            await self._take()
+
+    async def _take(self) -> None:
+        await self.turns.take()
+        self.holding = True
 
     def _release(self) -> None:
         self.holding = False
@@ -264,7 +269,8 @@ class ShapedErrors:
 
 
 class Gradual(Response):
-    """An answer that begins only when all of it is made, and may take long: each step of it puts off the deadline."""
+    """An answer that begins only when all of it is made, and may take long: each step of it puts off the deadline, and
+    lets others have their turn. Where the client goes away meanwhile, no further step is made."""
 
     def __init__(self, make: Callable[[Callable[[], None]], Response]):
         """make: called in a thread, with what it has to call at each step."""
@@ -275,7 +281,16 @@ class Gradual(Response):
         async def tell() -> None:
             await send(STEP)
 
-        response = await run_in_threadpool(self.make, lambda: from_thread.run(tell))
+        async def leave() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            scope["state"]["given_up"] = True
+
+        leaving = asyncio.create_task(leave())
+        try:
+            response = await run_in_threadpool(self.make, lambda: from_thread.run(tell))
+        finally:
+            leaving.cancel()
         await response(scope, receive, send)
 
 

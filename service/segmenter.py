@@ -19,6 +19,8 @@ from service.frame import Frame
 from service.runtime import Runtime, cores, open_runtime
 from service.tensor import to_frame, to_tensor
 
+AHEAD = 2  # frames of a cine that are begun for each core, while those before them are answered
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -124,8 +126,11 @@ class Segmenter:
         """One frame of a cine. Raises FrameError."""
         return self._see(cine, cine.encoded_at(index), index)
 
-    def see_all(self, cine: Cine) -> Iterator[Seen | Unseen]:
-        """A cine's frames in their order, each as soon as it is done; a damaged one does not stop the rest."""
+    def see_all(self, cine: Cine) -> Iterator[list[Seen | Unseen]]:
+        """A cine's frames in their order, as soon as they are done: those of them that are, one at least.
+
+        A damaged one does not stop the rest.
+        """
         waiting: deque[tuple[int, Future[Seen]]] = deque()
         with ThreadPoolExecutor(cores(), "cine") as pool:
             index, lost = -1, None
@@ -133,14 +138,14 @@ class Segmenter:
                 for index, encoded in enumerate(cine.encoded()):
                     waiting.append((index, pool.submit(self._see, cine, encoded, index)))
                     # The first is not made to share the cores: somebody waits for it.
-                    while len(waiting) > (cores() if index else 0):
-                        yield _outcome(*waiting.popleft())
+                    if len(waiting) > (AHEAD * cores() if index else 0):
+                        yield _done(waiting)
             except FrameError as fault:  # where the next frame begins is not to be found
                 lost = fault
             while waiting:
-                yield _outcome(*waiting.popleft())
+                yield _done(waiting)
             if lost:
-                yield Unseen(index + 1, lost)
+                yield [Unseen(index + 1, lost)]
 
     def _see(self, cine: Cine, encoded: bytes, index: int) -> Seen:
         with self.at_work:
@@ -148,6 +153,14 @@ class Segmenter:
             frame = cine.decode(encoded, index)
             decoded = (time.perf_counter() - start) * 1000
             return Seen(frame, self._segment(frame), decoded)
+
+
+def _done(waiting: deque[tuple[int, Future[Seen]]]) -> list[Seen | Unseen]:
+    """The first of those that wait, and what is done behind it."""
+    found = [_outcome(*waiting.popleft())]
+    while waiting and waiting[0][1].done():
+        found.append(_outcome(*waiting.popleft()))
+    return found
 
 
 def _outcome(index: int, seen: Future[Seen]) -> Seen | Unseen:

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -114,7 +115,7 @@ def _told(arrived: Arrived, socket: WebSocket, picture: str | None) -> Iterator[
     try:
         if isinstance(arrived.data, str):
             raise FrameError("not_a_file", "A frame is sent as a binary message: the bytes of its file.", 400)
-        for outcome in account.see_all(open_cine(io.BytesIO(arrived.data)), socket.scope):
+        for outcome in chain.from_iterable(account.see_all(open_cine(io.BytesIO(arrived.data)), socket.scope)):
             yield answers.outcome(outcome, account.card, picture)
     except FrameError as fault:
         yield answers.error(fault)

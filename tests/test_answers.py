@@ -113,12 +113,3 @@ def test_a_frames_notes_are_told(card: Card, nothing: np.ndarray) -> None:
     noted = seen(nothing, None, notes=("two scan areas",))
     assert "two scan areas" in answers.segment(noted, card)["warnings"]
     assert "two scan areas" in answers.headers(noted, card)["x-warnings"]
-
-
-def test_lines_of_a_cine_come_one_by_one_where_they_come_slowly_and_together_where_they_come_fast(monkeypatch) -> None:
-    told = [{"index": index} for index in range(100)]
-    monkeypatch.setattr(answers, "PART_SECONDS", 0)
-    slowly = list(answers.lines(told))
-    assert slowly == [f'{{"index":{index}}}\n' for index in range(100)]
-    monkeypatch.setattr(answers, "PART_SECONDS", 60)
-    assert list(answers.lines(told)) == [slowly[0], "".join(slowly[1:])]

@@ -3,7 +3,9 @@
 import asyncio
 import io
 import json
+import threading
 import time
+from itertools import chain
 
 import httpx
 import numpy as np
@@ -128,13 +130,33 @@ def test_geojson_of_a_frame_and_of_a_cine(client, cine, masks, pixels) -> None:
 def test_the_first_line_comes_before_the_last_is_made(client, speckle) -> None:
     """Not how fast, but in which order: the answer begins while most of it is still to be computed."""
     long = written(ultrasound(np.stack([speckle(1, 480, 640)] * 200)))
+    start = time.perf_counter()
     with client.stream("POST", "/segment", content=long, headers=DICOM) as answer:
         lines = answer.iter_lines()
-        start = time.perf_counter()
         next(lines)
-        first = time.perf_counter() - start
+        first = time.perf_counter() - start  # with the upload
         assert sum(1 for _ in lines) == 199
         assert first < (time.perf_counter() - start) / 2
+
+
+def test_a_done_frame_does_not_wait_for_the_next(segmenter) -> None:
+    """The second frame takes as long as the first is not answered."""
+    answered = threading.Event()
+
+    class Slow:
+        count = 3
+
+        def encoded(self):
+            yield from (b"0", b"1", b"2")
+
+        def decode(self, encoded, index):
+            assert index < 2 or answered.wait(20)
+            return Frame(np.zeros((32, 32), np.uint8), index=index)
+
+    outcomes = chain.from_iterable(segmenter.see_all(Slow()))
+    assert [next(outcomes).frame.index, next(outcomes).frame.index] == [0, 1]
+    answered.set()
+    assert next(outcomes).frame.index == 2
 
 
 def test_the_cine_is_read_a_frame_at_a_time(cine) -> None:

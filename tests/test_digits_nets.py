@@ -6,11 +6,18 @@ import pytest
 from training import parameters
 from training.parameters import DigitNet, Move, ParameterError
 
-LECTURE = {  # weights, batch, epochs and first learning rates, loss
-    "one_hidden": (11_935, 32, [20], [0.01], "MeanSquaredError"),
-    "three_hidden": (59_210, 128, [60], [0.1], "MeanSquaredError"),  # the lower rate was never compiled in
-    "relu_dropout": (567_434, 128, [20], [0.001], "CategoricalCrossentropy"),
-    "convolutional": (329_962, 32, [10, 10], [0.01, 0.001], "CategoricalCrossentropy"),
+NESTEROV = {"SGD": {"momentum": 0.9, "nesterov": True}}
+LECTURE = {  # weights, batch, epochs and first learning rates, loss, optimizer
+    "one_hidden": (11_935, 32, [20], [0.01], "MeanSquaredError", NESTEROV),
+    "three_hidden": (59_210, 128, [60], [0.1], "MeanSquaredError", NESTEROV),  # the lower rate was never compiled in
+    "relu_dropout": (567_434, 128, [20], [0.001], "CategoricalCrossentropy", "RMSprop"),
+    "convolutional": (329_962, 32, [10, 10], [0.01, 0.001], "CategoricalCrossentropy", NESTEROV),
+}
+BETWEEN = {  # activations, and the rates of dropout
+    "one_hidden": (["sigmoid", "softmax"], []),
+    "three_hidden": (["sigmoid"] * 3 + ["softmax"], []),
+    "relu_dropout": (["relu"] * 3 + ["softmax"], [0.4] * 3),
+    "convolutional": (["relu"] * 5 + ["softmax"], [0.25, 0.25, 0.5]),
 }
 SMALL = {
     "layers": [
@@ -30,12 +37,22 @@ def test_the_lectures_nets_are_kept_number_for_number(name):
     from training.digits.nets import build
 
     net = parameters.digits().net(name)
-    weights, batch, epochs, rates, loss = LECTURE[name]
-    assert build(net.layers).count_params() == weights
-    assert (net.batch, net.loss) == (batch, loss)
+    weights, batch, epochs, rates, loss, optimizer = LECTURE[name]
+    model = build(net.layers)
+    assert model.count_params() == weights
+    activations = [layer.activation.__name__ for layer in model.layers if hasattr(layer, "activation")]
+    assert (activations, [layer.rate for layer in model.layers if hasattr(layer, "rate")]) == BETWEEN[name]
+    assert (net.batch, net.loss, net.optimizer) == (batch, loss, optimizer)
     assert [phase.epochs for phase in net.phases] == epochs
     assert [phase.learning_rate for phase in net.phases] == rates
     assert (net.augment, net.average) == (None, None)
+
+
+def test_our_net_is_what_its_comment_says():
+    from training.digits.nets import build
+
+    model = build(parameters.digits().net("moved").layers)
+    assert (model.count_params(), model.output_shape) == (218_522, (None, 10))
 
 
 def test_a_small_net_learns_and_the_same_seed_learns_the_same(digits):

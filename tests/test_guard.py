@@ -5,17 +5,17 @@ import io
 import select
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import numpy as np
 import pytest
 from pydicom import dcmread
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.frame import Frame
-from service.guard import AT_ONCE, OF_ONE_CLIENT, Shaped, Turns
+from service.guard import AT_ONCE, OF_ONE_CLIENT, Gradual, Shaped, Turns
 from service.pictures import png
 from service.runtime import cores
 from service.upload import Upload
@@ -171,6 +171,58 @@ def test_who_fails_inside_is_spoken_for(monkeypatch, one_turn, app, status, code
     assert (one_turn.present, one_turn.in_hand.total()) == (0, 0)
 
 
+def test_an_answer_that_is_made_step_by_step_lets_others_have_their_turn(one_turn) -> None:
+    ended = []
+
+    def made(step: Callable[[], None]) -> Response:
+        for _ in range(6):
+            time.sleep(0.05)
+            step()
+        ended.append("long")
+        return Response()
+
+    async def short(scope: Scope, receive: Receive, send: Send) -> None:
+        ended.append("short")
+        await Response()(scope, receive, send)
+
+    asyncio.run(ask(Gradual(made), short))
+    assert ended == ["short", "long"]
+    assert (one_turn.present, one_turn.in_hand.total()) == (0, 0)
+
+
+def test_an_answer_that_is_made_step_by_step_ends_with_its_client(one_turn) -> None:
+    steps = []
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        def made(step: Callable[[], None]) -> Response:
+            while not scope["state"].get("given_up"):
+                steps.append(time.sleep(0.02))
+                step()
+                assert len(steps) < 500
+            return Response()
+
+        await Gradual(made)(scope, receive, send)
+
+    async def scene() -> None:
+        body = [{"type": "http.request", "body": b"x", "more_body": False}]
+
+        async def receive() -> Message:
+            if body:
+                return body.pop()
+            await asyncio.sleep(0.2)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            pass
+
+        headers = [(b"content-type", b"application/dicom")]
+        scope = {"type": "http", "method": "POST", "path": "/dicom", "query_string": b"", "headers": headers}
+        await Upload(endless)(scope, receive, send)
+
+    asyncio.run(scene())
+    assert (one_turn.present, one_turn.in_hand.total()) == (0, 0)
+
+
 def test_an_answer_that_goes_on_is_not_too_slow(monkeypatch, one_turn) -> None:
     monkeypatch.setattr("service.guard.SECONDS", 0.15)
     assert asyncio.run(ask(long))[0].text == "line\n" * 6
@@ -286,8 +338,8 @@ import service.guard
 from service.segmenter import Segmenter
 
 service.guard.SECONDS = 2.0
-segment = Segmenter.segment
-Segmenter.segment = lambda self, frame: time.sleep(0.2) or segment(self, frame)
+segment = Segmenter._segment
+Segmenter._segment = lambda self, frame: time.sleep(0.2) or segment(self, frame)
 """
 
 

@@ -85,9 +85,14 @@ def test_a_broken_file_is_refused_with_the_reason_and_never_passed_over(folder, 
     assert "Replace it" in str(refused.value)
 
 
-def test_a_broken_gz_is_refused(folder):
+def _other_byte(data: bytes) -> bytes:
+    return data[:1000] + bytes([data[1000] ^ 255]) + data[1001:]
+
+
+@pytest.mark.parametrize("spoil", [_truncated, _other_byte])
+def test_a_broken_gz_is_refused(folder, spoil):
     file = folder / "t10k-images-idx3-ubyte"
-    (folder / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes())[:-100])
+    (folder / f"{file.name}.gz").write_bytes(spoil(gzip.compress(file.read_bytes())))
     file.unlink()
     with pytest.raises(SourceError, match="cannot be read"):
         mnist.from_folder(folder)
@@ -97,6 +102,11 @@ def test_three_files_of_four_are_refused(folder):
     (folder / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(SourceError, match="holds no t10k-labels-idx1-ubyte"):
         mnist.fetch(folder)
+
+
+def test_what_an_earlier_run_left_needs_no_network(offline, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist, "MNIST", folder)
+    assert mnist.fetch(tmp_path / "by-hand").keys() == mnist.MD5.keys()
 
 
 def test_where_no_way_leads_to_mnist_the_error_names_all_that_was_tried(offline, tmp_path, capsys):

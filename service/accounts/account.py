@@ -49,17 +49,20 @@ class Account:
         """One frame of a cine. Raises FrameError."""
         return self._told(self.segmenter.see(cine, index), scope)
 
-    def see_all(self, cine: Cine, scope: Scope) -> Iterator[Seen | Unseen]:
-        """A cine's frames. Raises FrameError (504) where nobody waits for the rest any more."""
-        for outcome in self.segmenter.see_all(cine):
+    def see_all(self, cine: Cine, scope: Scope) -> Iterator[list[Seen | Unseen]]:
+        """A cine's frames, as they are done. Raises FrameError (504) where nobody waits for the rest any more."""
+        for outcomes in self.segmenter.see_all(cine):
             if scope["state"].get("given_up"):
                 raise too_slow()
-            if isinstance(outcome, Seen):
-                try:
-                    outcome = self._told(outcome, scope)
-                except FrameError as fault:
-                    outcome = Unseen(outcome.frame.index, fault)
-            yield outcome
+            yield [self._told_or_not(outcome, scope) for outcome in outcomes]
+
+    def _told_or_not(self, outcome: Seen | Unseen, scope: Scope) -> Seen | Unseen:
+        if isinstance(outcome, Unseen):
+            return outcome
+        try:
+            return self._told(outcome, scope)
+        except FrameError as fault:
+            return Unseen(outcome.frame.index, fault)
 
     def _told(self, seen: Seen, scope: Scope) -> Seen:
         """The frame, once the audit has its line. Raises FrameError (503) where it cannot have it."""

@@ -22,7 +22,7 @@ def layers(activation: str, deviation: float | None, depth: int, width: int) -> 
 
 
 def learn(net: DigitNet, training: Digits, test: Digits, seed: int) -> pd.DataFrame:
-    """The net's history, with |delta^l|, the norm of dC/db^l over the watched digits, before each epoch."""
+    """The net's history, with the norm of dC/db^l, the mean delta^l of the watched digits, before each epoch."""
     import keras
     import tensorflow as tf
 

@@ -1,8 +1,8 @@
 """Backpropagation and mini-batch descent, written out as the lecture's equations name them.
 
-Layers count from 1, the input, to L, the output. A batch of m digits stands in columns:
+Layers count from 1, the input, to L, the output. A batch of m digits stands in columns; * is by element:
   a^1 = x,  z^l = W^l a^(l-1) + b^l,  a^l = sigmoid(z^l)
-  delta^L from the cost                                                       (BP1)
+  delta^L = dC/da^L * sigmoid'(z^L)                                           (BP1)
   delta^l = (W^(l+1))^T delta^(l+1) * sigmoid'(z^l)                           (BP2)
   dC/db^l = delta^l                                                           (BP3)
   dC/dW^l = delta^l (a^(l-1))^T                                               (BP4)
@@ -82,7 +82,7 @@ class Network:
         delta = {self.L: self.cost.delta(z[self.L], a[self.L], y)}
         for l in range(self.L - 1, 1, -1):
             delta[l] = (self.W[l + 1].T @ delta[l + 1]) * sigmoid_prime(z[l])
-        m = x.shape[1]
+        m = x.shape[1]  # (BP3) and (BP4), means over the batch
         return {l: delta[l] @ a[l - 1].T / m for l in delta}, {l: delta[l].mean(axis=1, keepdims=True) for l in delta}
 
     def descend(self, x: np.ndarray, y: np.ndarray, eta: float) -> None:
@@ -115,9 +115,10 @@ def rows(digits: Digits) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tensorflow_difference(network: Network, x: np.ndarray, y: np.ndarray) -> float:
-    """The largest difference between our gradients and TensorFlow's, in float64, for the squared error."""
+    """The largest difference between our gradients and TensorFlow's, in float64; the network's is the squared error."""
     import tensorflow as tf
 
+    assert isinstance(network.cost, SquaredError)
     W = {l: tf.Variable(network.W[l]) for l in network.W}
     b = {l: tf.Variable(network.b[l]) for l in network.b}
     with tf.GradientTape() as tape:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from training.digits.lesson import Figures, Trial
+from training.digits.lesson import Figures, Trial, by_kind
 from training.parameters import DigitNet, Named
 from training.sources.mnist import Digits
 
@@ -95,10 +95,9 @@ def trials(training: Digits, test: Digits, digits: int, seeds: list[int], kinds:
 
 def accuracies(seen: dict[str, pd.DataFrame]) -> dict[str, list[float]]:
     """The final test accuracies of each kind, one a seed."""
-    found: dict[str, list[float]] = {}
-    for name, curves in seen.items():
-        found.setdefault(name.split(", seed")[0], []).append(float(curves["test_accuracy"].iloc[-1]))
-    return found
+    return {
+        kind: [float(curves["test_accuracy"].iloc[-1]) for curves in by_seed] for kind, by_seed in by_kind(seen).items()
+    }
 
 
 def figures(seen: dict[str, pd.DataFrame]) -> Figures:

@@ -44,11 +44,19 @@ class Trial:
     run: Callable[[], pd.DataFrame]
 
 
-def watched(name: str, trial: Trial, lesson: str) -> pd.DataFrame:
+def by_kind(seen: dict[str, pd.DataFrame]) -> dict[str, list[pd.DataFrame]]:
+    """Of trials named "KIND, seed SEED", what was seen of each kind, one a seed."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for name, curves in seen.items():
+        found.setdefault(name.split(", seed")[0], []).append(curves)
+    return found
+
+
+def watched(name: str, trial: Trial, tags: dict[str, str]) -> pd.DataFrame:
     """Run a trial as a child of the active MLflow run."""
     import mlflow
 
-    with mlflow.start_run(run_name=name, nested=True, tags={"lesson": lesson}):
+    with mlflow.start_run(run_name=name, nested=True, tags=tags):
         mlflow.log_params(tracking.flat(trial.varied))
         seen = trial.run()
         for epoch, figures in enumerate(seen.to_dict("records")):
@@ -60,12 +68,13 @@ def main(name: str) -> None:
     import_tensorflow()
     import mlflow
 
-    lesson = import_module(f"training.digits.{name}")
-    trials = lesson.trials(*read(MNIST), **parameters.digits().lessons[name])
+    lesson, given = import_module(f"training.digits.{name}"), parameters.digits().lessons[name]
+    trials = lesson.trials(*read(MNIST), **given)
     tracking.store(EXPERIMENT)
     tags = tracking.tags("mnist", MNIST.as_posix()) | {"lesson": name}
     with whole(REPORTS / name) as folder, mlflow.start_run(run_name=name, description=lesson.__doc__, tags=tags):
-        seen = {trial: watched(trial, trials[trial], name) for trial in track(trials, name)}
+        mlflow.log_params(tracking.flat(given))
+        seen = {trial: watched(trial, trials[trial], tags) for trial in track(trials, name)}
         figures = lesson.figures(seen)
         mlflow.log_metrics({f"{figure}/{of}": x for figure, by in figures.items() for of, x in by.items()})
         (folder / "metrics.json").write_text(json.dumps(figures, indent=1))

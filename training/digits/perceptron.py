@@ -58,7 +58,10 @@ def softened(factor: float) -> SigmoidNeuron:
 
 
 def distance(factor: float) -> pd.DataFrame:
-    """How far the softened NAND is from NAND, at its worst over the four inputs."""
+    """How far the softened NAND is from NAND, at its worst over the four inputs.
+
+    Of others, those where -2a - 2b + 3 is 0 stay at 0.5, whatever the factor.
+    """
     worst = max(abs(softened(factor)(*pair) - NAND(*pair)) for pair in PAIRS)
     return pd.DataFrame({"distance": [worst]})
 
