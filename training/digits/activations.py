@@ -70,5 +70,7 @@ def draw(seen: dict[str, pd.DataFrame], figure: Figure) -> None:
             axis.semilogy(at, norms, "o-", markersize=3, color=(0.1, 0.3, 0.6, shade), label=f"epoch {epoch}")
         accuracy = curves["test_accuracy"].iloc[-1]
         axis.set(title=f"{name}\ntest accuracy {accuracy:.3f}", xlabel="layer")
+        if lost := int(gradients.isna().any(axis=1).sum()):
+            axis.text(0.5, 0.05, f"no numbers in {lost} epochs", transform=axis.transAxes, ha="center", fontsize=8)
     axes[0].set_ylabel("norm of the gradient")
     axes[0].legend(fontsize=7)

@@ -32,7 +32,7 @@ def trials(training: Digits, test: Digits, digits: int, seed: int, learning_rate
 
 
 def figures(seen: dict[str, pd.DataFrame]) -> Figures:
-    """Each way's lowest loss on the training digits, a mean over the last epoch, and at which learning rate that was."""
+    """Each way's lowest loss on the training digits, mean of the last epoch, and at which learning rate that was."""
     chosen = best(seen)
     return {
         "loss": {way: float(curves["loss"].iloc[-1]) for way, (_, curves) in chosen.items()},
@@ -56,8 +56,7 @@ def draw(seen: dict[str, pd.DataFrame], figure: Figure) -> None:
         curve.semilogy(curves.index + 1, curves["loss"], label=f"{way}, {rate:g}")
         ends = {float(name.split(", ")[1]): c["loss"].iloc[-1] for name, c in seen.items() if name.startswith(way)}
         rates.loglog(list(ends), list(ends.values()), "o-", label=way)
-    curve.set(
-        title="each at its best learning rate", xlabel="epoch", ylabel="loss on the training digits, mean of the epoch"
-    )
-    rates.set(title="in the last epoch", xlabel="learning rate", ylabel="loss on the training digits")
+    loss = "loss on the training digits, mean of the epoch"
+    curve.set(title="each at its best learning rate", xlabel="epoch", ylabel=loss)
+    rates.set(title="the last epoch", xlabel="learning rate", ylabel=loss)
     curve.legend(fontsize=8)

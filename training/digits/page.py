@@ -24,7 +24,7 @@ def recipe(net: DigitNet) -> str:
 
 
 def spread(net: DigitNet, accuracy: float, others: pd.DataFrame) -> str:
-    """The lowest and the highest test accuracy of a net, and of how many seeds: this run's, and others' of its recipe."""
+    """The lowest and the highest test accuracy of a net, and of how many seeds: this run's and others of its recipe."""
     seen = [accuracy, *others.loc[others["recipe"] == recipe(net), "test_accuracy"]]
     return f"{min(seen):.4f} to {max(seen):.4f} ({len(seen)})" if len(seen) > 1 else "one seed"
 
