@@ -72,8 +72,8 @@ class Server:
     ) -> Any:
         """The JSON of the answer; with `into` None, and the answer is written to that file.
 
-        body: a DICOM file, or what goes as JSON. final: statuses that no other try would change. tries: after how many breakdowns the request
-        is given up; 0: never. Raises RefusedError for both, and StopError.
+        body: a DICOM file, or what goes as JSON. final: statuses that no other try would change. tries: after how many
+        breakdowns the request is given up; 0: never. Raises RefusedError for both, and StopError.
         """
         breakdowns = 0
         for tried, pause in enumerate(itertools.chain(PAUSES_SECONDS, itertools.repeat(LONGEST_PAUSE_SECONDS))):
