@@ -1,9 +1,9 @@
 """`python -m service.bridge`: ultrasound studies in an Orthanc get their nerve masks, each instance once.
 
-Orthanc numbers all that happens to it, and the bridge reads on from the number it has kept. Where a study has come to
-rest, the service segments each ultrasound instance, and the DICOM Segmentation is stored in the same study. That brings
-the study to rest anew, but what is there already is not made again: a number that comes twice, or is lost, does no
-harm.
+Orthanc numbers all that happens to it, and the bridge reads on from the number it has kept. Where the study of a new
+instance has come to rest, the service segments each ultrasound instance, and the DICOM Segmentation is stored in the
+same study. That brings the study to rest anew, but what is there already is not made again: a number that comes twice,
+or is lost, does no harm.
 """
 
 import argparse
@@ -65,15 +65,15 @@ class Server:
         self,
         method: str,
         path: str,
-        body: IO[bytes] | None = None,
+        body: IO[bytes] | dict[str, Any] | None = None,
         into: IO[bytes] | None = None,
         final: tuple[int, ...] = (),
         tries: int = 0,
     ) -> Any:
         """The JSON of the answer; with `into` None, and the answer is written to that file.
 
-        body: a DICOM file. final: statuses that no other try would change. tries: after how many breakdowns the request
-        is given up; 0: never. Raises RefusedError for both, and StopError.
+        body: a DICOM file, or what goes as JSON. final: statuses that no other try would change. tries: after how many
+        breakdowns the request is given up; 0: never. Raises RefusedError for both, and StopError.
         """
         breakdowns = 0
         for tried, pause in enumerate(itertools.chain(PAUSES_SECONDS, itertools.repeat(LONGEST_PAUSE_SECONDS))):
@@ -93,12 +93,13 @@ class Server:
                     log.info("%s answers again", self.name)
                 return found
 
-    def _ask_once(self, method: str, path: str, body: IO[bytes] | None, into: IO[bytes] | None) -> Any:
-        headers = {"content-type": "application/dicom"} if body else {}
-        if body:
+    def _ask_once(self, method: str, path: str, body: IO[bytes] | dict[str, Any] | None, into: IO[bytes] | None) -> Any:
+        sent: dict[str, Any] = {"json": body}
+        if body and not isinstance(body, dict):
             body.seek(0)
+            sent = {"content": body, "headers": {"content-type": "application/dicom"}}
         try:
-            with self.client.stream(method, path, content=body, headers=headers) as answer:
+            with self.client.stream(method, path, **sent) as answer:
                 if answer.status_code != 200:
                     status = answer.status_code
                     raise Fault(f"status {status} {_code(answer)}".strip(), status, status in BREAKDOWNS)
@@ -131,24 +132,39 @@ def _code(answer: httpx.Response) -> str:
 def follow(orthanc: Server, service: Server, state: Path, once: bool) -> None:
     """Study after study as they come to rest; `once`: up to the last that has. Raises StopError, OSError."""
     log.info("the service's model run: %s", run_of(service))
-    position = read_position(state)
-    write_position(state, position)  # if that cannot be done, it is better known now
+    position = kept = read_position(state)
+    write_position(state, kept)  # if that cannot be done, it is better known now
+    restless: dict[str, int] = {}  # studies that something came to, and a position before it
     while True:
         last = orthanc.ask("GET", "/changes?last")["Last"]
         if last < position:
             log.warning("Orthanc counts %d changes, fewer than before (%d): all are read anew", last, position)
-            position = 0
+            position, restless = 0, {}
         changes = orthanc.ask("GET", f"/changes?since={position}&limit={CHANGES}")
-        for change in changes["Changes"]:
-            if change["ChangeType"] == "StableStudy":
-                segment_study(change["ID"], orthanc, service)
-                write_position(state, change["Seq"])
-        if changes["Last"] != position:
-            position = changes["Last"]
-            write_position(state, position)
+        # Not its StableStudy: when Orthanc is stopped it forgets what was restless, and tells of no rest any more.
+        came = [change["ID"] for change in changes["Changes"] if change["ChangeType"] == "NewInstance"]
+        studies = studies_of([*restless, *came], orthanc)
+        for study in studies:
+            if study["IsStable"]:
+                segment_study(study["ID"], orthanc, service)
+        restless = {study["ID"]: restless.get(study["ID"], position) for study in studies if not study["IsStable"]}
+        position = changes["Last"]
+        if kept != (done := min([position, *restless.values()])):
+            kept = done
+            write_position(state, kept)
         if once and changes["Done"]:
             return
         orthanc.pause(POLL_SECONDS if changes["Done"] else 0)
+
+
+def studies_of(resources: list[str], orthanc: Server) -> list[dict[str, Any]]:
+    """The studies among them or above them, each once, as Orthanc describes them; without what is deleted."""
+    if not resources:
+        return []
+    found: list[dict[str, Any]] = orthanc.ask(
+        "POST", "/tools/bulk-content", body={"Resources": resources, "Level": "Study", "Metadata": False}
+    )
+    return found
 
 
 def run_of(service: Server) -> str:
@@ -207,7 +223,7 @@ def segment(instance: dict[str, Any], modality: str, held: set[str], orthanc: Se
 
 
 def read_position(state: Path) -> int:
-    """The number of the last change that is done with, 0 before the first. Raises StopError."""
+    """The number of a change, up to which all are done with; 0 before the first. Raises StopError."""
     try:
         return int(state.read_text())
     except FileNotFoundError:

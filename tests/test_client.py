@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import httpx
@@ -51,11 +51,11 @@ def ask(address, tmp_path, monkeypatch, capsys) -> Callable[..., Said]:
     return ask
 
 
-def started(folder: Path, server: str, *arguments: str, **streams: int) -> subprocess.Popen[bytes]:
-    """The client as a process of its own."""
+def started(folder: Path, server: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    """The client as a process of its own. options: of Popen."""
     call = [sys.executable, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NERVEMASK_SERVER": server, "TERM": "xterm-256color"}
-    return subprocess.Popen(call, cwd=folder, env=environment, **streams)
+    return subprocess.Popen(call, cwd=folder, env=environment, **options)
 
 
 @pytest.fixture(scope="module")
@@ -308,9 +308,10 @@ def test_a_damaged_frame_of_a_cine(ask, speckle) -> None:
     [
         (["nowhere.png", "--out", "o.png"], "nowhere.png"),
         (["empty", "--out", "out"], "holds no PNG"),
-        (["frame.png", "--out", "o.gif"], "o.gif"),
+        (["frame.png", "--out", "o.gif"], "o.gif hold? Its suffix says so: .png, "),
         (["frame.png", "--out", "o.dcm", "--as", "overlay"], "*.png"),
         (["frame.png", "frame.tif", "--out", "frame.tif"], "is a file"),
+        (["frame.png", "frame.tif", "--out", "o.json"], "need a folder"),
         (["frame.png", "--out", "o.png", "--at-once", "0"], "--at-once"),
         (["frame.png", "--out", "o.png", "--as", "video"], "video"),
         (["frame.png"], "--out"),
@@ -444,11 +445,16 @@ def test_another_server_is_not_taken_for_the_service(ask, data, status) -> None:
     assert f"answers {status}" in done.stderr
 
 
+def as_at_a_terminal() -> None:
+    """In the background a shell has its children ignore Ctrl-C, and the tests may run there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_told_to_stop_it_stops(proxy, data, tmp_path) -> None:
     (tmp_path / "frame.png").write_bytes(data[".png"])
     proxy.replies = [busy("429 Too Many Requests", 60)]
     call = ["-m", "service.client", "frame.png", "--out", "o.png"]
-    running = started(tmp_path, proxy.address, *call, stderr=subprocess.PIPE)
+    running = started(tmp_path, proxy.address, *call, stderr=subprocess.PIPE, preexec_fn=as_at_a_terminal)
     while not proxy.posts:
         time.sleep(0.02)
     time.sleep(0.2)
@@ -456,6 +462,21 @@ def test_told_to_stop_it_stops(proxy, data, tmp_path) -> None:
     _, said = running.communicate(timeout=30)
     assert running.returncode == 130
     assert b"Traceback" not in said
+
+
+def test_the_files_are_written_though_nobody_reads_the_lines(address, data, tmp_path) -> None:
+    """As with `| head -1`."""
+    for number in range(3):
+        write(str(tmp_path / f"in/{number}.png"), data[".png"])
+    nobody, its_end = os.pipe()
+    os.close(nobody)
+    running = started(
+        tmp_path, address, "-m", "service.client", "in", "--out", "out", stdout=its_end, stderr=subprocess.PIPE
+    )
+    os.close(its_end)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said.count(b"\n")) == (0, 1), said  # the model's warning
+    assert files(str(tmp_path / "out")) == {"0.png", "1.png", "2.png"}
 
 
 # What it costs

@@ -115,7 +115,10 @@ class Run:
     def _say(self, *words: object) -> None:
         line = "\t".join(map(str, words)).encode(errors="backslashreplace").decode()  # a name may be no text
         with self.printing:
-            print(line, flush=True)
+            try:
+                print(line, flush=True)
+            except BrokenPipeError:  # `| head` has read enough: the files are written all the same
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _failed(self, name: object, reason: object) -> None:
         with self.printing:

@@ -46,11 +46,11 @@ def plan(inputs: list[Path], out: Path, kind: str | None) -> tuple[Kind, dict[Pa
         meant = MEANT.get(out.suffix.lower())
         chosen = KINDS[kind or meant or "mask"]
         if meant is None or KINDS[meant].suffix != chosen.suffix:
-            known = f"{kind} goes into *{chosen.suffix}" if kind else f"one of *{', *'.join(MEANT)} is"
+            known = f"{kind} goes into *{chosen.suffix}" if kind else f"Its suffix says so: {', '.join(MEANT)}"
             raise ClientError(f"what shall {out} hold? {known}")
         return chosen, {inputs[0]: out}
-    if out.is_file():
-        raise ClientError(f"{out} is a file: the answers need a folder")
+    if out.is_file() or (out.suffix.lower() in MEANT and not out.is_dir()):
+        raise ClientError(f"{out} is a file, or called like one: the answers need a folder")
     chosen = KINDS[kind or "mask"]
     base = os.path.commonpath([os.path.abspath(path if path.is_dir() else path.parent) for path in inputs])
     found = [file for path in inputs for file in (frames_in(path, out) if path.is_dir() else [path])]
