@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom import Dataset, Sequence, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.uid import UID
 
 from service.cine import open_cine
 from service.dicom.segmentation_object import segmentation_object
@@ -144,6 +145,37 @@ def test_a_damaged_header_is_refused_where_its_frames_can_be_seen(card, sound, d
     assert (fault.value.status, fault.value.code) == (422, "header")
 
 
+CHARACTER_SETS = [
+    (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    ("ISO 2022 IR 100", "Buc^Jérôme"),
+    ("ISO_IR 6", "Doe^Jane"),
+    ("", "Doe^Jane"),
+    ("ISO_IR 192", "Wang^XiaoDong=王^小东"),
+]
+
+
+def of_patient(name: str, charset: str | list[str]) -> Dataset:
+    """The name stands in a sequence, too."""
+    procedure = Dataset()
+    procedure.CodeValue, procedure.CodingSchemeDesignator = "1", "99TEST"
+    procedure.CodeMeaning = name.split("=")[-1].replace("^", " ")
+    return ultrasound(
+        np.zeros((64, 80), np.uint8),
+        SpecificCharacterSet=charset,
+        PatientName=name,
+        ProcedureCodeSequence=Sequence([procedure]),
+    )
+
+
+@pytest.mark.parametrize(("charset", "name"), CHARACTER_SETS, ids=str)
+def test_a_name_is_kept_whatever_its_character_set(card, charset, name) -> None:
+    header = header_of(written(of_patient(name, charset)))
+    made = dcmread(io.BytesIO(segmentation_object(header, [asymmetric(64, 80)], card)))
+    assert made.PatientName == name
+    assert made.ProcedureCodeSequence[0].CodeMeaning == name.split("=")[-1].replace("^", " ")
+
+
 def errors_of_dciodvfy(path: Path) -> list[str]:
     done = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True)
     assert "Segmentation" in done.stderr.splitlines()  # the kind of object that it was held against
@@ -153,17 +185,19 @@ def errors_of_dciodvfy(path: Path) -> list[str]:
 def sources(folder: Path) -> dict[str, bytes]:
     """Ultrasounds as they come: our own, pydicom's, what dcmtk makes of them, and some with odd headers.
 
-    None of the retired multi-frame class: dciodvfy does not know that its frames may be referred to by their numbers.
+    The retired multi-frame class has a test of its own.
     """
     grey = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (4, 64, 80), np.uint8), (5, 5), 0)
     made = {
         "frame": written(ultrasound(grey[0])),
         "cine": written(ultrasound(grey)),
+        "retired": written(ultrasound(grey[0], SOPClassUID=UID("1.2.840.10008.5.1.4.1.1.6"))),
         "region": written(ultrasound(grey[0], SequenceOfUltrasoundRegions=Sequence([region(4, 4, 60, 50)]))),
         "bare": written(bare(ultrasound(grey[0]))),
         "odd values": written(ultrasound(grey[0], PatientSex="X", StudyTime="14:04:38", StudyDate="1997.04.24")),
         "lossy": written(ultrasound(grey[0], LossyImageCompression="01")),
         "spacing": written(ultrasound(grey[0], PixelSpacing=[0.1, 0.2])),
+        **{f"in {charset}": written(of_patient(name, charset)) for charset, name in CHARACTER_SETS},
     }
     for name in ("examples_ybr_color", "examples_rgb_color", "examples_palette", "examples_jpeg2k", "ExplVR_BigEnd",
                  "SC_rgb_rle_2frame", "SC_rgb_jpeg_dcmtk", "SC_ybr_full_422_uncompressed"):  # fmt: skip
@@ -195,6 +229,16 @@ def test_dciodvfy_finds_no_error(card, tmp_path) -> None:
         masks = [asymmetric(header.Rows, header.Columns)] * int(header.get("NumberOfFrames") or 1)
         path.write_bytes(segmentation_object(header, masks, card))
         assert errors_of_dciodvfy(path) == [], name
+
+
+@needs_dciodvfy
+def test_of_the_retired_multi_frame_class_dciodvfy_finds_the_frames_numbers_alone(card, tmp_path) -> None:
+    """It does not know that the class is multi-frame, and that its frames may be referred to by their numbers."""
+    source = ultrasound(np.zeros((3, 64, 80), np.uint8), SOPClassUID=UID("1.2.840.10008.5.1.4.1.1.3"))
+    path = tmp_path / "seg.dcm"
+    path.write_bytes(segmentation_object(header_of(written(source)), [asymmetric(64, 80)] * 3, card))
+    found = errors_of_dciodvfy(path)
+    assert [error for error in found if "ReferencedFrameNumber" in error and "not multi-frame" in error] == found
 
 
 @needs_dciodvfy

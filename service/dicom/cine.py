@@ -4,30 +4,24 @@ Nothing here trusts the header. What it declares is held against what is there b
 compressed frame's own header against the file's. Files may be large: pixels are read from the disk, a frame at a time.
 """
 
-import logging
-import os
 import struct
-import warnings
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-import pydicom
 from pydicom import Dataset, uid
-from pydicom.encaps import encapsulate, generate_frames, get_frame, parse_fragments
-from pydicom.filereader import read_dataset
-from pydicom.pixels import apply_color_lut, apply_voi_lut, get_decoder
+from pydicom.encaps import encapsulate
+from pydicom.pixels import apply_color_lut, apply_voi, apply_voi_lut, get_decoder
 from pydicom.pixels.utils import as_pixel_options
 
 from service.dicom.scan_area import cine_rate, scan_area
+from service.dicom.structure import REMEDY, compressed_frames, malformed, pixel_length, read_header, uncompressed_frames
 from service.errors import FrameError
 from service.frame import LEAST_SIDE_PX, LIMIT_PX, Frame, too_large
 from service.isolation import isolated
 
-PREAMBLE_BYTES = 132  # with the four letters DICM (PS3.10)
 LIMIT_FRAMES = 10_000
-LIMIT_READS = 50_000  # of header elements and their parts: a hostile header holds millions
 
 ULTRASOUND = (
     uid.UltrasoundImageStorage,
@@ -42,19 +36,10 @@ CAPTURES = (
     uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
 )
-PIXEL_DATA = 0x7FE00010
-PIXEL_TAGS = (0x7FE00008, 0x7FE00009, PIXEL_DATA)  # the first two hold floats
-UNDEFINED_LENGTH = 0xFFFFFFFF
-REMEDY = "send it uncompressed, or as RLE, JPEG, JPEG-LS or JPEG 2000"
 # Of two decoders the quicker, where it is not pydicom's first: 3.4 ms instead of 4.9 a frame, 0.3 instead of 1.0.
 QUICKER = {uid.JPEGLSLossless: "pyjpegls", uid.JPEGLSNearLossless: "pyjpegls", uid.RLELossless: "pylibjpeg"}
 # Start of frame, any of its kinds, JPEG-LS' own among them (ITU-T T.81 B.1.1.3, T.87 C.1.1).
 JPEG_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-
-# What matters in a header is checked here. Of its small faults pydicom would write pages into the log, names and all.
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-warnings.filterwarnings("ignore", module="pydicom")
 
 
 class DicomCine:
@@ -67,14 +52,14 @@ class DicomCine:
         except FrameError:
             raise
         except Exception as fault:  # a hostile header makes pydicom raise nearly anything
-            raise _malformed() from fault
+            raise malformed() from fault
 
     def _open(self, file: BinaryIO) -> None:
         self.file = file
-        self.header = _read_header(file)
+        self.header = read_header(file)
         self.notes = _check_kind(self.header)
         syntax = self.header.file_meta.TransferSyntaxUID
-        self._value_at, length = _pixel_value(file, syntax)
+        length = pixel_length(file, syntax)
         self.options = _checked_options(self.header)
         self.count = int(self.options["number_of_frames"])
         try:
@@ -82,12 +67,9 @@ class DicomCine:
         except NotImplementedError:  # films, as MPEG-4, and what is newer than pydicom
             raise FrameError("transfer_syntax", f"{syntax.name} is not read: {REMEDY}.", 422) from None
         if self.decoder.is_encapsulated:
-            fragments, _ = parse_fragments(self._at_value())
-            if fragments < self.count:
-                raise _lying(self.count, f"{fragments} of them")
+            self._frames = compressed_frames(file, self.count, 2 * self.frame_bytes + 65536)
         else:
-            file.seek(0, os.SEEK_END)
-            self._check_length(min(length, file.tell() - self._value_at))
+            self._frames = uncompressed_frames(file, length, self.count, self.frame_bytes)
         self.area, self.spacing, notes = scan_area(self.header)
         self.notes += notes
         self.rate = cine_rate(self.header) if self.count > 1 else None
@@ -95,27 +77,15 @@ class DicomCine:
 
     def encoded(self) -> Iterator[bytes]:
         """The frames one after another as they stand in the file, for `decode`."""
-        if not self.decoder.is_encapsulated:
-            yield from (self._native(index) for index in range(self.count))
-            return
-        found = 0
-        try:
-            for encoded in generate_frames(self._at_value(), number_of_frames=self.count):
-                found += 1
-                yield encoded
-        except Exception as fault:  # tables of offsets may lie, and borders of frames be nowhere told
-            raise _malformed() from fault
-        if found < self.count:
-            raise _lying(self.count, f"{found} that can be told apart")
+        return (self.encoded_at(index) for index in range(self.count))
 
     def encoded_at(self, index: int) -> bytes:
         """One frame as it stands in the file. index: 0 to count - 1."""
-        if not self.decoder.is_encapsulated:
-            return self._native(index)
-        try:
-            return get_frame(self._at_value(), index, number_of_frames=self.count)
-        except Exception as fault:
-            raise _malformed() from fault
+        return b"".join(self._read(at, length) for at, length in self._frames[index])
+
+    def _read(self, at: int, length: int) -> bytes:
+        self.file.seek(at)
+        return self.file.read(length)
 
     def decode(self, encoded: bytes, index: int) -> Frame:
         """The frame. Raises FrameError (400, 422). May be called from several threads."""
@@ -132,14 +102,6 @@ class DicomCine:
             raise FrameError("malformed", f"Frame {index} is damaged: it cannot be decoded.", 400) from fault
         return Frame(grey, self.area, self.spacing, index, self.notes, self.rate)
 
-    def _at_value(self) -> BinaryIO:
-        self.file.seek(self._value_at)
-        return self.file
-
-    def _native(self, index: int) -> bytes:
-        self.file.seek(self._value_at + index * self.frame_bytes)
-        return self.file.read(self.frame_bytes)
-
     @property
     def frame_bytes(self) -> int:
         """Of one uncompressed frame."""
@@ -149,14 +111,8 @@ class DicomCine:
             samples = samples // 3 * 2  # two pixels share their colour
         return int(samples * told["bits_allocated"] // 8)
 
-    def _check_length(self, available: int) -> None:
-        if available < self.count * self.frame_bytes:
-            raise _lying(self.count, f"{available} of {self.count * self.frame_bytes} bytes")
-
     def _check_codestream(self, encoded: bytes) -> None:
         """A compressed frame carries a size of its own, which a decoder would believe."""
-        if len(encoded) > 2 * self.frame_bytes + 65536:
-            raise FrameError("malformed", "A compressed frame is larger than its pixels.", 400)
         size = _codestream_size(encoded, self.header.file_meta.TransferSyntaxUID)
         if size not in (None, (self.options["rows"], self.options["columns"])):
             raise FrameError("malformed", f"A compressed frame is of another size ({size}) than the file says.", 400)
@@ -166,38 +122,6 @@ def decompressed(encoded: bytes, options: dict[str, Any]) -> np.ndarray:
     """The pixels of one compressed frame as pydicom's decoders give them, YBR as RGB. They raise nearly anything."""
     encoded = encapsulate([encoded], has_bot=False)
     return get_decoder(options["transfer_syntax_uid"]).as_array(encoded, index=0, **options)[0]
-
-
-class _Counted:
-    """A file that stands only so many reads."""
-
-    def __init__(self, file: BinaryIO):
-        self.seek, self.tell = file.seek, file.tell
-        self._read, self._left = file.read, LIMIT_READS
-
-    def read(self, size: int = -1) -> bytes:
-        self._left -= 1
-        if not self._left:
-            raise FrameError("header", f"The DICOM header has more than {LIMIT_READS} parts.", 413)
-        return self._read(size)
-
-
-def _read_header(file: BinaryIO) -> Dataset:
-    """Everything before the pixels; `file` then stands at their element."""
-    file.seek(PREAMBLE_BYTES)
-    counted: Any = _Counted(file)
-    meta = read_dataset(counted, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    syntax = uid.UID(meta.get("TransferSyntaxUID", ""))
-    if not syntax.is_transfer_syntax or syntax.is_private:
-        raise FrameError("transfer_syntax", f"The DICOM file's transfer syntax is not known: {syntax or 'none'}.", 422)
-    if syntax.is_deflated:
-        # A few kilobytes may inflate to gigabytes.
-        raise FrameError("transfer_syntax", f"{syntax.name} is not read: {REMEDY}.", 422)
-    header = read_dataset(
-        counted, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=lambda tag, *_: tag in PIXEL_TAGS
-    )
-    header.file_meta = pydicom.dataset.FileMetaDataset(meta)
-    return header
 
 
 def _check_kind(header: Dataset) -> tuple[str, ...]:
@@ -213,21 +137,6 @@ def _check_kind(header: Dataset) -> tuple[str, ...]:
     raise FrameError("not_ultrasound", f"Only ultrasound is segmented; this is {found[:200]}.", 422)
 
 
-def _pixel_value(file: BinaryIO, syntax: uid.UID) -> tuple[int, int]:
-    """Where the pixels begin, and how many bytes of them are declared; from the start of their element."""
-    order = "<" if syntax.is_little_endian else ">"
-    form = f"{order}HHL" if syntax.is_implicit_VR else f"{order}HH2sHL"
-    head = file.read(struct.calcsize(form))
-    if not head:
-        raise FrameError("no_pixels", "The DICOM file holds no pixel data, or is cut short before them.", 422)
-    group, element, *_, length = struct.unpack(form, head)
-    if group << 16 | element != PIXEL_DATA:
-        raise FrameError("pixel_type", "The DICOM file's pixels are floats; 8 or 16 bits, unsigned, are read.", 422)
-    if syntax.is_encapsulated != (length == UNDEFINED_LENGTH):
-        raise _malformed()
-    return file.tell(), length
-
-
 def _checked_options(header: Dataset) -> dict[str, Any]:
     """The image's shape and type as pydicom's decoders take them, all within bounds."""
     if not (header.get("Rows") and header.get("Columns")):
@@ -235,7 +144,7 @@ def _checked_options(header: Dataset) -> dict[str, Any]:
     options = as_pixel_options(header)
     rows, columns, frames = options["rows"], options["columns"], options["number_of_frames"]
     if frames < 1:
-        raise _malformed()
+        raise malformed()
     if rows * columns > LIMIT_PX:
         raise too_large(LIMIT_PX)
     if frames > LIMIT_FRAMES:
@@ -259,13 +168,15 @@ def _grey(pixels: np.ndarray, interpretation: str, header: Dataset) -> np.ndarra
     if pixels.ndim == 3:
         return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     bits = int(header.BitsStored)
-    if "WindowWidth" in header or "VOILUTSequence" in header:
+    lowest = -(2 ** (bits - 1)) if pixels.dtype.kind == "i" else 0
+    if header.get("VOILUTSequence"):  # what it gives has no sign, and a depth of its own
+        pixels, lowest = apply_voi(pixels, header), 0
+        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
+    else:  # a window, if there is one, is spread over the range of the pixels as they are stored
         pixels = apply_voi_lut(pixels, header)
-    elif pixels.dtype.kind == "i":
-        pixels = pixels.astype(np.int32) + 2 ** (bits - 1)
     if pixels.dtype != np.uint8 or bits != 8:
         full = 255 if bits <= 8 else 65535
-        stretched = pixels.astype(np.float64) * (full / (2**bits - 1))
+        stretched = (pixels.astype(np.float64) - lowest) * (full / (2**bits - 1))
         pixels = stretched.round().clip(0, full).astype(np.uint8 if bits <= 8 else np.uint16)
     if interpretation == "MONOCHROME1":
         pixels = np.iinfo(pixels.dtype).max - pixels
@@ -286,12 +197,4 @@ def _codestream_size(encoded: bytes, syntax: uid.UID) -> tuple[int, int] | None:
         if marker in JPEG_FRAME_MARKERS:
             return struct.unpack_from(">HH", encoded, at + 5)  # type: ignore[return-value]
         at += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", encoded, at + 2)[0]
-    raise _malformed()
-
-
-def _malformed() -> FrameError:
-    return FrameError("malformed", "The DICOM file is damaged or cut short: it cannot be read.", 400)
-
-
-def _lying(frames: int, held: str) -> FrameError:
-    return FrameError("malformed", f"The DICOM file declares {frames} frame(s) and holds {held}.", 400)
+    raise malformed()

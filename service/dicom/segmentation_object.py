@@ -28,6 +28,7 @@ NERVE = Code("3057000", "SCT", "Nerve")
 AMBER = CIELabColor(82.0, 10.0, 83.0)  # as in the pictures
 SERIES_OFFSET = 1000  # a segmentation's series is listed behind its source's
 UNCOMPRESSED = ExplicitVRLittleEndian
+UTF_8 = "ISO_IR 192"  # whatever the source has: highdicom refuses some of the sets that are met
 
 # A PACS keeps names as they came: highdicom's advice on them helps nobody here.
 warnings.filterwarnings("ignore", category=UserWarning, module="highdicom")
@@ -91,6 +92,7 @@ def _without_pixels(source: Dataset, card: Card) -> Segmentation:
         software_versions=card.version,
         device_serial_number=card.run_id,
         transfer_syntax_uid=UNCOMPRESSED,
+        specific_character_set=UTF_8,
         content_label="NERVE",
         content_description=f"Nerve, found by {card.name} {card.version}"[:64],
         series_description=f"Nerve ({card.name} {card.version})"[:64],
@@ -125,7 +127,11 @@ def _valid(value: Any, kind: Callable[[str], Any] | None) -> Any:
 
 
 def _refer_to(made: Segmentation, source: Dataset) -> None:
-    """Name the source's own class wherever the object refers to it."""
+    """Name the source's own class wherever the object refers to it.
+
+    The walk decodes the copied sequences, too: their texts would be written as they came otherwise, in the source's
+    character set.
+    """
 
     def rename(dataset: Dataset, element: DataElement) -> None:
         if element.keyword == "ReferencedSOPClassUID":
