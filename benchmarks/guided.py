@@ -7,7 +7,6 @@ ends in another exception, ends the process, takes longer or more memory than a 
 
 import argparse
 import io
-import itertools
 import re
 import subprocess
 import sys
@@ -40,8 +39,8 @@ def fuzz(options: list[str]) -> None:
     def decoded(data: bytes) -> None:
         try:
             cine = service.cine.open_cine(io.BytesIO(data))
-            for index, encoded in enumerate(itertools.islice(cine.encoded(), 2)):
-                cine.decode(encoded, index)
+            for index in range(min(cine.count, 2)):
+                cine.decode(cine.encoded_at(index), index)
         except FrameError:
             pass
 

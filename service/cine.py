@@ -1,6 +1,5 @@
 """An upload's file to its frames: a picture is a cine of one."""
 
-from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -19,16 +18,12 @@ class Cine(Protocol):
 
     count: int
 
-    def encoded(self) -> Iterator[bytes]:
-        """All frames one after another, as they stand in the file."""
-        ...
-
     def encoded_at(self, index: int) -> bytes:
         """One frame, as it stands in the file."""
         ...
 
     def decode(self, encoded: bytes, index: int) -> Frame:
-        """Of what `encoded` gave. May be called from several threads."""
+        """Of what `encoded_at` gave. May be called from several threads."""
         ...
 
 
@@ -39,9 +34,6 @@ class Picture:
 
     def __init__(self, data: bytes):
         self.data = data
-
-    def encoded(self) -> Iterator[bytes]:
-        yield self.data
 
     def encoded_at(self, index: int) -> bytes:
         return self.data

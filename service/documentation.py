@@ -2,25 +2,35 @@
 
 from typing import Any
 
+import numpy as np
+
+from service import answers
+from service.card import Card
 from service.cine import LIMIT_PICTURE_BYTES
+from service.errors import FrameError
+from service.frame import Frame
 from service.guard import AT_ONCE, SECONDS
+from service.segmenter import Seen, Segmentation, Unseen
 from service.upload import FIELD, LIMIT_BYTES, RAW_TYPES
 
 Schema = dict[str, Any]
+
+MESSAGE_BYTES = 16 * 2**20  # uvicorn's limit
 
 ABOUT = f"""Upload an ultrasound frame or cine, either as the file in the field `{FIELD}` of multipart/form-data, or
 as the raw body with its type. PNG, JPEG and TIFF up to {LIMIT_PICTURE_BYTES // 2**20} MiB, DICOM up to
 {LIMIT_BYTES // 2**20} MiB; 8 or 16 bits, grey or colour. Frames of a cine are numbered from 0.
 
 `/stream` is a WebSocket: a binary message with a frame's file in, the JSON of /segment as text out, with the number
-of the `message` it answers. `?drop=true` drops waiting frames when a newer one comes (`"dropped": true`), `?picture=`
-is as for /segment.
+of the `message` it answers. A message may have {MESSAGE_BYTES // 2**20} MiB; a larger one ends the stream with code
+1009. `?drop=true` drops waiting frames when a newer one comes (`"dropped": true`), `?picture=` is as for /segment.
 
 Research software, not a medical device."""
 
 ERRORS = {
     400: ("malformed", "The frame's file is damaged or cut short: it cannot be decoded."),
     401: ("key", "Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."),
+    404: ("not_found", "There is no such route: see /docs.json."),
     413: ("too_large", f"The upload is larger than {LIMIT_BYTES // 2**20} MiB."),
     415: ("unknown_type", "The upload is none of the types read here (PNG, JPEG, TIFF and DICOM)."),
     422: ("too_small", "The picture can be read, but not used: it is 8x8 pixels; 16x16 are the least."),
@@ -32,6 +42,7 @@ ERRORS = {
 WORDS = {
     400: "malformed or truncated, or what its decoder does not survive; or an unknown parameter",
     401: "no key, or one that is not known",
+    404: "switched off",
     413: "too many bytes, pixels or frames",
     415: "not a type that is read",
     422: "a frame that can be read, but not used",
@@ -127,6 +138,7 @@ SCHEMAS = {
         }
     ),
 }
+LOCKED = (401, 429)  # where the service wants keys
 KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -144,27 +156,38 @@ PICTURE = {
     "description": "a picture to come with the JSON as a data URL",
     "schema": {"enum": ["mask", "overlay", "frame"]},
 }
-PICTURE_HEADERS = {
-    name: {"schema": TEXT, "description": told}
-    for name, told in {
-        "x-model": "name of the model",
-        "x-model-version": "its version",
-        "x-model-run": "its MLflow run",
-        "x-nerve-present": "true or false",
-        "x-nerve-presence": "probability that the frame holds a nerve",
-        "x-mask-confidence": "the Dice that the mask is likely to reach",
-        "x-warnings": "what the answer has to say against itself",
-    }.items()
+MODEL_HEADERS = {
+    "x-model": "name of the model",
+    "x-model-version": "its version",
+    "x-model-run": "its MLflow run",
+    "x-warnings": "what the answer has to say against itself",
+}
+PICTURE_HEADERS = MODEL_HEADERS | {
+    "x-nerve-present": "true or false",
+    "x-nerve-presence": "probability that the frame holds a nerve",
+    "x-mask-confidence": "the Dice that the mask is likely to reach",
 }
 
 
-def documentation() -> Schema:
-    """The OpenAPI document."""
+def _example() -> Seen:
+    """A frame of 16x16, and a nerve of 5x3 in it."""
+    mask = np.zeros((16, 16), np.uint8)
+    mask[8:11, 4:9] = 255
+    return Seen(Frame(np.zeros_like(mask)), Segmentation(mask, 0.93, 0.88, 8.7), 2.2)
+
+
+def documentation(card: Card) -> Schema:
+    """The OpenAPI document; its examples are answers of the champion with this card."""
     png = {"image/png": {"schema": BINARY}}
+    seen, unseen = _example(), Unseen(1, FrameError(*ERRORS[400], 400))
+    lines = "".join(answers.line(answers.outcome(of, card)) for of in (seen, unseen))
     segmentation = {
-        "application/json": {"schema": _ref("Segmentation")},
-        "application/geo+json": {"schema": _ref("Feature")},
-        "application/jsonl": {"schema": TEXT | {"description": "of a cine: a line for each frame"}},
+        "application/json": {"schema": _ref("Segmentation"), "example": answers.segment(seen, card)},
+        "application/geo+json": {"schema": _ref("Feature"), "example": answers.geojson(seen, card)},
+        "application/jsonl": {
+            "schema": TEXT | {"description": "of a cine: a line for each frame, as the JSON or an error"},
+            "example": lines,
+        },
     }
     dicom = {"application/dicom": {"schema": BINARY}}
     return {
@@ -173,38 +196,40 @@ def documentation() -> Schema:
         "paths": {
             "/mask": _upload("The nerve's mask, 0 or 255, of the frame's own size", png, [INDEX]),
             "/overlay": _upload("The frame with the mask's outline and tint upon it", png, [INDEX]),
-            "/segment": _upload("The mask as JSON or GeoJSON", segmentation, [INDEX, PICTURE], headers={}),
-            "/dicom": _upload("Of a DICOM ultrasound: a DICOM Segmentation that refers to it", dicom, []),
-            "/model": _get("The model's card, and the device it runs on", "application/json", {"type": "object"}),
-            "/": _get("The page to try it", "text/html", TEXT),
-            "/docs.json": _get("This document", "application/json", {"type": "object"}),
-            "/livez": _get("Whether the service is alive", "text/plain", TEXT, may_fail=503),
-            "/readyz": _get("Whether it is ready: 503 until then", "text/plain", TEXT, may_fail=503),
-            "/metrics": _get("Prometheus metrics", "text/plain", TEXT),
+            "/segment": _upload("The mask as JSON or GeoJSON", segmentation, [INDEX, PICTURE], {}),
+            "/dicom": _upload("Of a DICOM ultrasound: a DICOM Segmentation of it", dicom, [], MODEL_HEADERS),
+            "/model": _get("The model's card, and its device", "application/json", {"type": "object"}, *LOCKED),
+            "/": _get("The page to try it", "text/html", TEXT, *LOCKED),
+            "/docs.json": _get("This document", "application/json", {"type": "object"}, *LOCKED),
+            "/livez": _get("Whether the service is alive", "text/plain", TEXT, 503),
+            "/readyz": _get("Whether it is ready: 503 until then", "text/plain", TEXT, 503),
+            "/metrics": _get("Prometheus metrics", "text/plain", TEXT, *LOCKED, 404),
         },
         "components": {"schemas": SCHEMAS, "securitySchemes": KEYS},
         "security": [{name: []} for name in KEYS] + [{}],  # a service on loopback may ask for none
     }
 
 
-def _upload(summary: str, answers: Schema, parameters: list[Schema], headers: Schema = PICTURE_HEADERS) -> Schema:
-    """A POST route that takes a frame."""
+def _upload(summary: str, answers: Schema, parameters: list[Schema], told: dict[str, str] = PICTURE_HEADERS) -> Schema:
+    """A POST route that takes a frame. told: the headers of its answers, and what they hold."""
     file = {"schema": _object({FIELD: BINARY}), "encoding": {FIELD: {"contentType": ", ".join(RAW_TYPES)}}}
     body = {"multipart/form-data": file} | {kind: {"schema": BINARY} for kind in RAW_TYPES}
+    headers = {name: {"schema": TEXT, "description": what} for name, what in told.items()}
     answered = {"description": "seen", "content": answers} | ({"headers": headers} if headers else {})
     return {
         "post": {
             "summary": summary,
             "parameters": parameters,
             "requestBody": {"required": True, "content": body},
-            "responses": {"200": answered} | {str(status): _error(status) for status in ERRORS},
+            "responses": {"200": answered} | {str(status): _error(status) for status in ERRORS if status != 404},
         }
     }
 
 
-def _get(summary: str, kind: str, schema: Schema, may_fail: int = 401) -> Schema:
+def _get(summary: str, kind: str, schema: Schema, *errors: int) -> Schema:
     answered = {"description": "as said", "content": {kind: {"schema": schema}}}
-    return {"get": {"summary": summary, "responses": {"200": answered, str(may_fail): _error(may_fail)}}}
+    failed = {str(status): _error(status) for status in errors}
+    return {"get": {"summary": summary, "responses": {"200": answered, **failed}}}
 
 
 def _error(status: int) -> Schema:

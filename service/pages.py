@@ -37,7 +37,7 @@ async def _page(request: Request) -> FileResponse:
 
 async def _documentation(request: Request) -> JSONResponse:
     """In the place of BentoML's own, which knows nothing of what is uploaded."""
-    return JSONResponse(documentation())
+    return JSONResponse(documentation(request.app.state.champion.account.card))
 
 
 async def _metrics(request: Request) -> Response:

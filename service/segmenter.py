@@ -133,19 +133,13 @@ class Segmenter:
         """
         waiting: deque[tuple[int, Future[Seen]]] = deque()
         with ThreadPoolExecutor(cores(), "cine") as pool:
-            index, lost = -1, None
-            try:
-                for index, encoded in enumerate(cine.encoded()):
-                    waiting.append((index, pool.submit(self._see, cine, encoded, index)))
-                    # The first is not made to share the cores: somebody waits for it.
-                    if len(waiting) > (AHEAD * cores() if index else 0):
-                        yield _done(waiting)
-            except FrameError as fault:  # where the next frame begins is not to be found
-                lost = fault
+            for index in range(cine.count):
+                waiting.append((index, pool.submit(self._see, cine, cine.encoded_at(index), index)))
+                # The first is not made to share the cores: somebody waits for it.
+                if len(waiting) > (AHEAD * cores() if index else 0):
+                    yield _done(waiting)
             while waiting:
                 yield _done(waiting)
-            if lost:
-                yield [Unseen(index + 1, lost)]
 
     def _see(self, cine: Cine, encoded: bytes, index: int) -> Seen:
         with self.at_work:

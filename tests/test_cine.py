@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.cine import open_cine
+from service.documentation import MESSAGE_BYTES
 from service.frame import Frame
 from service.pictures import png
 from service.stream import STREAMS_AT_ONCE
@@ -146,8 +147,8 @@ def test_a_done_frame_does_not_wait_for_the_next(segmenter) -> None:
     class Slow:
         count = 3
 
-        def encoded(self):
-            yield from (b"0", b"1", b"2")
+        def encoded_at(self, index):
+            return b""
 
         def decode(self, encoded, index):
             assert index < 2 or answered.wait(20)
@@ -170,8 +171,8 @@ def test_the_cine_is_read_a_frame_at_a_time(cine) -> None:
 
     file = Watched(cine)
     opened = open_cine(file)
-    for index, encoded in enumerate(opened.encoded()):
-        opened.decode(encoded, index)
+    for index in range(opened.count):
+        opened.decode(opened.encoded_at(index), index)
     assert file.most <= 120 * 160
 
 
@@ -234,6 +235,17 @@ def test_a_stream_with_unknown_settings_is_told_so_and_ended(address, query) -> 
 
     with pytest.raises(ConnectionClosed, match="1008"):
         asyncio.run(scene())
+
+
+def test_a_message_larger_than_the_documentation_allows_ends_the_stream(address) -> None:
+    async def scene() -> int | None:
+        async with connect(address.replace("http", "ws") + "/stream") as socket:
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.send(bytes(MESSAGE_BYTES + 1))
+                await socket.recv()
+            return closed.value.rcvd and closed.value.rcvd.code
+
+    assert asyncio.run(scene()) == 1009
 
 
 def test_another_sites_page_gets_no_stream(address) -> None:

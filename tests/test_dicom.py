@@ -20,11 +20,8 @@ from tests.dicoms import compressed, region, ultrasound, written
 
 def frames(data: bytes) -> list[Frame]:
     cine = open_cine(io.BytesIO(data))
-    decoded = [cine.decode(encoded, index) for index, encoded in enumerate(cine.encoded())]
-    assert len(decoded) == cine.count
-    for index, frame in enumerate(decoded):
-        assert np.array_equal(cine.decode(cine.encoded_at(index), index).pixels, frame.pixels)
-        assert frame.index == index
+    decoded = [cine.decode(cine.encoded_at(index), index) for index in range(cine.count)]
+    assert [frame.index for frame in decoded] == list(range(cine.count))
     return decoded
 
 

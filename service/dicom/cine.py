@@ -5,7 +5,6 @@ compressed frame's own header against the file's. Files may be large: pixels are
 """
 
 import struct
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import cv2
@@ -75,12 +74,8 @@ class DicomCine:
         self.rate = cine_rate(self.header) if self.count > 1 else None
         self.one_frame = {**self.options, "number_of_frames": 1, "decoding_plugin": QUICKER.get(syntax, "")}
 
-    def encoded(self) -> Iterator[bytes]:
-        """The frames one after another as they stand in the file, for `decode`."""
-        return (self.encoded_at(index) for index in range(self.count))
-
     def encoded_at(self, index: int) -> bytes:
-        """One frame as it stands in the file. index: 0 to count - 1."""
+        """One frame as it stands in the file, for `decode`. index: 0 to count - 1. From one thread at a time."""
         return b"".join(self._read(at, length) for at, length in self._frames[index])
 
     def _read(self, at: int, length: int) -> bytes:
