@@ -64,9 +64,11 @@ def _rescan(frame: np.ndarray, strength: Augment, rng: np.random.Generator) -> n
 
     frame: float32 (height, width), normalised; changed on a scale from 0, its black, to about 1, its white.
     """
+    if not (strength.gamma or strength.sliders or strength.shadow or strength.blur):
+        return frame
     height, width = frame.shape
     black = frame.min()
-    white = max(np.percentile(frame, 99.5) - black, LEAST_CONTRAST)
+    white = max(np.percentile(frame[::2, ::2], 99.5) - black, LEAST_CONTRAST)  # of a quarter, in a quarter of the time
     echo = np.clip((frame - black) / white, 0.0, 1.5)
     if strength.gamma:
         echo **= np.float32(math.exp(rng.uniform(-strength.gamma, strength.gamma)))
@@ -93,7 +95,8 @@ def _regrade(frame: np.ndarray, strength: Augment, rng: np.random.Generator) -> 
     """Another console's contrast and brightness, and fresh noise that grows with the echo as speckle's does."""
     contrast = np.float32(math.exp(rng.uniform(-strength.gain, strength.gain)))
     brightness = np.float32(rng.uniform(-strength.gain, strength.gain))
-    noise = rng.standard_normal(frame.shape, dtype=np.float32) * np.float32(strength.speckle)
+    # Uniform, of the same deviation as normal deviates, which take four times as long.
+    noise = (rng.random(frame.shape, dtype=np.float32) - np.float32(0.5)) * np.float32(12**0.5 * strength.speckle)
     return (frame + (frame - frame.min()) * noise) * contrast + brightness
 
 
