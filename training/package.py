@@ -126,7 +126,8 @@ def main() -> None:
     build_bento()
     print(
         f"{FOLDER}: {written.candidate}, version {written.version}; its probabilities differ from Keras by at most "
-        f"{held['largest_difference']:.1e}; served in {chosen}, test Dice {held['test_dice_change']:+.4f}"
+        f"{held['largest_difference']:.1e}; served in {chosen}, "
+        f"which changes the test Dice by {held['test_dice_change']:+.4f}"
     )
 
 

@@ -4,6 +4,7 @@
 FILE (reports/submission.csv): `img,pixels`, a row for each test frame that ingest found, in the order of their numbers.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -57,4 +58,6 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else SUBMISSION)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("file", nargs="?", type=Path, default=SUBMISSION, help=f"what is written ({SUBMISSION})")
+    main(parser.parse_args().file)
