@@ -121,6 +121,6 @@ def tell(figures: dict[str, Any]) -> str:
     return (
         f"{FRAMES} frames of {WIDTH}x{HEIGHT}; milliseconds. Single: a file of one frame, from its first byte to its "
         "line. First mask: of the cine, from its last byte sent, before which no HTTP client reads, to the first line; "
-        f"bar: less than 1.5 times a single frame. Then: bar: as fast as pixels become masks in process with all "
+        "bar: less than 1.5 times a single frame. Then: bar: as fast as pixels become masks in process with all "
         f"cores, {ceiling} ms a frame.\n\n{table(rows)}"
     )

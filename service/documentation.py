@@ -139,6 +139,7 @@ SCHEMAS = {
     ),
 }
 LOCKED = (401, 429)  # where the service wants keys
+UPLOAD_ERRORS = tuple(status for status in ERRORS if status != 404)  # what takes frames is never switched off
 KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -221,15 +222,18 @@ def _upload(summary: str, answers: Schema, parameters: list[Schema], told: dict[
             "summary": summary,
             "parameters": parameters,
             "requestBody": {"required": True, "content": body},
-            "responses": {"200": answered} | {str(status): _error(status) for status in ERRORS if status != 404},
+            "responses": _responses(answered, UPLOAD_ERRORS),
         }
     }
 
 
 def _get(summary: str, kind: str, schema: Schema, *errors: int) -> Schema:
     answered = {"description": "as said", "content": {kind: {"schema": schema}}}
-    failed = {str(status): _error(status) for status in errors}
-    return {"get": {"summary": summary, "responses": {"200": answered, **failed}}}
+    return {"get": {"summary": summary, "responses": _responses(answered, errors)}}
+
+
+def _responses(answered: Schema, errors: tuple[int, ...]) -> Schema:
+    return {"200": answered} | {str(status): _error(status) for status in errors}
 
 
 def _error(status: int) -> Schema:

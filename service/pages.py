@@ -37,7 +37,8 @@ async def _page(request: Request) -> FileResponse:
 
 async def _documentation(request: Request) -> JSONResponse:
     """In the place of BentoML's own, which knows nothing of what is uploaded."""
-    return JSONResponse(documentation(request.app.state.champion.account.card))
+    # In a thread: its GeoJSON loads Shapely, which would keep others waiting for two tenths of a second.
+    return JSONResponse(await run_in_threadpool(documentation, request.app.state.champion.account.card))
 
 
 async def _metrics(request: Request) -> Response:

@@ -96,6 +96,18 @@ def speckle() -> Speckle:
     return frames.speckle
 
 
+@pytest.fixture
+def grey(speckle: Speckle) -> np.ndarray:
+    """A frame: uint8 (100, 120)."""
+    return speckle(1, 100, 120)
+
+
+@pytest.fixture
+def cine(speckle: Speckle) -> np.ndarray:
+    """Three frames: uint8 (3, 64, 80)."""
+    return np.stack([speckle(seed, 64, 80) for seed in range(3)])
+
+
 @pytest.fixture(scope="session")
 def same_frame(speckle: Speckle) -> dict[str, bytes]:
     """One frame in four files that hold the very same picture."""

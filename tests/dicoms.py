@@ -1,4 +1,4 @@
-"""DICOM ultrasounds of our own: every kind of pixel, one file a call."""
+"""DICOM ultrasounds of our own: every kind of pixel, one file a call; and the frames that are read from a file."""
 
 import io
 
@@ -16,6 +16,9 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
+
+from service.cine import open_cine
+from service.frame import Frame
 
 
 def ultrasound(frames: np.ndarray, **attributes) -> Dataset:
@@ -84,3 +87,11 @@ def written(dataset: Dataset) -> bytes:
     file = io.BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def frames(data: bytes) -> list[Frame]:
+    """All frames of a file, as an upload's are read."""
+    cine = open_cine(io.BytesIO(data))
+    decoded = [cine.decode(cine.encoded_at(index), index) for index in range(cine.count)]
+    assert [frame.index for frame in decoded] == list(range(cine.count))
+    return decoded

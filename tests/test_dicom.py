@@ -1,6 +1,5 @@
 """DICOM uploads: every kind of pixel gives the frame it shows; a second reader agrees."""
 
-import io
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,26 +12,8 @@ from pydicom import Dataset, Sequence, uid
 from pydicom.data import get_testdata_file
 from pydicom.pixels.processing import convert_color_space
 
-from service.cine import open_cine
 from service.frame import Area, Frame
-from tests.dicoms import compressed, region, ultrasound, written
-
-
-def frames(data: bytes) -> list[Frame]:
-    cine = open_cine(io.BytesIO(data))
-    decoded = [cine.decode(cine.encoded_at(index), index) for index in range(cine.count)]
-    assert [frame.index for frame in decoded] == list(range(cine.count))
-    return decoded
-
-
-@pytest.fixture
-def grey(speckle) -> np.ndarray:
-    return speckle(1, 100, 120)
-
-
-@pytest.fixture
-def cine(speckle) -> np.ndarray:
-    return np.stack([speckle(seed, 64, 80) for seed in range(3)])
+from tests.dicoms import compressed, frames, region, ultrasound, written
 
 
 def test_a_grey_frame_is_its_pixels(grey) -> None:

