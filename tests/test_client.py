@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -356,6 +357,7 @@ class Passing(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.server.gone_after_greeting:
+            self.server.socket.shutdown(socket.SHUT_RDWR)  # closed alone it listens while it is polled
             self.server.socket.close()
         self.pass_on(httpx.get(self.server.server + self.path))
 
