@@ -10,16 +10,18 @@ STRONG = Augment(shift=0.2, zoom=0.3, rotate=30, gain=0.0, speckle=0.0, elastic=
 STILL = Augment(shift=0, zoom=0, rotate=0, gain=0, speckle=0)
 
 
-def test_a_mask_follows_its_frame():
+@pytest.mark.parametrize("elastic", [0.0, 0.01])
+def test_a_mask_follows_its_frame(elastic):
     rng = np.random.default_rng(0)
     frame = np.zeros((64, 96), np.float32)
     frame[20:44, 30:60] = 1.0
     masks = frame.astype(np.uint8)[..., np.newaxis]
     for _ in range(20):
-        moved, moved_masks = augment(frame, masks, STRONG, rng)
+        moved, moved_masks = augment(frame, masks, STRONG.model_copy(update={"elastic": elastic}), rng)
         agree = np.mean((moved >= 0.5) == (moved_masks[..., 0] > 0))
         assert agree > 0.99
     assert set(np.unique(moved_masks)) <= {0, 1}
+    assert np.mean((moved > 0.1) & (moved < 0.9)) > 0.01  # between pixels, greys are interpolated
 
 
 def test_greys_change_and_masks_do_not():
@@ -58,7 +60,7 @@ def test_a_shadow_only_darkens():
 
 def batches(seed: int) -> Batches:
     rng = np.random.default_rng(0)
-    frames = rng.normal(size=(10, 32, 48)).astype(np.float16)
+    frames = rng.normal(size=(10, 32, 48)).astype(np.float32)
     masks = (rng.random((10, 32, 48, 1)) > 0.9).astype(np.uint8)
     recipe = Recipe(loss="soft_dice", batch=4, steps=5, augment=STRONG, phases=[Phase(epochs=1, learning_rate=1)])
     return Batches(frames, masks, recipe, ["mask", "presence"], seed)

@@ -75,10 +75,10 @@ def test_prepared_frames_are_what_the_service_makes_of_them(project, net):
         frames, masks = prepared(net, side)
         numbers = [n for n, of in enumerate(SIDES) if of == side]
         assert frames.shape == (len(numbers), network.height, network.width)
-        assert frames.dtype == np.float16
+        assert frames.dtype == np.float32
         for frame, n in zip(frames, numbers, strict=True):
             served = to_tensor(Frame(grey(n)), network)[..., 0]
-            assert np.array_equal(frame, served.astype(np.float16))
+            assert np.array_equal(frame, served)
         assert masks.shape == (len(numbers), network.height, network.width, 1)
 
 

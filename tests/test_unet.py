@@ -14,16 +14,16 @@ SIZE = InputSize(height=32, width=48, normalisation="frame")
 
 
 def discs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Noise with a bright disc in every second frame: frames float16 (N, 32, 48), masks uint8 (N, 32, 48, 1)."""
+    """Noise with a bright disc in every second frame: frames float32 (N, 32, 48), masks uint8 (N, 32, 48, 1)."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:32, :48]
-    frames = rng.normal(0, 0.5, (count, 32, 48))
+    frames = rng.normal(0, 0.5, (count, 32, 48)).astype(np.float32)
     masks = np.zeros((count, 32, 48, 1), np.uint8)
     for i in range(0, count, 2):
         y, x = rng.integers(10, 22), rng.integers(10, 38)
         masks[i, ..., 0] = (rows - y) ** 2 + (columns - x) ** 2 < 36
         frames[i] += 2.0 * masks[i, ..., 0]
-    return frames.astype(np.float16), masks
+    return frames, masks
 
 
 def recipe(epochs: int, **changes) -> Recipe:
@@ -113,7 +113,7 @@ def test_batch_normalisation_settles_on_what_it_is_shown() -> None:
     from training.unet import build
 
     model = build(TINY, SIZE)
-    frames = np.random.default_rng(1).normal(3.0, 2.0, (16, SIZE.height, SIZE.width, 1)).astype(np.float16)
+    frames = np.random.default_rng(1).normal(3.0, 2.0, (16, SIZE.height, SIZE.width, 1)).astype(np.float32)
     first = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
     before = keras.Model(model.inputs, first.input)
     first.moving_mean.assign(np.full(8, 100.0))

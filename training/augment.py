@@ -20,25 +20,32 @@ def augment(frame: np.ndarray, masks: np.ndarray, strength: Augment, rng: np.ran
     Gives back both in the same shapes and types.
     """
     height, width = frame.shape
-    columns, rows = _sampled_at(height, width, strength, rng)
+    back = cv2.invertAffineTransform(_move(height, width, strength, rng)).astype(np.float32)
     # What the move brings in from outside is as black as the frame gets, and no nerve.
-    frame = cv2.remap(frame, columns, rows, cv2.INTER_LINEAR, borderValue=float(frame.min()))
-    masks = cv2.remap(masks, columns, rows, cv2.INTER_NEAREST).reshape(masks.shape)
+    black = float(frame.min())
+    if strength.elastic:
+        columns, rows = _pressed(back, height, width, strength.elastic, rng)
+        frame = cv2.remap(frame, columns, rows, cv2.INTER_LINEAR, borderValue=black)
+        masks = cv2.remap(masks, columns, rows, cv2.INTER_NEAREST).reshape(masks.shape)
+    else:  # the same in half the time
+        linear, nearest = (cv2.WARP_INVERSE_MAP | way for way in (cv2.INTER_LINEAR, cv2.INTER_NEAREST))
+        frame = cv2.warpAffine(frame, back, (width, height), flags=linear, borderValue=black)
+        masks = cv2.warpAffine(masks, back, (width, height), flags=nearest).reshape(masks.shape)
     return _regrade(_rescan(frame, strength, rng), strength, rng), masks
 
 
-def _sampled_at(height: int, width: int, strength: Augment, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _pressed(
+    back: np.ndarray, height: int, width: int, elastic: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Where each pixel of the moved frame comes from: its column and its row, float32 (height, width) each.
 
-    A random move of the whole frame, and what a probe's pressure does to tissue: smooth moves that differ from place
-    to place.
+    The move of the whole frame, and what a probe's pressure does to tissue: smooth moves that differ from place to
+    place. back: float32 (2, 3), from the moved frame's pixels to the frame's.
     """
-    back = cv2.invertAffineTransform(_move(height, width, strength, rng)).astype(np.float32)
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, np.newaxis]
     columns, rows = (one * x + other * y + shift for one, other, shift in back)
-    if strength.elastic:
-        columns += strength.elastic * width * _smooth(ELASTIC_GRID, height, width, rng)
-        rows += strength.elastic * height * _smooth(ELASTIC_GRID, height, width, rng)
+    columns += elastic * width * _smooth(ELASTIC_GRID, height, width, rng)
+    rows += elastic * height * _smooth(ELASTIC_GRID, height, width, rng)
     return columns, rows
 
 
@@ -93,17 +100,24 @@ def _shadow(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 def _regrade(frame: np.ndarray, strength: Augment, rng: np.random.Generator) -> np.ndarray:
     """Another console's contrast and brightness, and fresh noise that grows with the echo as speckle's does."""
-    contrast = np.float32(math.exp(rng.uniform(-strength.gain, strength.gain)))
-    brightness = np.float32(rng.uniform(-strength.gain, strength.gain))
-    # Uniform, of the same deviation as normal deviates, which take four times as long.
-    noise = (rng.random(frame.shape, dtype=np.float32) - np.float32(0.5)) * np.float32(12**0.5 * strength.speckle)
-    return (frame + (frame - frame.min()) * noise) * contrast + brightness
+    contrast = math.exp(rng.uniform(-strength.gain, strength.gain))
+    brightness = rng.uniform(-strength.gain, strength.gain)
+    # Uniform, of the same deviation as normal deviates, and of 8 bits: random floats take most of a light net's time.
+    noise = np.frombuffer(rng.bytes(frame.size), np.uint8).reshape(frame.shape).astype(np.float32)
+    noise -= np.float32(127.5)
+    noise *= np.float32(strength.speckle * contrast * 12**0.5 / 256)
+    noise += np.float32(contrast)
+    black = frame.min()
+    echo = frame - black
+    echo *= noise
+    echo += np.float32(black * contrast + brightness)
+    return echo
 
 
 class Batches(keras.utils.PyDataset):
     """Batches of training frames, the same for the same seed whatever thread makes them.
 
-    frames: float16 (N, height, width), normalised. masks: uint8 (N, height, width, C), 0 or 1: nerve, then vessel.
+    frames: float32 (N, height, width), normalised. masks: uint8 (N, height, width, C), 0 or 1: nerve, then vessel.
     A batch is (float32 (B, height, width, 1), targets by head); see `targets`.
     """
 
@@ -119,8 +133,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int):
         start = index * self.recipe.batch
         chosen = self.order[start : start + self.recipe.batch]
-        frames = self.frames[chosen].astype(np.float32)
-        masks = self.masks[chosen]
+        frames, masks = self.frames[chosen], self.masks[chosen]
         if self.recipe.augment is not None:
             rng = np.random.default_rng((self.seed, self.epoch, index))
             moved = [augment(f, m, self.recipe.augment, rng) for f, m in zip(frames, masks, strict=True)]
@@ -144,8 +157,8 @@ def targets(masks: np.ndarray, heads: list[Head]) -> dict[str, np.ndarray]:
 
     A frame shows a nerve as far as its moved mask still does.
     """
-    nerve = masks[..., :1]
-    wanted = {"mask": nerve.astype(np.float32), "presence": nerve.max(axis=(1, 2)).astype(np.float32)}
+    drawn = masks.astype(np.float32)
+    wanted = {"mask": drawn[..., :1], "presence": drawn[..., :1].max(axis=(1, 2))}
     if "vessel" in heads:
-        wanted["vessel"] = masks[..., 1:2].astype(np.float32)
+        wanted["vessel"] = drawn[..., 1:2]
     return wanted

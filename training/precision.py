@@ -83,16 +83,14 @@ def check_export(trained: Network, served: Network, rows: list[Row], decision: D
 def quantise(folder: Path, frames: np.ndarray) -> None:
     """Write the network of `folder` anew with 8-bit weights and activations, as unet.int8.xml.
 
-    frames: float16 (N, height, width), normalised: what the ranges of the activations are read off.
+    frames: float32 (N, height, width), normalised: what the ranges of the activations are read off.
     """
     import nncf
     import openvino
 
     nncf.set_log_level(logging.ERROR)
     network = openvino.Core().read_model(folder / NETWORK)
-    calibration = nncf.Dataset(
-        frames, lambda frame: {"frame": np.asarray(frame, np.float32)[np.newaxis, ..., np.newaxis]}
-    )
+    calibration = nncf.Dataset(frames, lambda frame: {"frame": np.asarray(frame)[np.newaxis, ..., np.newaxis]})
     openvino.save_model(nncf.quantize(network, calibration, subset_size=len(frames)), folder / INT8)
 
 

@@ -2,7 +2,7 @@
 
 `python -m training.prepare NET` writes to data/prepared/NET
   input.json             the input as the card holds it, with the normalisation's figures
-  train/, validation/    frames.npy  float16 (N, height, width), normalised
+  train/, validation/    frames.npy  float32 (N, height, width), normalised
                          masks.npy   uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled
 The held-out test frames are not here: what trains cannot see them.
 """
@@ -60,7 +60,7 @@ def write_side(folder: Path, rows: list[Row], network: Input, size: parameters.I
     folder.mkdir(parents=True)
     classes = 2 if all(row.vessels for row in rows) else 1
     shape = (len(rows), size.height, size.width)
-    frames = open_memmap(folder / "frames.npy", "w+", np.float16, shape)
+    frames = open_memmap(folder / "frames.npy", "w+", np.float32, shape)
     masks = open_memmap(folder / "masks.npy", "w+", np.uint8, (*shape, classes))
 
     def fill(index: int) -> None:

@@ -43,7 +43,7 @@ def precision() -> str:
 def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]], seed: int, callbacks=()):
     """Train a candidate; gives back the net in float32 and its history, a DataFrame with a row an epoch.
 
-    sides: for "train" and "validation", frames float16 (N, height, width), normalised, and masks
+    sides: for "train" and "validation", frames float32 (N, height, width), normalised, and masks
     uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled.
     """
     import keras
@@ -78,7 +78,7 @@ def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]],
     frames, masks = sides["validation"]
     history = model.fit(
         Batches(*sides["train"], recipe, heads, seed),
-        validation_data=(frames[..., np.newaxis].astype(np.float32), targets(masks, heads)),
+        validation_data=(frames[..., np.newaxis], targets(masks, heads)),
         validation_batch_size=recipe.batch,
         epochs=recipe.epochs,
         callbacks=[*_schedule(candidate), *callbacks],

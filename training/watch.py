@@ -59,7 +59,7 @@ class Curves(keras.callbacks.Callback):
 class Masks(keras.callbacks.Callback):
     """Now and then, a picture of the same validation frames with truth and prediction, to compare over epochs.
 
-    frames: float16 (N, height, width), normalised. masks: uint8 (N, height, width, C), nerve first.
+    frames: float32 (N, height, width), normalised. masks: uint8 (N, height, width, C), nerve first.
     """
 
     def __init__(self, frames: np.ndarray, masks: np.ndarray):
@@ -67,7 +67,7 @@ class Masks(keras.callbacks.Callback):
         # All but one with a nerve: an empty truth shows little.
         holds = masks[..., 0].any(axis=(1, 2))
         chosen = np.concatenate([_spread(np.flatnonzero(holds), SHOWN - 1), _spread(np.flatnonzero(~holds), 1)])
-        self.frames, self.truth = frames[chosen].astype(np.float32), masks[chosen, ..., 0]
+        self.frames, self.truth = frames[chosen], masks[chosen, ..., 0]
 
     def on_epoch_end(self, epoch, logs=None) -> None:
         every = max(1, self.params["epochs"] // PICTURES)
