@@ -22,7 +22,7 @@ model.predict(np.zeros((1, card.input.height, card.input.width, 1), np.float32),
 def mask(file: bytes) -> bytes:
     frame = frame_of(file)
     answer = model.predict(to_tensor(frame, card.input)[np.newaxis], verbose=0)
-    probability = to_frame(answer["mask"][0, ..., 0], frame.height, frame.width)
+    probability = to_frame(answer["mask"][0, ..., 0], frame)
     return cv2.imencode(".png", decide(probability, float(answer["presence"][0, 0]), card.decision))[1].tobytes()
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from service.errors import FrameError
 
 LIMIT_PX = 4096 * 4096
 LEAST_SIDE_PX = 16
+LEAST_LIT = 2  # of 255: the mean grey of a row or column that belongs to no black margin
 
 # Pillow reads the header, OpenCV the pixels: should they ever differ over a file's size, OpenCV keeps to the
 # limit too. It reads that once, when it is loaded. It would also log every broken upload.
@@ -70,6 +72,18 @@ class Frame:
     def scan(self) -> np.ndarray:
         """The pixels of the scan area, without the banner around it."""
         return self.pixels if self.area is None else self.area.of(self.pixels)
+
+    @cached_property
+    def lit(self) -> Area:
+        """The frame without the black margins that consoles leave beside a scan; all of it where it is black."""
+        grey = self.pixels if self.pixels.dtype == np.uint8 else (self.pixels >> 8).astype(np.uint8)
+        spans = []
+        for axis, across in ((0, self.height), (1, self.width)):
+            sums = cv2.reduce(grey, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
+            lit = np.flatnonzero(sums >= LEAST_LIT * across)
+            spans.append((int(lit[0]), int(lit[-1]) + 1 - int(lit[0])) if lit.size else (0, sums.size))
+        (x, width), (y, height) = spans
+        return Area(x, y, width, height)
 
 
 def decode(data: bytes, limit_px: int = LIMIT_PX) -> Frame:

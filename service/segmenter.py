@@ -119,7 +119,7 @@ class Segmenter:
             scanned, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
             frame.area.of(mask)[:] = scanned
         presence = decision.presence_calibration(presence)
-        noted = notes(scan.pixels, self.card.familiar)
+        noted = notes(scan.lit.of(scan.pixels), self.card.familiar)
         return Segmentation(mask, presence, confidence, (time.perf_counter() - start) * 1000, noted)
 
     def see(self, cine: Cine, index: int) -> Seen:
@@ -167,7 +167,7 @@ def _outcome(index: int, seen: Future[Seen]) -> Seen | Unseen:
 def probabilities(runtime: Runtime, network: Input, frame: Frame, alone: bool = True) -> tuple[np.ndarray, float]:
     """Probability of nerve for each pixel, float32 (height, width) of the frame, and of a nerve's presence; 0..1."""
     mask, presence = runtime(to_tensor(frame, network)[np.newaxis], alone)
-    return to_frame(mask[0, ..., 0], frame.height, frame.width), float(presence[0])
+    return to_frame(mask[0, ..., 0], frame), float(presence[0])
 
 
 def decide(probability: np.ndarray, presence: float, decision: Decision) -> np.ndarray:

@@ -13,10 +13,10 @@ LEAST_DEVIATION = 1e-3
 def to_tensor(frame: Frame, card_input: Input) -> np.ndarray:
     """The frame as the network takes it: float32 (card_input.height, card_input.width, 1), normalised.
 
-    The frame is stretched to the network's size, without regard to its aspect. A frame of 16 bits is brought
-    to the scale of 8 first, so the same picture gives the same tensor, bit by bit, at either depth.
+    What is lit of the frame is stretched to the network's size, without regard to its aspect. A frame of 16 bits is
+    brought to the scale of 8 first, so the same picture gives the same tensor, bit by bit, at either depth.
     """
-    grey = frame.pixels.astype(np.float32)
+    grey = frame.lit.of(frame.pixels).astype(np.float32)
     if frame.pixels.dtype == np.uint16:
         grey /= 257  # 65535 / 255
     grey = _stretch(grey, card_input.height, card_input.width)
@@ -28,9 +28,16 @@ def to_tensor(frame: Frame, card_input: Input) -> np.ndarray:
     return ((grey - np.float32(mean)) / np.float32(deviation))[..., np.newaxis]
 
 
-def to_frame(probability: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A network's map, float32 (h, w) in 0..1, at the frame's own size: float32 (height, width), bilinear."""
-    return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
+def to_frame(probability: np.ndarray, frame: Frame) -> np.ndarray:
+    """A network's map, float32 (h, w) in 0..1, where it belongs on the frame: float32 (height, width), bilinear;
+    0 where the frame is not lit."""
+    lit = frame.lit
+    stretched = cv2.resize(probability, (lit.width, lit.height), interpolation=cv2.INTER_LINEAR)
+    if stretched.shape == frame.pixels.shape:
+        return stretched
+    placed = np.zeros(frame.pixels.shape, np.float32)
+    lit.of(placed)[:] = stretched
+    return placed
 
 
 def _stretch(grey: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.card import Input, Normalisation
-from service.frame import Frame, decode
+from service.frame import Area, Frame, decode
 from service.tensor import to_frame, to_tensor
 
 BY_FRAME = Input(160, 224, Normalisation("frame"))
@@ -44,16 +44,16 @@ def test_a_frame_of_the_networks_size_is_not_resampled(speckle) -> None:
 
 
 def test_shrinking_averages_every_pixel() -> None:
-    pixels = np.zeros((64, 64), np.uint8)
+    pixels = np.full((64, 64), 40, np.uint8)
     pixels[::2, ::2] = 200  # nearest neighbours would see all of these, or none
     shrunk = to_tensor(Frame(pixels), Input(32, 32, Normalisation("dataset", 0.0, 1.0)))
-    assert np.allclose(shrunk, 50)
+    assert np.allclose(shrunk, 80)
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_a_map_comes_back_at_the_frames_size(height: int, width: int) -> None:
     probability = np.random.default_rng(0).random((160, 224), np.float32)
-    back = to_frame(probability, height, width)
+    back = to_frame(probability, Frame(np.full((height, width), 9, np.uint8)))
     assert back.shape == (height, width)
     assert back.dtype == np.float32
     assert 0 <= back.min() <= back.max() <= 1
@@ -61,8 +61,25 @@ def test_a_map_comes_back_at_the_frames_size(height: int, width: int) -> None:
 
 def test_there_and_back_a_spot_stays_in_its_place() -> None:
     pixels = np.zeros((420, 580), np.uint8)
+    pixels[40:380, 100:] = 20  # lit
     pixels[100:120, 400:430] = 255
-    tensor = to_tensor(Frame(pixels), Input(160, 224, Normalisation("dataset", 0.0, 255.0)))
-    rows, columns = np.nonzero(to_frame(tensor[..., 0], 420, 580) > 0.5)
+    frame = Frame(pixels)
+    tensor = to_tensor(frame, Input(160, 224, Normalisation("dataset", 0.0, 255.0)))
+    rows, columns = np.nonzero(to_frame(tensor[..., 0], frame) > 0.5)
     assert abs(rows.mean() - 109.5) < 1
     assert abs(columns.mean() - 414.5) < 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_black_margins_are_not_looked_at(speckle, dtype: type) -> None:
+    scan = speckle(0, 300, 400).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    frame = Frame(np.pad(scan, ((70, 50), (0, 134))))
+    assert frame.lit == Area(0, 70, 400, 300)
+    assert np.array_equal(to_tensor(frame, BY_FRAME), to_tensor(Frame(scan), BY_FRAME))
+    back = to_frame(np.ones((160, 224), np.float32), frame)
+    assert back[70:370, :400].all()
+    assert back.sum() == 300 * 400
+
+
+def test_a_black_frame_is_lit_as_a_whole() -> None:
+    assert Frame(np.ones((30, 40), np.uint8)).lit == Area(0, 0, 40, 30)

@@ -12,7 +12,8 @@ MARGIN = 1.25  # a new subject's frames lie somewhat further off than any traini
 def learn(rows: list[Row]) -> Familiar:
     """From training frames: the mean and covariance of their looks (shrunk: Ledoit and Wolf 2004), and the limit,
     MARGIN times the distance of the farthest of them."""
-    return familiar(np.stack([looks(read_frame(FRAMES, row).pixels) for row in rows]))
+    frames = (read_frame(FRAMES, row) for row in rows)
+    return familiar(np.stack([looks(frame.lit.of(frame.pixels)) for frame in frames]))
 
 
 def familiar(looked: np.ndarray) -> Familiar:

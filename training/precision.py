@@ -48,7 +48,7 @@ def trained_network(folder: Path, size: Input) -> Network:
     def ask(frame: Frame) -> tuple[np.ndarray, float]:
         answer = model(to_tensor(frame, size)[np.newaxis], training=False)
         mask = np.asarray(answer["mask"])[0, ..., 0]
-        return to_frame(mask, frame.height, frame.width), float(np.asarray(answer["presence"]).ravel()[0])
+        return to_frame(mask, frame), float(np.asarray(answer["presence"]).ravel()[0])
 
     return ask
 

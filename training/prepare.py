@@ -64,9 +64,9 @@ def write_side(folder: Path, rows: list[Row], network: Input, size: parameters.I
     masks = open_memmap(folder / "masks.npy", "w+", np.uint8, (*shape, classes))
 
     def fill(index: int) -> None:
-        row = rows[index]
-        frames[index] = to_tensor(read_frame(FRAMES, row), network)[..., 0]
-        masks[index] = stretch_labels(read_labels(FRAMES, row), size, classes)
+        frame = read_frame(FRAMES, rows[index])
+        frames[index] = to_tensor(frame, network)[..., 0]
+        masks[index] = stretch_labels(frame.lit.of(read_labels(FRAMES, rows[index])), size, classes)
 
     with ThreadPoolExecutor() as threads:
         for _ in track(threads.map(fill, range(len(rows))), folder.name, total=len(rows)):
