@@ -12,7 +12,7 @@ def run_lengths(mask: np.ndarray) -> str:
     mask: uint8 (height, width), 0 or 255. An empty mask gives an empty string.
     """
     starts, ends = _runs(mask)
-    return " ".join(map(str, np.column_stack([starts + 1, ends - starts]).ravel()))
+    return " ".join(map(str, np.column_stack([starts + 1, ends - starts]).ravel().tolist()))
 
 
 def _runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
