@@ -1,6 +1,7 @@
 """The pipeline from end to end under DVC, at toy size: what runs, what does not run again, what MLflow is told."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.project import ROOT, project_copy, run, toy
 def project(tmp_path_factory) -> Path:
     """The nerve half with one toy candidate and few frames, run once."""
     folder = project_copy(tmp_path_factory.mktemp("project"), toy(epochs=6))
-    run(folder, "dvc", "repro", "package")
+    run(folder, "dvc", "repro", "package", "explain")
     return folder
 
 
@@ -46,6 +47,15 @@ def test_the_bento_holds_the_champion_and_no_tensorflow(project):
     ).stdout
     assert "openvino==" in wanted
     assert not {"tensorflow", "keras", "mlflow", "dvc"} & {line.split("==")[0] for line in wanted.splitlines()}
+
+
+def test_the_champion_is_explained_on_one_page_that_fetches_nothing(project):
+    page = (project / "reports/champion.html").read_text()
+    test = json.loads((project / "reports/evaluate/toy/metrics.json").read_text())["test"]
+    assert f"{test['dice']:.3f} ({test['dice_low']:.3f} to {test['dice_high']:.3f})" in page
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == page.count("src=") == 3
+    assert "href=" not in page
+    assert list((project / "mlartifacts").rglob("champion.html"))
 
 
 def test_no_subject_stands_on_two_sides(project):

@@ -104,17 +104,27 @@ def compared(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def worded(rows: pd.DataFrame) -> pd.DataFrame:
+    """`compared` as people read it."""
+    return pd.DataFrame(
+        {
+            "variation": row.name,
+            "mean Dice (95 %)": f"{row.dice:.3f} ({row.dice_low:.3f} to {row.dice_high:.3f})",
+            "apart from the base (95 %)": ""
+            if row.name == BASE
+            else f"{row.distance:+.3f} ({row.distance_low:+.3f} to {row.distance_high:+.3f})",
+            f"below {LOST}": f"{row.lost:.1%}",
+            "minutes of training": f"{row.minutes:.1f}",
+        }
+        for row in rows.rename_axis("name").reset_index().itertuples()
+    )
+
+
 def table(rows: pd.DataFrame) -> str:
     """`compared` as a Markdown table."""
-    lines = [
-        f"| variation | mean Dice (95 %) | apart from the base (95 %) | below {LOST} | minutes of training |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for row in rows.rename_axis("name").reset_index().itertuples():
-        dice = f"{row.dice:.3f} ({row.dice_low:.3f} to {row.dice_high:.3f})"
-        apart = "" if row.name == BASE else f"{row.distance:+.3f} ({row.distance_low:+.3f} to {row.distance_high:+.3f})"
-        lines.append(f"| {row.name} | {dice} | {apart} | {row.lost:.1%} | {row.minutes:.1f} |")
-    return "\n".join(lines) + "\n"
+    said = worded(rows)
+    lines = [list(said.columns), ["---"] * len(said.columns), *said.values.tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def draw(path: Path, rows: pd.DataFrame) -> None:

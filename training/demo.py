@@ -19,12 +19,13 @@ from rich.table import Table
 
 from service.frame import decode
 from training.champion import CHAMPION
+from training.explain import PAGE
 from training.metrics import dice
 from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels
 from training.split import rows_of
 
 NET = "light"
-STAGES = ["ingest", "split", f"prepare@{NET}", f"train_unet@{NET}", f"evaluate@{NET}", "champion", "package"]
+STAGES = ["ingest", "split", f"prepare@{NET}", f"train_unet@{NET}", f"evaluate@{NET}", "champion", "explain", "package"]
 PICTURE = Path("reports/demo.png")
 ASKED = 20  # held-out frames
 READY_SECONDS = 60
@@ -105,6 +106,7 @@ def report(scores: list[float], milliseconds: list[float], seconds: dict[str, fl
         table.add_row(step, f"{took:.0f} s")
     table.add_section()
     table.add_row("the picture", str(PICTURE))
+    table.add_row("the champion, explained", str(PAGE))
     table.add_row("compare the runs", "make ui     then http://127.0.0.1:5000")
     table.add_row("serve the champion", "make serve  then http://127.0.0.1:3000")
     table.add_row("the whole race", "dvc repro package")

@@ -31,6 +31,7 @@ from service.runtime import open_runtime
 from service.segmenter import decide, expected_dice, probabilities
 from training import calibration, tracking
 from training.baselines import MeanMask
+from training.failures import failure
 from training.metrics import dice, hausdorff95, iou
 from training.scores import groups, summary, table
 from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels
@@ -114,6 +115,7 @@ def score(
             "confidence": np.nan if expected is None else decision.dice_calibration(expected),
             "dice": dice(mask, truth),
             "iou": iou(mask, truth),
+            "failure": failure(mask, truth),
             "hausdorff95_px": hausdorff95(mask, truth),
             "dice_empty": float(not truth.any()),
             "dice_mean_mask": dice(mean_mask.at(*truth.shape), truth),
@@ -141,12 +143,13 @@ def write_sheet(
     from training.pictures import sheet
 
     rows = {row.frame: row for row in rows_of("test")}
-    dices = dict(zip(scores["frame"], scores["dice"], strict=True))
+    of_frame = scores.set_index("frame")
 
     def panel(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         frame = read_frame(FRAMES, rows[name])
         mask = decide(*network(frame), decision) > 0
-        caption = f"{Path(name).stem}  Dice {dices[name]:.2f}"
+        scored = of_frame.loc[name]
+        caption = f"{Path(name).stem}  Dice {scored['dice']:.2f} {scored['failure']}"
         return frame.pixels, read_labels(FRAMES, rows[name]) == NERVE, mask, caption
 
     sheet(path, {title: [panel(name) for name in names] for title, names in chosen.items()})

@@ -1,0 +1,33 @@
+"""What went wrong with a mask, as far as its pixels tell: a word for a frame, and a sentence for the word."""
+
+import numpy as np
+
+from training.metrics import dice
+from training.scores import LOST
+
+GOOD = 0.7  # a Dice from which nothing is said to be wrong
+KINDS = {
+    "missed": "There is a nerve, and no mask.",
+    "invented": "There is a mask, and no nerve.",
+    "elsewhere": "The mask lies on another structure: it has little or nothing in common with the nerve.",
+    "too large": "The nerve is found, but the mask goes on into what lies beside it: more than twice its area.",
+    "too small": "The nerve is found in part: the mask has less than half its area.",
+    "outline": "The nerve is found, at about its size, but the outlines run apart.",
+}
+
+
+def failure(mask: np.ndarray, truth: np.ndarray) -> str:
+    """One of KINDS, or nothing where the Dice is GOOD. mask, truth: bool (height, width)."""
+    reached = dice(mask, truth)
+    if reached >= GOOD:
+        return ""
+    drawn, wanted = np.count_nonzero(mask), np.count_nonzero(truth)
+    if not drawn:
+        return "missed"
+    if not wanted:
+        return "invented"
+    if reached < LOST:
+        return "elsewhere"
+    if drawn > 2 * wanted:
+        return "too large"
+    return "too small" if 2 * drawn < wanted else "outline"
