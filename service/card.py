@@ -151,6 +151,7 @@ class Card:
     input: Input
     decision: Decision
     precision: Precision  # of a CPU: the quickest whose masks are as good as float32's
+    mirrored: bool  # asked twice, once left for right, for the mean of both answers
     metrics: dict[str, Any]
     baselines: dict[str, Any]
     usual: Usual | None = None

@@ -30,14 +30,27 @@ class Runtime(Protocol):
         ...
 
 
-def open_runtime(folder: Path, precision: Precision = "float32") -> Runtime:
+def open_runtime(folder: Path, precision: Precision = "float32", mirrored: bool = False) -> Runtime:
     """The fastest runtime this machine has for a folder's network; says in the log which.
 
-    precision: what a CPU computes in. A GPU takes the ONNX file in float32.
+    precision: what a CPU computes in. A GPU takes the ONNX file in float32. mirrored: as `Mirrored`.
     """
     runtime = _on_gpu(folder / NETWORK) or on_cpu(folder, precision)
     log.info("the network runs on %s", runtime.device)
-    return runtime
+    return Mirrored(runtime) if mirrored else runtime
+
+
+class Mirrored:
+    """A network that is asked twice, once left for right, for the mean of both answers: either side of a body is the
+    other's mirror image, and errors of one answer are seldom those of the other."""
+
+    def __init__(self, runtime: Runtime):
+        self.runtime, self.device = runtime, runtime.device
+
+    def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        both, presences = self.runtime(np.concatenate([batch, batch[:, :, ::-1]]), alone)
+        (mask, other), (presence, other_presence) = np.split(both, 2), np.split(presences, 2)
+        return (mask + other[:, :, ::-1]) / 2, (presence + other_presence) / 2
 
 
 def on_cpu(folder: Path, precision: Precision) -> "OpenVino":

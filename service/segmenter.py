@@ -88,7 +88,7 @@ class Segmenter:
         self.card = Card.read(folder)
         self.at_work = AtWork()
         try:
-            self.runtime = open_runtime(folder, self.card.precision)
+            self.runtime = open_runtime(folder, self.card.precision, self.card.mirrored)
             self._warm()
         except Exception as fault:  # each runtime has exceptions of its own
             network = folder / NETWORKS[self.card.precision]

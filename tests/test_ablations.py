@@ -7,7 +7,7 @@ import yaml
 
 from tests.project import ROOT, project_copy, run
 from tests.test_folds import TINY
-from training.ablations import BASE, MIRRORED, candidates, compared, mirrored, table, varied
+from training.ablations import ASKED, BASE, candidates, compared, table, varied
 from training.parameters import ParameterError, ablations
 
 
@@ -46,20 +46,6 @@ def test_a_distance_is_told_from_the_noise_of_hard_and_easy_frames():
     assert "| worse |" in table(rows)
 
 
-def test_a_mirror_image_is_mirrored_back(speckle):
-    from service.frame import Frame
-
-    def bright_left(frame):
-        columns = np.arange(frame.pixels.shape[1]) < 4
-        return frame.pixels / 255 * columns, 0.5
-
-    frame = Frame(speckle(1, 32, 48))
-    mask, presence = mirrored(bright_left)(frame)
-    assert presence == 0.5
-    assert (mask[:, :4] > 0).any() and (mask[:, -4:] > 0).any() and not mask[:, 4:-4].any()
-    np.testing.assert_allclose(mask[:, :4], frame.pixels[:, :4] / 510)
-
-
 def test_a_table_and_a_run_for_each_training(tmp_path):
     from mlflow import MlflowClient
 
@@ -76,7 +62,7 @@ def test_a_table_and_a_run_for_each_training(tmp_path):
     run(project, "dvc", "repro", "split")
     run(project, "python", "-m", "training.ablations")
     written = (project / "reports/ablations/table.md").read_text()
-    assert all(f"| {name} |" in written for name in (BASE, MIRRORED, "another loss"))
+    assert all(f"| {name} |" in written for name in (BASE, ASKED[False], "another loss"))
     assert (project / "reports/ablations/differences.png").exists()
     split = pd.read_csv(project / "data/split/split.csv").set_index("frame")["split"]
     scored = pd.read_csv(project / "reports/ablations/frames.csv")

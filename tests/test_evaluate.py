@@ -9,7 +9,7 @@ import pytest
 from service.card import Decision
 from tests.frames import png
 from training.baselines import MeanMask
-from training.evaluate import fit_decision, score
+from training.evaluate import fit_decision, score, simplest
 from training.scores import summary
 from training.sources.layout import Faults, Pair, read_manifest, write
 
@@ -42,6 +42,15 @@ def test_the_fitted_presence_empties_what_only_looks_like_a_nerve(rows):
     scores = score(by_brightness, decision, MeanMask.of(rows), rows)
     # Either threshold tells 140 from 200; what counts is that every mask is right.
     assert scores["dice"].tolist() == [1.0] * 8
+
+
+def test_a_limit_is_set_only_where_it_is_worth_more_than_its_standard_error():
+    hardness = np.random.default_rng(0).random(20) / 2
+    gain = np.random.default_rng(1).normal(0, 0.2, 20)
+    for worth, choice in ((0.01, 0), (0.2, 1)):
+        reached = np.stack([hardness, hardness + worth + gain - gain.mean()], axis=1)
+        assert simplest(reached, np.array([0, 1])) == choice
+    assert simplest(np.array([[0.4, 0.5, 0.5]]), np.array([0, 0, 0])) == 1
 
 
 def test_without_thresholds_the_look_alikes_cost_half_the_dice(rows):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from training.folds import FOLDS, leakage, scored, sides_of, trained_network
+from training.evaluate import open_network
+from training.folds import FOLDS, leakage, scored, sides_of, trained
 from training.ingest import ingest
 from training.parameters import Candidate
 from training.sources.layout import FRAMES
@@ -42,6 +43,7 @@ def test_a_frame_repeated_in_another_fold_is_seen() -> None:
 
 TINY = {
     "input": {"height": 32, "width": 48, "normalisation": "dataset"},
+    "mirrored": False,
     "net": {"filters": [4, 8], "stem": 2, "batch_norm": True, "heads": ["mask", "presence"]},
     "recipe": {"loss": "soft_dice", "batch": 4, "phases": [{"epochs": 1, "learning_rate": 0.01}]},
 }
@@ -52,7 +54,7 @@ def test_a_fold_is_trained_on_its_sides_and_scores_what_it_held_out(tmp_path, mo
     phantom = {"subjects": 4, "frames": 2, "seed": 1}
     rows, _ = ingest({"source": "phantom", "path": "", "on_fault": "stop", "phantom": phantom}, FRAMES)
     sides = {"train": rows[:4], "validation": rows[4:6], "held_out": rows[6:]}
-    with trained_network(Candidate(**TINY), sides, seed=1) as network:
-        scores = scored(network, sides)
+    with trained(Candidate(**TINY), sides, seed=1) as folder:
+        scores = scored(open_network(folder, mirrored=True), sides)
     assert list(scores["frame"]) == [row.frame for row in sides["held_out"]]
     assert scores["dice"].between(0, 1).all()

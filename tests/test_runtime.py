@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from service.runtime import Mirrored
+
 ROOT = Path(__file__).parent.parent
 MEETING = """
 import sys, threading
@@ -30,6 +34,22 @@ def test_threads_that_meet_at_the_first_frame_do_not_wait_for_ever(model_folder)
     """Without a first frame from one thread, a third of such processes hung (openvino 2026.4.0, 2 cores)."""
     for _ in range(10):
         subprocess.run([sys.executable, "-c", MEETING, model_folder / "unet.onnx"], cwd=ROOT, check=True, timeout=30)
+
+
+def test_a_mirror_image_is_mirrored_back() -> None:
+    class BrightLeft:
+        device = "a test"
+
+        def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
+            left = (np.arange(batch.shape[2]) < 4)[:, np.newaxis]
+            return batch * left, batch[:, 0, 0, 0]
+
+    batch = np.random.default_rng(1).random((3, 8, 12, 1), np.float32)
+    mask, presence = Mirrored(BrightLeft())(batch)
+    np.testing.assert_allclose(mask[:, :, :4], batch[:, :, :4] / 2)
+    np.testing.assert_allclose(mask[:, :, -4:], batch[:, :, -4:] / 2)
+    assert not mask[:, :, 4:-4].any()
+    np.testing.assert_allclose(presence, (batch[:, 0, 0, 0] + batch[:, 0, -1, 0]) / 2)
 
 
 def test_openvino_tells_nobody_of_its_use(model_folder, tmp_path) -> None:

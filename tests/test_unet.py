@@ -64,7 +64,9 @@ def test_an_input_that_cannot_be_halved_is_refused():
 def test_one_batch_is_learnt_by_heart():
     batch = discs(8)
     _, history = train(
-        Candidate(input=SIZE, net=TINY, recipe=recipe(20)), {"train": batch, "validation": batch}, seed=1
+        Candidate(input=SIZE, mirrored=False, net=TINY, recipe=recipe(20)),
+        {"train": batch, "validation": batch},
+        seed=1,
     )
     assert history["val_mask_dice"].iloc[-1] >= 0.95
     assert history["val_presence_loss"].iloc[-1] < 0.1
@@ -73,7 +75,7 @@ def test_one_batch_is_learnt_by_heart():
 def test_the_same_seed_gives_the_same_dice():
     sides = {"train": discs(16), "validation": discs(8, seed=1)}
     moved = recipe(4, average=0.9, patience=3, augment=candidate("light").recipe.augment)
-    chosen = Candidate(input=SIZE, net=TINY, recipe=moved)
+    chosen = Candidate(input=SIZE, mirrored=False, net=TINY, recipe=moved)
     dices = [train(chosen, sides, seed=5)[1]["val_mask_dice"].to_numpy() for _ in range(2)]
     np.testing.assert_allclose(dices[0], dices[1], atol=1e-3)
 
@@ -83,7 +85,9 @@ def test_early_stopping_keeps_the_best_weights():
 
     sides = {"train": discs(16), "validation": discs(8, seed=1)}
     wild = [Phase(epochs=4, learning_rate=1e-2), Phase(epochs=6, learning_rate=3.0)]  # the second phase ruins it
-    model, history = train(Candidate(input=SIZE, net=TINY, recipe=recipe(1, phases=wild, patience=3)), sides, seed=1)
+    model, history = train(
+        Candidate(input=SIZE, mirrored=False, net=TINY, recipe=recipe(1, phases=wild, patience=3)), sides, seed=1
+    )
     assert len(history) < 10
     frames, masks = sides["validation"]
     predicted = model(frames[..., np.newaxis].astype(np.float32))["mask"]

@@ -14,14 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from service.frame import Frame
 from training import parameters, tracking
-from training.evaluate import Network
-from training.folds import scored, sides_of_rows, trained_network
+from training.evaluate import open_network
+from training.folds import scored, sides_of_rows, trained
 from training.parameters import Ablations, Candidate
 from training.quiet import import_tensorflow
 from training.scores import LOST, RESAMPLED, spread
@@ -30,7 +28,8 @@ from training.whole import whole
 
 REPORTS = Path("reports/ablations")
 EXPERIMENT = "ablations"
-BASE, MIRRORED = "base", "asked twice, once mirrored"
+BASE = "base"
+ASKED = {False: "asked twice, once mirrored", True: "asked once"}  # by what the base is not
 
 
 def varied(entry: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -40,16 +39,6 @@ def varied(entry: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         for key, value in changes.items()
     }
     return entry | inside
-
-
-def mirrored(network: Network) -> Network:
-    """The network's mean answer to a frame and its mirror image, left for right."""
-
-    def ask(frame: Frame) -> tuple[np.ndarray, float]:
-        (mask, presence), (other, other_presence) = network(frame), network(Frame(cv2.flip(frame.pixels, 1)))
-        return (mask + other[:, ::-1]) / 2, (presence + other_presence) / 2
-
-    return ask
 
 
 def candidates(chosen: Ablations) -> dict[str, Candidate]:
@@ -72,11 +61,12 @@ def trainings(chosen: Ablations, sides: dict[int, dict[str, list[Row]]]) -> Iter
                 with mlflow.start_run(run_name=f"{name}, fold {fold}, seed {seed}", nested=True):
                     mlflow.log_params(tracking.flat(candidate.model_dump()))
                     start = time.perf_counter()
-                    with trained_network(candidate, sides[fold], seed) as network:
+                    with trained(candidate, sides[fold], seed) as folder:
                         minutes = (time.perf_counter() - start) / 60
-                        asked = {name: network} | ({MIRRORED: mirrored(network)} if name == BASE else {})
-                        for called, one in asked.items():
-                            scores = scored(one, sides[fold])
+                        mirrored = candidate.mirrored
+                        asked = {name: mirrored} | ({ASKED[mirrored]: not mirrored} if name == BASE else {})
+                        for called, twice in asked.items():
+                            scores = scored(open_network(folder, twice), sides[fold])
                             yield scores.assign(variation=called, fold=fold, seed=seed, minutes=minutes)
                             if called == name:
                                 mlflow.log_metrics({"minutes": minutes, **spread(scores["dice"])})

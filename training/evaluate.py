@@ -29,7 +29,7 @@ from service.card import Decision, Input, Normalisation
 from service.frame import Frame
 from service.runtime import open_runtime
 from service.segmenter import decide, expected_dice, probabilities
-from training import calibration, tracking
+from training import calibration, parameters, tracking
 from training.baselines import MeanMask
 from training.failures import failure
 from training.metrics import dice, hausdorff95, iou
@@ -54,11 +54,11 @@ WORST = 10
 Network = Callable[[Frame], tuple[np.ndarray, float]]
 
 
-def open_network(folder: Path) -> Network:
-    """The network of a candidate's folder, as the service runs it."""
+def open_network(folder: Path, mirrored: bool) -> Network:
+    """The network of a candidate's folder, as the service runs it; mirrored: asked twice, once left for right."""
     entry = json.loads((folder / "input.json").read_text())
     network = Input(entry["height"], entry["width"], Normalisation(**entry["normalisation"]))
-    return partial(probabilities, open_runtime(folder), network)
+    return partial(probabilities, open_runtime(folder, mirrored=mirrored), network)
 
 
 def in_order(work: Callable[[Row], Any], rows: list[Row], title: str) -> list[Any]:
@@ -69,7 +69,11 @@ def in_order(work: Callable[[Row], Any], rows: list[Row], title: str) -> list[An
 
 def fit_decision(network: Network, rows: list[Row]) -> Decision:
     """Calibration and thresholds by `rows`, which are validation's: those with the best mean Dice; of equals, the
-    first and lowest."""
+    first and lowest.
+
+    A limit on the mask's parts or its area is set only where it raises the mean by more than its standard error
+    (Breiman et al. 1984, section 3.4.3): with few frames, chance would set one every time.
+    """
 
     def at_every_cut(row: Row) -> tuple[list[float], list[float], list[float], float, bool]:
         probability, presence = network(read_frame(FRAMES, row))
@@ -82,17 +86,40 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
     drawn, areas, expected, said, nerve = (np.array(column) for column in columns)  # (frames, cuts), then (frames,)
     presence_calibration = calibration.fit_presence(said, nerve)
     presence = np.array([presence_calibration(value) for value in said])
-    best = -1.0
-    for least_presence in PRESENCE_LEVELS:
-        for least_area in AREA_LEVELS:
-            kept = (presence >= least_presence)[:, np.newaxis] & (areas >= least_area)
-            means = np.where(kept, drawn, ~nerve[:, np.newaxis]).mean(axis=0)
-            if means.max() > best:
-                best, cut = float(means.max()), int(means.argmax())
-                levels = (round(float(least_presence), 4), CUTS[cut].mask, float(least_area), CUTS[cut].components)
-                shown = kept[:, cut] & (areas[:, cut] > 0)
-                shown_dice = expected[shown, cut], drawn[shown, cut]
-    return Decision(*levels, presence_calibration, calibration.fit(*shown_dice))
+    # By frame, presence level, area level and cut.
+    kept = (presence[:, np.newaxis] >= PRESENCE_LEVELS)[:, :, np.newaxis, np.newaxis] & (
+        areas[:, np.newaxis] >= AREA_LEVELS[:, np.newaxis]
+    )[:, np.newaxis]
+    reached = np.where(kept, drawn[:, np.newaxis, np.newaxis], ~nerve.reshape(-1, 1, 1, 1))
+    limits = (AREA_LEVELS > 0)[:, np.newaxis] + np.array([cut.components is not None for cut in CUTS], int)
+    limits = np.broadcast_to(limits, reached.shape[1:])
+    choice = simplest(reached.reshape(len(reached), -1), limits.ravel())
+    least_presence, least_area, cut = (int(at) for at in np.unravel_index(choice, limits.shape))
+    shown = kept[:, least_presence, least_area, cut] & (areas[:, cut] > 0)
+    return Decision(
+        round(float(PRESENCE_LEVELS[least_presence]), 4),
+        CUTS[cut].mask,
+        float(AREA_LEVELS[least_area]),
+        CUTS[cut].components,
+        presence_calibration,
+        calibration.fit(expected[shown, cut], drawn[shown, cut]),
+    )
+
+
+def simplest(reached: np.ndarray, limits: np.ndarray) -> int:
+    """Which of the choices: the best mean among those with the fewest limits within a standard error of the best.
+
+    reached: Dice, float (frames, choices). limits: how many each has, int (choices,). The error is of the difference
+    from frame to frame. Of equals, the first.
+    """
+    means = reached.mean(axis=0)
+    best = reached[:, means.argmax()]
+    for count in np.unique(limits):
+        choice = int(np.where(limits == count, means, -1.0).argmax())
+        short = best - reached[:, choice]
+        if short.mean() <= short.std() / len(short) ** 0.5:
+            break
+    return choice
 
 
 def score(
@@ -178,7 +205,8 @@ def log(folder: Path, figures: dict[str, Any]) -> None:
 
 def main(name: str) -> None:
     trained = UNETS / name
-    network = open_network(trained)
+    mirrored = parameters.candidate(name).mirrored
+    network = open_network(trained, mirrored)
     validation, test = rows_of("validation"), rows_of("test")
     decision = fit_decision(network, validation)
     mean_mask = MeanMask.of(rows_of("train"))
@@ -190,6 +218,7 @@ def main(name: str) -> None:
     with whole(REPORTS / name) as folder:
         figures: dict[str, Any] = {
             "data": tracking.data_digest(),
+            "mirrored": mirrored,
             "decision": dataclasses.asdict(decision),
             **{split: summary(scored) for split, scored in scores.items()},
             "groups": groups(scores["test"]),

@@ -88,14 +88,14 @@ def sides_of_rows(fold: int, validation: float) -> dict[str, list[Row]]:
 
 
 @contextmanager
-def trained_network(candidate: Candidate, sides: dict[str, list[Row]], seed: int) -> Iterator[Network]:
-    """A net trained on "train" and "validation", as the service would run it."""
+def trained(candidate: Candidate, sides: dict[str, list[Row]], seed: int) -> Iterator[Path]:
+    """The folder, for a while, of a net trained on "train" and "validation"."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, candidate.input, {side: sides[side] for side in ("train", "validation")})
         model, _ = train(candidate, read_sides(folder), seed)
         export(model, folder / "unet.onnx")
-        yield open_network(folder)
+        yield folder
 
 
 def scored(network: Network, sides: dict[str, list[Row]]) -> pd.DataFrame:
@@ -122,8 +122,8 @@ def main(name: str) -> None:
     by_fold, rows = {}, []
     for fold in range(FOLDS):
         sides = sides_of_rows(fold, chosen["split"]["validation"])
-        with trained_network(candidate, sides, chosen["seed"]) as network:
-            by_fold[fold + 1] = scored(network, sides)
+        with trained(candidate, sides, chosen["seed"]) as folder:
+            by_fold[fold + 1] = scored(open_network(folder, candidate.mirrored), sides)
         rows += sides["held_out"]
         print(f"{name}, fold {fold + 1}: Dice {by_fold[fold + 1]['dice'].mean():.3f}")
 

@@ -58,6 +58,7 @@ def card(champion: dict[str, Any], network: Input) -> Card:
         input=network,
         decision=TypeAdapter(Decision).validate_json(json.dumps(figures["decision"])),
         precision="float32",
+        mirrored=figures["mirrored"],
         metrics={
             split: {k: v for k, v in figures[split].items() if k not in baselines} for split in ("validation", "test")
         },
@@ -111,7 +112,7 @@ def main() -> None:
         for file in ("unet.onnx", "unet.keras"):
             shutil.copy(trained / file, folder)
         try:
-            chosen, held = precision.choose(folder, written.candidate, network, written.decision)
+            chosen, held = precision.choose(folder, written)
         except precision.NotTheSameError as fault:
             sys.exit(f"package: {fault}")
         dataclasses.replace(

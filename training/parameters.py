@@ -111,9 +111,10 @@ class Recipe(_Phased):
 
 
 class Candidate(_Section):
-    """One entry of `nerve.unets`."""
+    """One entry of `nerve.unets`. mirrored: it is asked twice, once left for right, for the mean of both answers."""
 
     input: InputSize
+    mirrored: bool
     net: Net
     recipe: Recipe
 

@@ -8,16 +8,15 @@ import logging
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from service.card import NETWORK, NETWORKS, Decision, Input, Precision
-from service.frame import Frame
-from service.runtime import Runtime, on_cpu
+from service.card import NETWORK, NETWORKS, Card, Decision, Input, Precision
+from service.runtime import Mirrored, Runtime, on_cpu
 from service.segmenter import decide, probabilities
-from service.tensor import to_frame, to_tensor
 from training.evaluate import Network, in_order
 from training.metrics import dice
 from training.prepare import PREPARED
@@ -38,24 +37,20 @@ class NotTheSameError(Exception):
     """The exported network answers otherwise than the trained one; the message says by how much."""
 
 
-def trained_network(folder: Path, size: Input) -> Network:
-    """The Keras net of a candidate's folder, in float32, asked as the service asks its own."""
-    import_tensorflow()
-    import keras
+class InKeras:
+    """The Keras net of a candidate's folder, in float32, as a runtime."""
 
-    model = keras.models.load_model(folder / "unet.keras", compile=False)
+    device = "Keras"
 
-    def ask(frame: Frame) -> tuple[np.ndarray, float]:
-        answer = model(to_tensor(frame, size)[np.newaxis], training=False)
-        mask = np.asarray(answer["mask"])[0, ..., 0]
-        return to_frame(mask, frame), float(np.asarray(answer["presence"]).ravel()[0])
+    def __init__(self, folder: Path):
+        import_tensorflow()
+        import keras
 
-    return ask
+        self.model = keras.models.load_model(folder / "unet.keras", compile=False)
 
-
-def served_network(runtime: Runtime, size: Input) -> Network:
-    """A runtime's network, asked as the service asks it."""
-    return lambda frame: probabilities(runtime, size, frame)
+    def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        answer = self.model(batch, training=False)
+        return np.asarray(answer["mask"]), np.asarray(answer["presence"]).reshape(-1)
 
 
 def check_export(trained: Network, served: Network, rows: list[Row], decision: Decision) -> dict[str, float]:
@@ -121,21 +116,26 @@ def some(rows: list[Row]) -> list[Row]:
     return [rows[index] for index in np.unique(np.linspace(0, len(rows) - 1, HELD_AGAINST).astype(int))]
 
 
-def choose(folder: Path, candidate: str, size: Input, decision: Decision) -> tuple[Precision, dict[str, Any]]:
+def choose(folder: Path, card: Card) -> tuple[Precision, dict[str, Any]]:
     """The precision to serve `folder` in, and the figures of all; leaves unet.int8.xml there where int8 is chosen.
 
-    Chosen on validation; what the choice costs on the test split is reported, and nothing follows from it.
+    Chosen on validation; what the choice costs on the test split is reported, and nothing follows from it. Of `card`,
+    the precision is not looked at.
     Raises NotTheSameError where the export itself is broken.
     """
-    prepared = np.load(PREPARED / candidate / "train" / "frames.npy", mmap_mode="r")
+
+    def as_asked(runtime: Runtime) -> Runtime:
+        return Mirrored(runtime) if card.mirrored else runtime
+
+    prepared = np.load(PREPARED / card.candidate / "train" / "frames.npy", mmap_mode="r")
     quantise(folder, prepared[:: -(-len(prepared) // CALIBRATED_BY)])
-    runtimes: dict[Precision, Runtime] = {precision: on_cpu(folder, precision) for precision in get_args(Precision)}
-    networks = {precision: served_network(runtime, size) for precision, runtime in runtimes.items()}
-    trained = trained_network(folder, size)
+    runtimes: dict[Precision, Runtime] = {name: as_asked(on_cpu(folder, name)) for name in get_args(Precision)}
+    networks = {name: partial(probabilities, runtime, card.input) for name, runtime in runtimes.items()}
+    trained, decision = partial(probabilities, as_asked(InKeras(folder)), card.input), card.decision
     validation, test = some(rows_of("validation")), some(rows_of("test"))
     figures: dict[str, Any] = check_export(trained, networks["float32"], test, decision)
     reached = mean_dice(trained, decision, validation, "Keras")
-    took = milliseconds(runtimes, size)
+    took = milliseconds(runtimes, card.input)
     lost = {name: mean_dice(network, decision, validation, name) - reached for name, network in networks.items()}
     as_good = [precision for precision in lost if abs(lost[precision]) <= MOST_DICE]
     chosen: Precision = min(as_good, key=lambda precision: took[precision]) if as_good else "float32"
