@@ -11,6 +11,9 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from service.guard import AT_ONCE
+from tests.test_monitoring import METRICS
+
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 PROGRAMS = Path(sys.executable).parent
@@ -88,12 +91,17 @@ def test_all_that_selects_pods_finds_these(rendered, pod) -> None:
     assert backend["port"]["name"] in {port["name"] for port in rendered["Service"]["spec"]["ports"]}
 
 
-def test_it_grows_by_the_requests_under_way(rendered) -> None:
+def test_it_grows_by_the_requests_in_flight(rendered) -> None:
     scaler = rendered["HorizontalPodAutoscaler"]["spec"]
     assert scaler["scaleTargetRef"]["name"] == rendered["Deployment"]["metadata"]["name"]
     (metric,) = scaler["metrics"]
     rules = yaml.safe_load((DEPLOY / "kubernetes" / "adapter.yaml").read_text())["rules"]["custom"]
-    assert {rule["seriesQuery"].partition("{")[0] for rule in rules} == {metric["pods"]["metric"]["name"]}
+    (rule,) = rules
+    assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
+    # Those that wait have to count: whose turn it is are no more than the cores, and would never reach the target.
+    for series in ("nervemask_under_way", "nervemask_waiting"):
+        assert series in rule["metricsQuery"] and series in METRICS
+    assert int(metric["pods"]["target"]["averageValue"]) < AT_ONCE
     assert scaler["minReplicas"] >= 2  # else the disruption budget lets the only one go
 
 
