@@ -22,10 +22,10 @@ REFUSED = Counter("nervemask_refused", "Errors that were answered, by their code
 KEY_FAILURES = Counter("nervemask_key_failures", "Requests with a wrong key")
 FRAMES = Counter("nervemask_frames", "Frames that were looked at", ["present"])
 PRESENCE = Histogram("nervemask_presence", "Probability of a nerve", buckets=TENTHS)
-CONFIDENCE = Histogram("nervemask_confidence", "Mean probability inside a mask", buckets=TENTHS)
+CONFIDENCE = Histogram("nervemask_confidence", "Dice that a mask is likely to reach", buckets=TENTHS)
 FRAME_PIXELS = Histogram("nervemask_frame_pixels", "Pixels of a frame", buckets=[4**power for power in range(4, 13)])
 MODEL_INFO = Gauge(
-    "nervemask_model_info", "1: the champion that is served", ["name", "version", "run_id"], multiprocess_mode="livemax"
+    "nervemask_model_info", "1: the champion that is served; 0: one before it", ["name", "version", "run_id"], multiprocess_mode="livemax"
 )
 DRIFT = Gauge(
     "nervemask_drift",
