@@ -63,14 +63,15 @@ class Champion:
         self.state = state
         old = self.account.card
         try:
-            segmenter = load(self.folder.resolve())
+            account = Account(load(self.folder.resolve()))
         except Exception as fault:
             known = isinstance(fault, ModelFolderError)
             log.error("the champion stays version %s: %s", old.version, fault, exc_info=not known)
             return
         self.account.close()
-        self.account = Account(segmenter)
-        log.info("the champion is version %s, no longer %s", segmenter.card.version, old.version)
+        account.info.set(1)  # which the old one's was, where both have one version
+        self.account = account
+        log.info("the champion is version %s, no longer %s", account.card.version, old.version)
 
 
 def state_of(folder: Path) -> State:

@@ -95,7 +95,7 @@ class Keys:
     def _refresh(self) -> None:
         try:
             now = self.path.stat()
-            state = (now.st_mtime_ns, now.st_size, now.st_ino)
+            state = (now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino)  # ctime: what could not be read now can
             if state == self.state:
                 return
             self.state = state

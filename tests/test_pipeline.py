@@ -109,6 +109,23 @@ def test_noise_in_the_test_split_moves_its_figures_and_no_decision(project, tmp_
     assert good_enough == also
 
 
+def test_a_net_trained_on_validation_too_is_judged_by_one_that_was_not(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    parameters = yaml.safe_load((copy / "params.yaml").read_text())
+    parameters["nerve"]["refit"] = True
+    (copy / "params.yaml").write_text(yaml.safe_dump(parameters))
+    for stage in (["train_unet", "toy"], ["evaluate", "toy"], ["champion"], ["package"]):
+        run(copy, "python", "-m", f"training.{stage[0]}", *stage[1:])
+    before, after = (json.loads((place / "models/champion/card.json").read_text()) for place in (project, copy))
+    judged = json.loads((copy / "reports/champion.json").read_text())["race"]["toy"]["validation"]
+    assert after["trained_on"]["frames"] == before["trained_on"]["frames"] + judged["frames"]
+    assert after["files"]["unet.onnx"] != before["files"]["unet.onnx"]
+    shutil.rmtree(copy / "models/unets/toy/judge")
+    run(copy, "python", "-m", "training.evaluate", "toy")
+    by_itself = json.loads((copy / "reports/evaluate/toy/metrics.json").read_text())["validation"]
+    assert judged["dice"] != by_itself["dice"]
+
+
 def files_of_the_test_split(project: Path) -> list[Path]:
     """Frames and masks of the test split."""
     split = pd.read_csv(project / "data/split/split.csv").merge(

@@ -23,6 +23,7 @@ BROKEN = {"content-type": "multipart/form-data; boundary=b"}
 REFUSED = {
     "unknown route": ("GET", "/nothing", {}, 404, "not_found"),
     "unknown route, POST": ("POST", "/nothing", {"content": FRAME}, 404, "not_found"),
+    "a route with a line's end": ("POST", "/mask%0A", {"content": FRAME, "headers": PNG}, 404, "not_found"),
     "GET of a mask": ("GET", "/mask", {}, 405, "method_not_allowed"),
     "POST of a model": ("POST", "/model", {}, 405, "method_not_allowed"),
     "a misspelt parameter": (

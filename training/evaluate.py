@@ -36,7 +36,7 @@ from training.metrics import dice, hausdorff95, iou
 from training.scores import groups, summary, table
 from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels
 from training.split import rows_of
-from training.train_unet import UNETS
+from training.train_unet import JUDGE, UNETS
 from training.whole import whole
 
 REPORTS = Path("reports/evaluate")
@@ -205,20 +205,22 @@ def log(folder: Path, figures: dict[str, Any]) -> None:
 
 def main(name: str) -> None:
     trained = UNETS / name
-    mirrored = parameters.candidate(name).mirrored
+    refit, mirrored = (trained / JUDGE).exists(), parameters.candidate(name).mirrored
     network = open_network(trained, mirrored)
-    validation, test = rows_of("validation"), rows_of("test")
-    decision = fit_decision(network, validation)
+    judge = open_network(trained / JUDGE, mirrored) if refit else network  # has not seen validation
+    validation = rows_of("validation")
+    decision = fit_decision(judge, validation)
     mean_mask = MeanMask.of(rows_of("train"))
     scores = {
-        split: score(network, decision, mean_mask, rows, f"scoring {split}")
-        for split, rows in {"validation": validation, "test": test}.items()
+        "validation": score(judge, decision, mean_mask, validation, "scoring validation"),
+        "test": score(network, decision, mean_mask, rows_of("test"), "scoring test"),
     }
 
     with whole(REPORTS / name) as folder:
         figures: dict[str, Any] = {
             "data": tracking.data_digest(),
             "mirrored": mirrored,
+            "refit": refit,
             "decision": dataclasses.asdict(decision),
             **{split: summary(scored) for split, scored in scores.items()},
             "groups": groups(scores["test"]),

@@ -98,7 +98,7 @@ def page(champion: dict[str, Any]) -> str:
 
     name, measured = champion["candidate"], ablations.REPORTS
     scores = pd.read_csv(REPORTS / name / "frames.csv", keep_default_na=False)
-    trained = rows_of("train")
+    trained = rows_of("train") + (rows_of("validation") if champion["race"][name]["refit"] else [])
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
     return template.render(
         champion=champion,

@@ -38,7 +38,7 @@ KNOWN_SEED, KNOWN = 2018, ((1, 1), (1, 2), (2, 1), (2, 2))  # subjects and numbe
 def card(champion: dict[str, Any], network: Input) -> Card:
     """Where the champion comes from and what it reached; in float32, until a precision is chosen."""
     figures = champion["race"][champion["candidate"]]
-    training = rows_of("train")
+    training = rows_of("train") + (rows_of("validation") if figures["refit"] else [])
     commit, dirty = tracking.commit()
     baselines = ("baseline_empty", "baseline_mean_mask")
     return Card(

@@ -5,6 +5,8 @@
   unet.onnx    the same net as it is served: frame -> mask, presence
   input.json   what it takes, as prepare wrote it
   history.csv  losses, Dice and learning rate by epoch
+With `nerve.refit` the net is then trained once more, on training and validation frames, and that one is served.
+Thresholds cannot be read off frames learnt by heart: they are fitted by the first net, in the folder JUDGE.
 """
 
 import shutil
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import keras
 
 UNETS = Path("models/unets")
+JUDGE = "judge"
 HEAD_WEIGHTS = {"mask": 1.0, "presence": 0.2, "vessel": 0.5}
 
 
@@ -40,11 +43,14 @@ def precision() -> str:
     return "float32"
 
 
-def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]], seed: int, callbacks=()):
+Sides = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: int | None = None):
     """Train a candidate; gives back the net in float32 and its history, a DataFrame with a row an epoch.
 
     sides: for "train" and "validation", frames float32 (N, height, width), normalised, and masks
-    uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled.
+    uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled. epochs: fewer than the recipe's.
     """
     import keras
 
@@ -80,7 +86,7 @@ def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]],
         Batches(*sides["train"], recipe, heads, seed),
         validation_data=(frames[..., np.newaxis], targets(masks, heads)),
         validation_batch_size=recipe.batch,
-        epochs=recipe.epochs,
+        epochs=epochs or recipe.epochs,
         callbacks=[*_schedule(candidate), *callbacks],
         verbose=0,
     )
@@ -89,6 +95,18 @@ def train(candidate: Candidate, sides: dict[str, tuple[np.ndarray, np.ndarray]],
     trained_on = sides["train"][0]
     settle(served, trained_on[..., np.newaxis], min(recipe.batch, len(trained_on)))
     return served, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
+
+
+def train_on_all(candidate: Candidate, sides: Sides, seed: int, history: pd.DataFrame, callbacks=()):
+    """The net trained anew on "train" and "validation" together, for as long as the first training was of use.
+
+    history: of that training. Nothing is chosen by frames that are learnt.
+    """
+    frames, masks = (np.concatenate([sides[side][part] for side in ("train", "validation")]) for part in (0, 1))
+    best = int(history["val_mask_dice"].to_numpy().argmax()) + 1 if candidate.recipe.patience else None
+    to_the_end = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"patience": None})})
+    together = {"train": (frames, masks), "validation": sides["validation"]}
+    return train(to_the_end, together, seed, callbacks, best)[0]
 
 
 def _optimizer(recipe: Recipe) -> "keras.optimizers.Optimizer":
@@ -151,22 +169,25 @@ def main(name: str) -> None:
 
     from training.watch import Curves, Masks, Progress
 
-    candidate = parameters.candidate(name)
+    candidate, nerve = parameters.candidate(name), parameters.nerve()
     prepared = PREPARED / name
     sides = read_sides(prepared)
     tracking.store()
     with (
         whole(UNETS / name) as folder,
-        mlflow.start_run(run_name=name, tags=tracking.tags(parameters.nerve()["source"])),
+        mlflow.start_run(run_name=name, tags=tracking.tags(nerve["source"])),
     ):
-        mlflow.log_params(tracking.flat(candidate.model_dump()))
+        mlflow.log_params(tracking.flat(candidate.model_dump()) | {"refit": nerve["refit"]})
         tracking.log_frames(sides)
-        callbacks = [
-            Progress(name, candidate.recipe.epochs, {"validation": "val_loss", "Dice": "val_mask_dice"}),
-            Curves(),
-            Masks(*sides["validation"]),
-        ]
-        model, history = train(candidate, sides, parameters.nerve()["seed"], callbacks)
+        shown = {"validation": "val_loss", "Dice": "val_mask_dice"}
+        callbacks = [Progress(name, candidate.recipe.epochs, shown), Curves(), Masks(*sides["validation"])]
+        model, history = train(candidate, sides, nerve["seed"], callbacks)
+        if nerve["refit"]:
+            (folder / JUDGE).mkdir()
+            export(model, folder / JUDGE / "unet.onnx")
+            shutil.copy(prepared / "input.json", folder / JUDGE)
+            bar = Progress(f"{name}, on validation too", len(history), {})
+            model = train_on_all(candidate, sides, nerve["seed"], history, [bar])
         model.save(folder / "unet.keras")
         export(model, folder / "unet.onnx")
         history.to_csv(folder / "history.csv", index=False)

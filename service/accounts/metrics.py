@@ -25,7 +25,10 @@ PRESENCE = Histogram("nervemask_presence", "Probability of a nerve", buckets=TEN
 CONFIDENCE = Histogram("nervemask_confidence", "Dice that a mask is likely to reach", buckets=TENTHS)
 FRAME_PIXELS = Histogram("nervemask_frame_pixels", "Pixels of a frame", buckets=[4**power for power in range(4, 13)])
 MODEL_INFO = Gauge(
-    "nervemask_model_info", "1: the champion that is served; 0: one before it", ["name", "version", "run_id"], multiprocess_mode="livemax"
+    "nervemask_model_info",
+    "1: the champion that is served; 0: one before it",
+    ["name", "version", "run_id"],
+    multiprocess_mode="livemax",
 )
 DRIFT = Gauge(
     "nervemask_drift",
