@@ -91,6 +91,13 @@ def test_all_that_selects_pods_finds_these(rendered, pod) -> None:
     assert backend["port"]["name"] in {port["name"] for port in rendered["Service"]["spec"]["ports"]}
 
 
+def test_the_gpu_lock_holds_what_onnxruntimes_cuda_provider_links() -> None:
+    """The image has no CUDA of its own, and without one of these the service would run on its CPU."""
+    locked = (DEPLOY / "requirements-gpu.txt").read_text()
+    for library in ("cublas", "cuda-runtime", "cuda-nvrtc", "cudnn-cu13", "cufft", "curand"):
+        assert f"\nnvidia-{library}==" in locked
+
+
 def test_it_grows_by_the_requests_in_flight(rendered) -> None:
     scaler = rendered["HorizontalPodAutoscaler"]["spec"]
     assert scaler["scaleTargetRef"]["name"] == rendered["Deployment"]["metadata"]["name"]
