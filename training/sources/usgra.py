@@ -1,7 +1,8 @@
 """usgra-seg: nerve frames of volunteers with masks by one anaesthetist (T. M. K. and others, CC BY 4.0).
 
 images/NNNN.png is a frame, masks/NNNN.png its labels: 0 background, 1 nerve, 2 vessel. Whose frame it is was not
-recorded, so all have one subject, and their numbers are the order in which they were taken.
+recorded, so all have one subject. Their numbers are taken for an order; neighbours are not always of one scan, and a
+frame's nearest twin may stand far off.
 """
 
 import io
