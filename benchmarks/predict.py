@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from benchmarks.contenders import frame_of
 from service.card import Card, champion_folder
-from service.segmenter import decide
+from service.decision import decide
 from service.tensor import to_frame, to_tensor
 
 card = Card.read(champion_folder())

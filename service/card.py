@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -21,6 +22,7 @@ STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Side = Annotated[int, Field(ge=16, le=4096)]  # pixels
 Share = Annotated[float, Field(ge=0, le=1)]
 HeaderText = Annotated[str, Field(pattern="^[ -~]+$")]  # travels in HTTP headers
+LEAST = 1e-6  # the probability that a network's 0 stands for: odds of a million
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 Precision = Literal["float32", "bfloat16", "int8"]
 # What a CPU reads in each; int8 in OpenVINO's own format, with its weights in unet.int8.bin.
@@ -69,10 +71,15 @@ class Logistic:
         """0..1 to 0..1."""
         return (1 + math.tanh((self.slope * log_odds(probability) + self.offset) / 2)) / 2
 
+    def of_all(self, probability: np.ndarray) -> np.ndarray:
+        """The same of float (N,), as float64 (N,)."""
+        kept = np.clip(probability.astype(np.float64), LEAST, 1 - LEAST)
+        return (1 + np.tanh((self.slope * np.log(kept / (1 - kept)) + self.offset) / 2)) / 2
+
 
 def log_odds(probability: float) -> float:
     """ln p / (1 - p); a network's 0 and 1 stand for odds of a million."""
-    kept = min(max(probability, 1e-6), 1 - 1e-6)
+    kept = min(max(probability, LEAST), 1 - LEAST)
     return math.log(kept / (1 - kept))
 
 
@@ -80,17 +87,18 @@ def log_odds(probability: float) -> float:
 class Decision:
     """What makes a nerve of a network's answer, and what that nerve is worth; fitted on validation.
 
-    presence, mask, min_area: the least calibrated presence, probability of a pixel, share of the frame.
-    components: how many of the mask's largest parts are kept, None for all.
-    presence_calibration: what the network says of presence to the probability of a nerve; dice_calibration: the
-    mask's expected Dice to what such masks reached. Either is the identity where there was nothing to fit it on.
+    presence, min_area: the least calibrated presence, the mask's least share of the frame. components: how many of
+    the mask's largest parts are kept, None for all.
+    presence_calibration, pixel_calibration: what the network says of presence, and of a pixel, to the probability of
+    a nerve; dice_calibration: the mask's expected Dice to what such masks reached. Each is the identity where there
+    was nothing to fit it on.
     """
 
     presence: Share
-    mask: Share
     min_area: Share
     components: PositiveInt | None = None
     presence_calibration: Logistic = Logistic()
+    pixel_calibration: Logistic = Logistic()
     dice_calibration: Logistic = Logistic()
 
 
@@ -152,6 +160,8 @@ class Card:
     decision: Decision
     precision: Precision  # of a CPU: the quickest whose masks are as good as float32's
     mirrored: bool  # asked twice, once left for right, for the mean of both answers
+    # Trained once more on every labelled frame, held-out ones too: the metrics are those of the net before that.
+    refit: bool
     metrics: dict[str, Any]
     baselines: dict[str, Any]
     usual: Usual | None = None

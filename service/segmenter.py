@@ -8,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from service.card import NETWORKS, REMEDY, Card, Decision, Input
+from service.card import NETWORKS, REMEDY, Card, Input
 from service.cine import Cine
+from service.decision import decide, expected_dice
 from service.errors import FrameError, ModelFolderError
 from service.familiar import notes
 from service.frame import Frame
@@ -113,7 +113,7 @@ class Segmenter:
         probability, presence = probabilities(self.runtime, self.card.input, scan, alone=self.at_work.count == 1)
         decision = self.card.decision
         mask = decide(probability, presence, decision)
-        expected = expected_dice(probability, mask)
+        expected = expected_dice(probability, mask, decision.pixel_calibration)
         confidence = None if expected is None else decision.dice_calibration(expected)
         if frame.area is not None:
             scanned, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
@@ -168,36 +168,3 @@ def probabilities(runtime: Runtime, network: Input, frame: Frame, alone: bool = 
     """Probability of nerve for each pixel, float32 (height, width) of the frame, and of a nerve's presence; 0..1."""
     mask, presence = runtime(to_tensor(frame, network)[np.newaxis], alone)
     return to_frame(mask[0, ..., 0], frame), float(presence[0])
-
-
-def decide(probability: np.ndarray, presence: float, decision: Decision) -> np.ndarray:
-    """The mask, uint8 (height, width), 0 or 255: empty where the presence, or the mask's area, is below its least.
-
-    probability: float32 (height, width), 0..1, at the frame's own resolution. presence: as the network says it.
-    """
-    mask = (probability >= decision.mask).view(np.uint8) * np.uint8(255)
-    if decision.components:
-        _keep_largest(mask, decision.components)
-    least_px = decision.min_area * mask.size
-    if decision.presence_calibration(presence) < decision.presence or cv2.countNonZero(mask) < least_px:
-        mask[:] = 0
-    return mask
-
-
-def _keep_largest(mask: np.ndarray, components: int) -> None:
-    """Blacken all but the largest connected parts of the mask, by the area inside their outlines."""
-    # Outlines, because they take a tenth of the time of labels with their areas.
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    smaller = sorted(outlines, key=cv2.contourArea)[:-components]
-    cv2.drawContours(mask, smaller, -1, 0, cv2.FILLED)
-
-
-def expected_dice(probability: np.ndarray, mask: np.ndarray) -> float | None:
-    """The mask's Dice if each pixel were nerve as often as its probability says; None where the mask is empty.
-
-    probability: float32 (height, width), 0..1. mask: uint8 (height, width), 0 or 255.
-    """
-    area = cv2.countNonZero(mask)
-    if not area:
-        return None
-    return 2 * cv2.mean(probability, mask)[0] * area / (cv2.sumElems(probability)[0] + area)

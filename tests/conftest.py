@@ -71,9 +71,10 @@ def card() -> Card:
         data="d41d8cd98f00b204e9800998ecf8427e.dir",
         trained_on=TrainedOn("phantom", "CC0-1.0", 144, 36),
         input=Input(HEIGHT, WIDTH, Normalisation("frame")),
-        decision=Decision(0.5, 0.5, 0.002),
+        decision=Decision(0.5, 0.002),
         precision="float32",
         mirrored=False,
+        refit=False,
         metrics={"test": {"dice": 0.8125}},
         baselines={"test": {"empty": 0.5}},
     )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from service.card import Logistic
-from training.calibration import calibration_error, fit, fit_presence, reliability
+from service.decision import levels
+from training.calibration import calibration_error, counted, fit, fit_pixels, fit_presence, reliability
 
 
 @pytest.fixture
@@ -76,3 +77,21 @@ def test_frames_that_say_the_same_do_not_tell_a_slope() -> None:
     said, reached = np.linspace(0.90, 0.91, 14), np.linspace(0.80, 0.95, 14)
     assert fit(said, reached).slope == pytest.approx(1, abs=0.3)
     assert fit(said, reached)(0.905) == pytest.approx(reached.mean(), abs=0.02)
+
+
+def test_pixels_of_a_network_that_is_too_sure_are_calibrated() -> None:
+    rng = np.random.default_rng(1)
+    frames = []
+    for _ in range(12):
+        odds = rng.normal(-1, 2, 20_000)
+        nerve = rng.random(20_000) < 1 / (1 + np.exp(-odds))
+        frames.append(counted(levels((1 / (1 + np.exp(-2 * odds - 1))).astype(np.float32)), nerve))
+    found = fit_pixels(frames)
+    assert found.slope == pytest.approx(0.5, abs=0.02)
+    assert found.offset == pytest.approx(-0.5, abs=0.05)
+    assert fit_pixels(frames[:3]) == Logistic()  # too few frames to tell
+
+
+def test_pixels_that_are_never_nerve_are_not_calibrated() -> None:
+    level = levels(np.linspace(0, 1, 100, dtype=np.float32))
+    assert fit_pixels([counted(level, np.zeros(100, bool))] * 20) == Logistic()

@@ -53,7 +53,7 @@ def within(part: str, **fields: Any) -> Callable[[dict[str, Any]], None]:
 
 FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no data": (lambda card: card.pop("data"), "data"),
-    "no mask threshold": (lambda card: card["decision"].pop("mask"), "decision.mask"),
+    "no least area": (lambda card: card["decision"].pop("min_area"), "decision.min_area"),
     "unknown key": (change(colour="red"), "colour"),
     "unknown key within": (within("input", depth=3), "input.depth"),
     "number for a text": (change(version=3), "version"),
@@ -62,7 +62,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "list for an object": (change(trained_on=[]), "trained_on"),
     "presence above 1": (within("decision", presence=1.5), "decision.presence"),
     "area below 0": (within("decision", min_area=-0.1), "decision.min_area"),
-    "NaN": (within("decision", mask=float("nan")), "decision.mask"),
+    "NaN": (within("decision", presence=float("nan")), "decision.presence"),
     "height of 8": (within("input", height=8), "input.height"),
     "width of 100000": (within("input", width=100_000), "input.width"),
     "unknown normalisation": (within("input", normalisation={"kind": "whim"}), "input.normalisation.kind"),
@@ -136,7 +136,7 @@ def refusal(folder: Path, file: Path) -> str:
 
 def test_numbers_out_of_range_are_refused_in_python_too() -> None:
     with pytest.raises(ValueError, match="presence"):
-        Decision(presence=1.5, mask=0.5, min_area=0.0)
+        Decision(presence=1.5, min_area=0.0)
     with pytest.raises(ValueError, match="height"):
         Input(height=8, width=160, normalisation=Normalisation("frame"))
     with pytest.raises(ValueError, match="belong to kind"):

@@ -54,7 +54,7 @@ def test_a_limit_is_set_only_where_it_is_worth_more_than_its_standard_error():
 
 
 def test_without_thresholds_the_look_alikes_cost_half_the_dice(rows):
-    scores = score(by_brightness, Decision(0.0, 0.5, 0.0), MeanMask.of(rows), rows)
+    scores = score(by_brightness, Decision(0.0, 0.0), MeanMask.of(rows), rows)
     figures = summary(scores)
     assert figures["dice"] == 0.5
     assert figures["dice_with_nerve"] == 1.0
@@ -65,13 +65,13 @@ def test_without_thresholds_the_look_alikes_cost_half_the_dice(rows):
 
 def test_the_mean_mask_of_equal_masks_is_that_mask(rows):
     with_nerve = [row for row in rows if row.nerve_px]
-    figures = summary(score(by_brightness, Decision(0.0, 0.5, 0.0), MeanMask.of(with_nerve), with_nerve))
+    figures = summary(score(by_brightness, Decision(0.0, 0.0), MeanMask.of(with_nerve), with_nerve))
     assert figures["baseline_mean_mask"] > 0.9
 
 
 def test_a_split_without_empty_frames_has_no_presence_curve(rows):
     with_nerve = [row for row in rows if row.nerve_px]
-    figures = summary(score(by_brightness, Decision(1.0, 0.5, 0.0), MeanMask.of(rows), with_nerve))
+    figures = summary(score(by_brightness, Decision(1.0, 0.0), MeanMask.of(rows), with_nerve))
     assert figures["presence_auc"] is None
     assert figures["hausdorff95_px"] is None  # every mask is empty: there is no distance to nothing
     assert not any(isinstance(value, float) and math.isnan(value) for value in json.loads(json.dumps(figures)).values())

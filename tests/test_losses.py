@@ -29,6 +29,16 @@ def test_cross_entropy_dice_is_their_sum(batch):
     assert float(cross_entropy_dice(truth, p)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_focal_tversky_blames_what_is_missed_more_than_what_is_invented(batch):
+    from training.losses import focal_tversky
+
+    truth, p = batch
+    overlap, missed, invented = (truth * p).sum(), (truth * (1 - p)).sum(), ((1 - truth) * p).sum()
+    expected = (1 - (overlap + 1) / (overlap + 0.7 * missed + 0.3 * invented + 1)) ** 0.75
+    assert float(focal_tversky(truth, p)) == pytest.approx(expected, rel=1e-4)
+    assert float(focal_tversky(truth, truth)) < 1e-4
+
+
 def test_dice_is_per_frame_and_one_where_both_are_empty(batch):
     from training import metrics
     from training.losses import dice

@@ -87,7 +87,7 @@ def test_noise_in_the_test_split_moves_its_figures_and_no_decision(project, tmp_
         noise = rng.integers(0, 2 if file.parent.name == "masks" else 256, pixels.shape).astype(pixels.dtype)
         file.unlink()
         cv2.imwrite(str(file), noise)
-    for stage in (["evaluate", "toy"], ["champion"], ["package"]):
+    for stage in (["evaluate", "toy"], ["champion"], ["refit"], ["package"]):
         run(copy, "python", "-m", f"training.{stage[0]}", *stage[1:])
 
     (before, card), (after, other_card) = (
@@ -99,7 +99,7 @@ def test_noise_in_the_test_split_moves_its_figures_and_no_decision(project, tmp_
     assert before["candidate"] == after["candidate"]
     for of in ("decision", "validation"):
         assert before["race"]["toy"][of] == after["race"]["toy"][of]
-    for of in ("decision", "input", "familiar"):
+    for of in ("decision", "input", "familiar", "usual", "trained_on"):
         assert card[of] == other_card[of]
     # Which of the precisions that are good enough is the quickest, the clock says.
     good_enough, also = (
@@ -109,19 +109,32 @@ def test_noise_in_the_test_split_moves_its_figures_and_no_decision(project, tmp_
     assert good_enough == also
 
 
-def test_a_net_trained_on_validation_too_is_judged_by_one_that_was_not(project, tmp_path):
+def test_what_is_served_may_learn_every_frame_and_is_judged_by_the_net_that_did_not(project, tmp_path):
+    from mlflow import MlflowClient
+
     copy = shutil.copytree(project, tmp_path / "copy")
     parameters = yaml.safe_load((copy / "params.yaml").read_text())
     parameters["nerve"]["refit"] = True
     (copy / "params.yaml").write_text(yaml.safe_dump(parameters))
-    for stage in (["train_unet", "toy"], ["evaluate", "toy"], ["champion"], ["package"]):
-        run(copy, "python", "-m", f"training.{stage[0]}", *stage[1:])
+    ran = run(copy, "dvc", "repro", "package", "explain")
+    assert {line.split("'")[1] for line in ran.splitlines() if line.startswith("Running stage")} == {
+        "refit",
+        "package",
+        "explain",
+    }
     before, after = (json.loads((place / "models/champion/card.json").read_text()) for place in (project, copy))
-    judged = json.loads((copy / "reports/champion.json").read_text())["race"]["toy"]["validation"]
-    assert after["trained_on"]["frames"] == before["trained_on"]["frames"] + judged["frames"]
+    assert (before["refit"], after["refit"]) == (False, True)
+    assert before["trained_on"]["frames"] < after["trained_on"]["frames"] == 48
+    for of in ("decision", "usual", "familiar"):
+        assert before[of] == after[of]
+    assert before["metrics"]["test"] == after["metrics"]["test"]
     assert after["files"]["unet.onnx"] != before["files"]["unet.onnx"]
-    served, judge = (copy / "models/unets/toy" / name / "unet.onnx" for name in ("", "judge"))
-    assert judge.read_bytes() != served.read_bytes()
+    assert "all 48 frames" in (copy / "reports/champion.html").read_text()
+
+    client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    served = client.get_run(client.get_model_version_by_alias("nerve-unet", "champion").run_id)
+    assert served.info.run_id == after["run_id"] != before["run_id"]
+    assert served.data.tags["judged"] == before["run_id"]
 
 
 def files_of_the_test_split(project: Path) -> list[Path]:

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-from service.card import Card, Decision, Logistic
+from service.card import Card, Logistic
 from service.errors import ModelFolderError
 from service.frame import Frame, decode
 from service.pictures import png
-from service.segmenter import Segmenter, decide, expected_dice
+from service.segmenter import Segmenter
 
 
 def test_bright_is_nerve_for_the_tiny_network(segmenter: Segmenter) -> None:
@@ -60,61 +60,6 @@ def test_eight_threads_get_each_their_own_mask(segmenter: Segmenter, speckle) ->
     with ThreadPoolExecutor(8) as threads:
         at_once = [found.mask.tobytes() for found in threads.map(segmenter.segment, frames)]
     assert at_once == one_by_one
-
-
-SPOT = np.full((100, 100), 0.2, np.float32)
-SPOT[40:50, 40:60] = 0.7  # 200 of 10,000 pixels
-
-
-@pytest.mark.parametrize(
-    ("presence", "decision", "area"),
-    [
-        (0.9, Decision(0.5, 0.5, 0.002), 200),
-        (0.5, Decision(0.5, 0.5, 0.002), 200),  # presence at its least
-        (0.49, Decision(0.5, 0.5, 0.002), 0),  # below it
-        (0.9, Decision(0.5, 0.5, 0.02), 200),  # area at its least
-        (0.9, Decision(0.5, 0.5, 0.0201), 0),  # below it
-        (0.9, Decision(0.5, 0.8, 0.0), 0),  # no pixel is that probable
-        (0.0, Decision(0.0, 0.1, 0.0), 10_000),
-    ],
-)
-def test_the_decision_is_the_cards(presence: float, decision: Decision, area: int) -> None:
-    mask = decide(SPOT, presence, decision)
-    assert mask.dtype == np.uint8
-    assert np.count_nonzero(mask == 255) == np.count_nonzero(mask) == area
-
-
-@pytest.mark.parametrize(("components", "area"), [(1, 400), (2, 496), (3, 500), (9, 500), (None, 500)])
-def test_the_largest_parts_are_kept(components: int | None, area: int) -> None:
-    probability = np.zeros((100, 100), np.float32)
-    probability[5:7, 5:7] = 0.9  # 4 pixels, first in the picture
-    probability[10:20, 80:90] = 0.9
-    probability[12:14, 82:84] = 0.0  # a hole: 96 pixels
-    probability[60:80, 20:40] = 0.9  # 400
-    mask = decide(probability, 1.0, Decision(0.5, 0.5, 0.0, components))
-    assert np.count_nonzero(mask == 255) == np.count_nonzero(mask) == area
-
-
-def test_the_area_is_of_what_was_kept() -> None:
-    probability = np.zeros((100, 100), np.float32)
-    probability[10:20, 10:20] = probability[10:20, 40:49] = 0.9  # 100 and 90 pixels
-    assert decide(probability, 1.0, Decision(0.5, 0.5, 0.015)).any()
-    assert not decide(probability, 1.0, Decision(0.5, 0.5, 0.015, 1)).any()
-
-
-def test_presence_is_decided_upon_calibrated() -> None:
-    halved = Logistic(1.0, -2.0)  # 0.8 becomes 0.35
-    assert decide(SPOT, 0.8, Decision(0.5, 0.5, 0.0)).any()
-    assert not decide(SPOT, 0.8, Decision(0.5, 0.5, 0.0, presence_calibration=halved)).any()
-
-
-def test_expected_dice_is_that_of_pixels_as_probable_as_they_are() -> None:
-    mask = np.zeros((10, 10), np.uint8)
-    assert expected_dice(np.ones((10, 10), np.float32), mask) is None
-    mask[:5] = 255
-    assert expected_dice((mask / 255).astype(np.float32), mask) == 1
-    # 50 pixels of mask, 25 of them nerve, and 25 more outside it.
-    assert expected_dice(np.full((10, 10), 0.5, np.float32), mask) == pytest.approx(2 * 25 / (50 + 50))
 
 
 def test_what_is_answered_is_calibrated(card: Card, segmenter: Segmenter, model_folder: Path, tmp_path: Path) -> None:

@@ -152,6 +152,22 @@ def test_held_out_frames_stay_however_contradictory_but_are_named(project):
     assert set(table.index[table["reason"] != ""]) == CONTRADICTORY
 
 
+def test_no_mask_of_a_held_out_frame_tells_what_to_leave_out_of_training(project, monkeypatch):
+    """Two of a pair on two sides: blocks of a data set without subjects can be divided so."""
+    monkeypatch.setattr(split, "groups", lambda subjects, blocks: np.arange(len(subjects)))
+    for seed in range(100):
+        save_parameters(0.15, 0.2, seed)
+        split.main()
+        table = pd.read_csv(split.SPLIT, keep_default_na=False).set_index("frame")
+        side = table["split"].to_dict()
+        if (side["frames/1_1.png"], side["frames/1_2.png"]) == ("train", "test"):
+            break
+    assert side["frames/1_1.png"] == "train"
+    assert table.loc["frames/1_1.png", "reason"] != ""
+    every = [row for kind in ("train", "validation", "test") for row in split.rows_of(kind)]
+    assert CONTRADICTORY.isdisjoint(row.frame for row in split.without_contradictions(every))
+
+
 def test_every_labelled_frame_stands_in_the_split_once(project):
     split.main()
     table = pd.read_csv(split.SPLIT)

@@ -43,7 +43,7 @@ def test_the_lectures_recipe_is_the_lectures():
     assert [learning_rate(phases, epoch) for epoch in (0, 49, 50, 69)] == [1e-5, 1e-5, 1e-6, 1e-6]
 
 
-@pytest.mark.parametrize("name", ["lecture", "light", "deep"])
+@pytest.mark.parametrize("name", ["lecture", "light", "deep", "large"])
 def test_every_candidate_answers_its_heads_at_its_input_s_size(name):
     from training.unet import build
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from service.card import Logistic, log_odds
+from service.decision import LEVELS, calibrated
 
 BINS = 10
 LEAST_FRAMES = 10  # with fewer, two numbers fit chance
+SLOPES = (0.1, 10.0)  # of pixels' log-odds: where toy frames are separable, there is no best
 
 
 def fit(said: np.ndarray, reached: np.ndarray) -> Logistic:
@@ -39,6 +41,35 @@ def fit_presence(said: np.ndarray, happened: np.ndarray) -> Logistic:
         print("presence is not calibrated: the frames of validation all hold a nerve, or none does")
         return Logistic()
     return fit(said, happened.astype(float))
+
+
+def counted(level: np.ndarray, nerve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of a frame's pixels at each level of probability without nerve and with it, two float64 (LEVELS,).
+
+    level: `service.decision.levels` of them, (pixels,). nerve: bool (pixels,).
+    """
+    with_nerve = np.bincount(level[nerve], minlength=LEVELS)
+    return (np.bincount(level, minlength=LEVELS) - with_nerve) / len(level), with_nerve / len(level)
+
+
+def fit_pixels(frames: list[tuple[np.ndarray, np.ndarray]]) -> Logistic:
+    """The map from what the network says of a pixel to how often it was nerve, by what `counted` gave of each frame;
+    the identity below LEAST_FRAMES, or where no pixel is nerve."""
+    from scipy.optimize import minimize
+
+    without, with_nerve = (np.sum(shares, axis=0) for shares in zip(*frames, strict=True))
+    met = np.flatnonzero(without + with_nerve)
+    if len(frames) < LEAST_FRAMES or not with_nerve.any():
+        return Logistic()
+    probability = calibrated(Logistic())[met]
+    odds = np.log(probability / (1 - probability))
+
+    def unlikelihood(line: np.ndarray) -> float:
+        logits = line[0] * odds + line[1]
+        return float(np.logaddexp(0, logits) @ without[met] + np.logaddexp(0, -logits) @ with_nerve[met])
+
+    slope, offset = minimize(unlikelihood, (1.0, 0.0), method="Nelder-Mead", bounds=[SLOPES, (None, None)]).x
+    return Logistic(round(float(slope), 4), round(float(offset), 4))
 
 
 def calibration_error(said: np.ndarray, happened: np.ndarray) -> float:

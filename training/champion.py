@@ -1,7 +1,6 @@
 """Stage champion: the best candidate by validation Dice, if it beats both baselines there.
 
-Writes reports/champion.json: the champion and what every candidate reached. In MLflow's registry the champion's
-model becomes a version of "nerve-unet" with the alias "champion". The test split has no say in it.
+Writes reports/champion.json: the champion and what every candidate reached. The test split has no say in it.
 """
 
 import json
@@ -14,10 +13,8 @@ from rich.table import Table
 
 from training import tracking
 from training.evaluate import REPORTS
-from training.train_unet import UNETS
 
 CHAMPION = Path("reports/champion.json")
-ALIAS = "champion"
 
 
 class NoChampionError(Exception):
@@ -56,32 +53,6 @@ def evaluated() -> dict[str, dict[str, Any]]:
     return found
 
 
-def register(name: str) -> dict[str, str]:
-    """The candidate's version in the registry, which gets the alias; made if these weights have none yet.
-
-    Gives back version and run_id, both empty where the store does not know the run.
-    """
-    import mlflow
-    from mlflow import MlflowClient
-
-    tracking.store()
-    run = tracking.run_of(UNETS / name / "unet.onnx")
-    if run is None:
-        return {"version": "", "run_id": ""}
-    client = MlflowClient()
-    digest = run.data.tags["weights"]
-    known = client.search_model_versions(f"name = '{tracking.MODEL}'")
-    version = next((v.version for v in known if v.tags.get("weights") == digest), None)
-    if version is None:
-        model = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")[
-            0
-        ].model_id
-        made = mlflow.register_model(f"models:/{model}", tracking.MODEL, tags={"weights": digest, "candidate": name})
-        version = made.version
-    client.set_registered_model_alias(tracking.MODEL, ALIAS, version)
-    return {"version": str(version), "run_id": run.info.run_id}
-
-
 def show(figures: dict[str, dict[str, Any]], champion: str) -> None:
     """The race as a table in the terminal."""
     table = Table(title="the race by validation Dice; on test: with a nerve, baselines, presence", title_justify="left")
@@ -104,7 +75,7 @@ def main() -> None:
         sys.exit(str(fault))
     show(figures, name)
     CHAMPION.parent.mkdir(exist_ok=True)
-    CHAMPION.write_text(json.dumps({"candidate": name, **register(name), "race": figures}, indent=2) + "\n")
+    CHAMPION.write_text(json.dumps({"candidate": name, "race": figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

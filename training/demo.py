@@ -21,11 +21,13 @@ from service.frame import decode
 from training.champion import CHAMPION
 from training.explain import PAGE
 from training.metrics import dice
+from training.refit import RUN
 from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels
 from training.split import rows_of
 
 NET = "light"
-STAGES = ["ingest", "split", f"prepare@{NET}", f"train_unet@{NET}", f"evaluate@{NET}", "champion", "explain", "package"]
+OF_NET = [f"{stage}@{NET}" for stage in ("prepare", "train_unet", "evaluate")]
+STAGES = ["ingest", "split", *OF_NET, "champion", "refit", "explain", "package"]
 PICTURE = Path("reports/demo.png")
 ASKED = 20  # held-out frames
 READY_SECONDS = 60
@@ -92,10 +94,10 @@ def draw(row: Row, mask: np.ndarray, score: float) -> None:
 
 def report(scores: list[float], milliseconds: list[float], seconds: dict[str, float]) -> None:
     """The closing table."""
-    champion = json.loads(CHAMPION.read_text())
+    champion, run = (json.loads(file.read_text()) for file in (CHAMPION, RUN))
     test = champion["race"][champion["candidate"]]["test"]
     table = Table(title="what came out", show_header=False, title_justify="left")
-    table.add_row("champion", f"{champion['candidate']}, version {champion['version']}")
+    table.add_row("champion", f"{champion['candidate']}, version {run['version']}")
     table.add_row("Dice on held-out subjects", f"{test['dice']:.3f} ({test['frames']} frames)")
     table.add_row("  of frames with a nerve", f"{test['dice_with_nerve']:.3f}")
     table.add_row("  of the empty mask", f"{test['baseline_empty']:.3f}")

@@ -26,9 +26,10 @@ import pandas as pd
 from rich.progress import track
 
 from service.card import Decision, Input, Normalisation
+from service.decision import decide, expected_dice, levels
 from service.frame import Frame
 from service.runtime import open_runtime
-from service.segmenter import decide, expected_dice, probabilities
+from service.segmenter import probabilities
 from training import calibration, parameters, tracking
 from training.baselines import MeanMask
 from training.failures import failure
@@ -36,15 +37,12 @@ from training.metrics import dice, hausdorff95, iou
 from training.scores import groups, summary, table
 from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels
 from training.split import rows_of
-from training.train_unet import JUDGE, UNETS
+from training.train_unet import UNETS
+from training.twins import have_twin
 from training.whole import whole
 
 REPORTS = Path("reports/evaluate")
-CUTS = [
-    Decision(0.0, round(float(level), 2), 0.0, components)
-    for components in (None, 2, 1)
-    for level in np.arange(0.05, 0.81, 0.05)
-]
+PARTS = (None, 2, 1)
 PRESENCE_LEVELS = np.arange(0.0, 1.0, 0.05)
 AREA_LEVELS = np.array([0.0, 0.001, 0.002, 0.004, 0.008])
 SHOWN = 4  # of the best, the median and the worst frames each
@@ -68,41 +66,48 @@ def in_order(work: Callable[[Row], Any], rows: list[Row], title: str) -> list[An
 
 
 def fit_decision(network: Network, rows: list[Row]) -> Decision:
-    """Calibration and thresholds by `rows`, which are validation's: those with the best mean Dice; of equals, the
-    first and lowest.
+    """Calibration and limits by `rows`, which are validation's: those with the best mean Dice; of equals, the first
+    and lowest.
 
     A limit on the mask's parts or its area is set only where it raises the mean by more than its standard error
     (Breiman et al. 1984, section 3.4.3): with few frames, chance would set one every time.
     """
 
-    def at_every_cut(row: Row) -> tuple[list[float], list[float], list[float], float, bool]:
+    def pixels(row: Row) -> tuple[np.ndarray, np.ndarray]:
+        probability, _ = network(read_frame(FRAMES, row))
+        return calibration.counted(levels(probability), read_labels(FRAMES, row).ravel() == NERVE)
+
+    pixel = calibration.fit_pixels(in_order(pixels, rows, "pixels"))
+    choices = [Decision(0.0, 0.0, parts, pixel_calibration=pixel) for parts in PARTS]
+
+    def under_every_choice(row: Row) -> tuple[list[float], list[float], list[float], float, bool]:
         probability, presence = network(read_frame(FRAMES, row))
         truth = read_labels(FRAMES, row) == NERVE
-        masks = [decide(probability, 1.0, cut) for cut in CUTS]
-        expected = [expected_dice(probability, mask) or 0.0 for mask in masks]
+        masks = [decide(probability, 1.0, choice) for choice in choices]
+        expected = [expected_dice(probability, mask, pixel) or 0.0 for mask in masks]
         return [dice(m > 0, truth) for m in masks], [(m > 0).mean() for m in masks], expected, presence, truth.any()
 
-    columns = zip(*in_order(at_every_cut, rows, "thresholds"), strict=True)
-    drawn, areas, expected, said, nerve = (np.array(column) for column in columns)  # (frames, cuts), then (frames,)
+    columns = zip(*in_order(under_every_choice, rows, "thresholds"), strict=True)
+    drawn, areas, expected, said, nerve = (np.array(column) for column in columns)  # (frames, parts), then (frames,)
     presence_calibration = calibration.fit_presence(said, nerve)
     presence = np.array([presence_calibration(value) for value in said])
-    # By frame, presence level, area level and cut.
+    # By frame, presence level, area level and parts.
     kept = (presence[:, np.newaxis] >= PRESENCE_LEVELS)[:, :, np.newaxis, np.newaxis] & (
         areas[:, np.newaxis] >= AREA_LEVELS[:, np.newaxis]
     )[:, np.newaxis]
     reached = np.where(kept, drawn[:, np.newaxis, np.newaxis], ~nerve.reshape(-1, 1, 1, 1))
-    limits = (AREA_LEVELS > 0)[:, np.newaxis] + np.array([cut.components is not None for cut in CUTS], int)
+    limits = (AREA_LEVELS > 0)[:, np.newaxis] + np.array([parts is not None for parts in PARTS], int)
     limits = np.broadcast_to(limits, reached.shape[1:])
     choice = simplest(reached.reshape(len(reached), -1), limits.ravel())
-    least_presence, least_area, cut = (int(at) for at in np.unravel_index(choice, limits.shape))
-    shown = kept[:, least_presence, least_area, cut] & (areas[:, cut] > 0)
+    least_presence, least_area, parts = (int(at) for at in np.unravel_index(choice, limits.shape))
+    shown = kept[:, least_presence, least_area, parts] & (areas[:, parts] > 0)
     return Decision(
         round(float(PRESENCE_LEVELS[least_presence]), 4),
-        CUTS[cut].mask,
         float(AREA_LEVELS[least_area]),
-        CUTS[cut].components,
+        PARTS[parts],
         presence_calibration,
-        calibration.fit(expected[shown, cut], drawn[shown, cut]),
+        pixel,
+        calibration.fit(expected[shown, parts], drawn[shown, parts]),
     )
 
 
@@ -130,7 +135,7 @@ def score(
     def of(row: Row) -> dict[str, Any]:
         probability, presence = network(read_frame(FRAMES, row))
         decided = decide(probability, presence, decision)
-        expected = expected_dice(probability, decided)
+        expected = expected_dice(probability, decided, decision.pixel_calibration)
         mask, truth = decided > 0, read_labels(FRAMES, row) == NERVE
         return {
             "frame": row.frame,
@@ -205,22 +210,20 @@ def log(folder: Path, figures: dict[str, Any]) -> None:
 
 def main(name: str) -> None:
     trained = UNETS / name
-    refit, mirrored = (trained / JUDGE).exists(), parameters.candidate(name).mirrored
-    network = open_network(trained, mirrored)
-    judge = open_network(trained / JUDGE, mirrored) if refit else network  # has not seen validation
-    validation = rows_of("validation")
-    decision = fit_decision(judge, validation)
-    mean_mask = MeanMask.of(rows_of("train"))
+    mirrored = parameters.candidate(name).mirrored
+    network, validation = open_network(trained, mirrored), rows_of("validation")
+    decision = fit_decision(network, validation)
+    training, test = rows_of("train"), rows_of("test")
+    mean_mask = MeanMask.of(training)
     scores = {
-        "validation": score(judge, decision, mean_mask, validation, "scoring validation"),
-        "test": score(network, decision, mean_mask, rows_of("test"), "scoring test"),
+        "validation": score(network, decision, mean_mask, validation, "scoring validation"),
+        "test": score(network, decision, mean_mask, test, "scoring test").assign(twin=have_twin(test, training)),
     }
 
     with whole(REPORTS / name) as folder:
         figures: dict[str, Any] = {
             "data": tracking.data_digest(),
             "mirrored": mirrored,
-            "refit": refit,
             "decision": dataclasses.asdict(decision),
             **{split: summary(scored) for split, scored in scores.items()},
             "groups": groups(scores["test"]),

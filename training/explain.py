@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from training import ablations, tracking
+from training import ablations, parameters, tracking
 from training.champion import CHAMPION
 from training.evaluate import REPORTS
 from training.failures import GOOD, KINDS
+from training.refit import RUN, learnt
 from training.scores import LOST
 from training.split import rows_of
 from training.train_unet import UNETS
@@ -98,10 +99,12 @@ def page(champion: dict[str, Any]) -> str:
 
     name, measured = champion["candidate"], ablations.REPORTS
     scores = pd.read_csv(REPORTS / name / "frames.csv", keep_default_na=False)
-    trained = rows_of("train") + (rows_of("validation") if champion["race"][name]["refit"] else [])
+    trained, refit = rows_of("train"), parameters.nerve()["refit"]
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
     return template.render(
         champion=champion,
+        run=json.loads(RUN.read_text()),
+        served=len(learnt(refit)) if refit else None,
         data=champion["race"][name]["data"],
         trained=len(trained),
         source=trained[0].source,

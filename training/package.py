@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pydantic import TypeAdapter
 
 from service.accounts.drift import intensity
-from service.card import Card, Decision, Input, Normalisation, Spread, TrainedOn, Usual
+from service.card import Card, Decision, Input, Spread, TrainedOn, Usual
 from service.known import write_known
 from service.segmenter import Segmenter
-from training import familiarity, precision, tracking
+from training import familiarity, parameters, precision, tracking
 from training.champion import CHAMPION
+from training.evaluate import REPORTS
+from training.refit import FOLDER as REFIT
+from training.refit import RUN, learnt
 from training.sources import phantom
 from training.sources.layout import FRAMES, read_frame
 from training.split import rows_of
@@ -35,17 +39,21 @@ BENTO = Path("models/nervemask.bento")
 KNOWN_SEED, KNOWN = 2018, ((1, 1), (1, 2), (2, 1), (2, 2))  # subjects and numbers of the phantom, two with a nerve
 
 
-def card(champion: dict[str, Any], network: Input) -> Card:
-    """Where the champion comes from and what it reached; in float32, until a precision is chosen."""
+def card(champion: dict[str, Any], run: dict[str, str], network: Input) -> Card:
+    """Where the champion comes from and what it reached; in float32, until a precision is chosen.
+
+    run: `version` and `run_id` of what is served.
+    """
     figures = champion["race"][champion["candidate"]]
-    training = rows_of("train") + (rows_of("validation") if figures["refit"] else [])
+    refit = parameters.nerve()["refit"]
+    training = learnt(refit)
     commit, dirty = tracking.commit()
     baselines = ("baseline_empty", "baseline_mean_mask")
     return Card(
         name=tracking.MODEL,
-        version=champion["version"] or "unregistered",
+        version=run["version"] or "unregistered",
         candidate=champion["candidate"],
-        run_id=champion["run_id"],
+        run_id=run["run_id"],
         commit=commit,
         dirty=dirty,
         data=figures["data"],
@@ -59,6 +67,7 @@ def card(champion: dict[str, Any], network: Input) -> Card:
         decision=TypeAdapter(Decision).validate_json(json.dumps(figures["decision"])),
         precision="float32",
         mirrored=figures["mirrored"],
+        refit=refit,
         metrics={
             split: {k: v for k, v in figures[split].items() if k not in baselines} for split in ("validation", "test")
         },
@@ -69,8 +78,8 @@ def card(champion: dict[str, Any], network: Input) -> Card:
     )
 
 
-def usual(segmenter: Segmenter) -> Usual:
-    """What the champion's frames are like: grey values of those it was trained on, answers on those held out."""
+def usual(candidate: str) -> Usual:
+    """What the champion's frames are like: grey values of those it was trained on, answers on validation."""
 
     def spread(values: Sequence[float]) -> Spread:
         return Spread(round(float(np.mean(values)), 4), round(float(np.std(values)), 4))
@@ -78,8 +87,9 @@ def usual(segmenter: Segmenter) -> Usual:
     means, deviations = zip(
         *(intensity(read_frame(FRAMES, row)) for row in precision.some(rows_of("train"))), strict=True
     )
-    found = [segmenter.segment(read_frame(FRAMES, row)) for row in precision.some(rows_of("test"))]
-    confidences = [one.confidence for one in found if one.confidence is not None]
+    scores = pd.read_csv(REPORTS / candidate / "frames.csv")
+    found = scores.loc[scores["split"] == "validation", "confidence"]
+    confidences = found.dropna().to_list()
     return Usual(
         intensity_mean=spread(means),
         intensity_deviation=spread(deviations),
@@ -104,31 +114,34 @@ def build_bento() -> None:
 
 def main() -> None:
     champion = json.loads(CHAMPION.read_text())
-    trained = UNETS / champion["candidate"]
-    entry = json.loads((trained / "input.json").read_text())
-    network = Input(entry["height"], entry["width"], Normalisation(**entry["normalisation"]))
-    written = card(champion, network)
+    run = json.loads(RUN.read_text())
+    candidate = champion["candidate"]
+    written = card(champion, run, TypeAdapter(Input).validate_json((REFIT / "input.json").read_bytes()))
     with whole(FOLDER) as folder:
         for file in ("unet.onnx", "unet.keras"):
-            shutil.copy(trained / file, folder)
+            shutil.copy(REFIT / file, folder)
         try:
-            chosen, held = precision.choose(folder, written)
+            held = precision.check_export(folder, written)
         except precision.NotTheSameError as fault:
             sys.exit(f"package: {fault}")
+        chosen, figures = precision.choose(UNETS / candidate, written)
+        if chosen == "int8":
+            precision.quantise(folder, candidate)
         dataclasses.replace(
             written,
             precision=chosen,
-            metrics={**written.metrics, "parity": held},
+            metrics={**written.metrics, "parity": held | figures},
             familiar=familiarity.learn(precision.some(rows_of("train"))),
+            usual=usual(candidate),
         ).write(folder)
         segmenter = Segmenter(folder)
         known = write_known(folder, segmenter, np.stack([phantom.frame(KNOWN_SEED, *number)[0] for number in KNOWN]))
-        dataclasses.replace(segmenter.card, known=known, usual=usual(segmenter)).write(folder)
+        dataclasses.replace(segmenter.card, known=known).write(folder)
     build_bento()
     print(
         f"{FOLDER}: {written.candidate}, version {written.version}; its probabilities differ from Keras by at most "
         f"{held['largest_difference']:.1e}; served in {chosen}, "
-        f"which changes the test Dice by {held['test_dice_change']:+.4f}"
+        f"which changes the test Dice by {figures['test_dice_change']:+.4f}"
     )
 
 

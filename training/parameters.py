@@ -101,7 +101,7 @@ class Recipe(_Phased):
     which an encoder's weights move: what ImageNet has taught is not to be lost while the rest is still noise.
     """
 
-    loss: Literal["soft_dice", "cross_entropy_dice"]
+    loss: Literal["soft_dice", "cross_entropy_dice", "focal_tversky"]
     batch: PositiveInt
     steps: PositiveInt | None = None
     augment: Augment | None = None

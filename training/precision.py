@@ -5,7 +5,9 @@ probabilities a little, so it is held against the truth: over validation, its me
 """
 
 import logging
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +17,9 @@ from typing import Any, get_args
 import numpy as np
 
 from service.card import NETWORK, NETWORKS, Card, Decision, Input, Precision
+from service.decision import decide
 from service.runtime import Mirrored, Runtime, on_cpu
-from service.segmenter import decide, probabilities
+from service.segmenter import probabilities
 from training.evaluate import Network, in_order
 from training.metrics import dice
 from training.prepare import PREPARED
@@ -53,19 +56,19 @@ class InKeras:
         return np.asarray(answer["mask"]), np.asarray(answer["presence"]).reshape(-1)
 
 
-def check_export(trained: Network, served: Network, rows: list[Row], decision: Decision) -> dict[str, float]:
+def apart(trained: Network, served: Network, rows: list[Row], decision: Decision) -> dict[str, float]:
     """The float32 network against Keras: largest difference of a probability, share of mask pixels that change.
 
     Raises NotTheSameError above MOST_DIFFERENCE or MOST_CHANGED.
     """
 
-    def apart(row: Row) -> tuple[float, float]:
+    def of(row: Row) -> tuple[float, float]:
         frame = read_frame(FRAMES, row)
         (mask, presence), (other, other_presence) = trained(frame), served(frame)
         changed = decide(mask, presence, decision) != decide(other, other_presence, decision)
         return max(float(np.abs(mask - other).max()), abs(presence - other_presence)), float(changed.mean())
 
-    differences, shares = zip(*in_order(apart, rows, "float32 against Keras"), strict=True)
+    differences, shares = zip(*in_order(of, rows, "float32 against Keras"), strict=True)
     difference, share = max(differences), statistics.fmean(shares)
     if difference > MOST_DIFFERENCE or share > MOST_CHANGED:
         raise NotTheSameError(
@@ -75,15 +78,17 @@ def check_export(trained: Network, served: Network, rows: list[Row], decision: D
     return {"largest_difference": round(difference, 7), "changed_pixels": round(share, 8)}
 
 
-def quantise(folder: Path, frames: np.ndarray) -> None:
+def quantise(folder: Path, candidate: str) -> None:
     """Write the network of `folder` anew with 8-bit weights and activations, as unet.int8.xml.
 
-    frames: float32 (N, height, width), normalised: what the ranges of the activations are read off.
+    The ranges of the activations are read off the candidate's training frames.
     """
     import nncf
     import openvino
 
     nncf.set_log_level(logging.ERROR)
+    frames = np.load(PREPARED / candidate / "train" / "frames.npy", mmap_mode="r")
+    frames = frames[:: -(-len(frames) // CALIBRATED_BY)]
     network = openvino.Core().read_model(folder / NETWORK)
     calibration = nncf.Dataset(frames, lambda frame: {"frame": np.asarray(frame)[np.newaxis, ..., np.newaxis]})
     openvino.save_model(nncf.quantize(network, calibration, subset_size=len(frames)), folder / INT8)
@@ -116,34 +121,40 @@ def some(rows: list[Row]) -> list[Row]:
     return [rows[index] for index in np.unique(np.linspace(0, len(rows) - 1, HELD_AGAINST).astype(int))]
 
 
-def choose(folder: Path, card: Card) -> tuple[Precision, dict[str, Any]]:
-    """The precision to serve `folder` in, and the figures of all; leaves unet.int8.xml there where int8 is chosen.
+def as_asked(runtime: Runtime, card: Card) -> Runtime:
+    return Mirrored(runtime) if card.mirrored else runtime
 
-    Chosen on validation; what the choice costs on the test split is reported, and nothing follows from it. Of `card`,
-    the precision is not looked at.
-    Raises NotTheSameError where the export itself is broken.
+
+def check_export(folder: Path, card: Card) -> dict[str, float]:
+    """The float32 network of `folder` against its Keras original, over held-out frames: largest difference of a
+    probability, share of mask pixels that change. Of `card`, the precision is not looked at.
+
+    Raises NotTheSameError above MOST_DIFFERENCE or MOST_CHANGED.
     """
+    trained = partial(probabilities, as_asked(InKeras(folder), card), card.input)
+    served = partial(probabilities, as_asked(on_cpu(folder, "float32"), card), card.input)
+    return apart(trained, served, some(rows_of("test")), card.decision)
 
-    def as_asked(runtime: Runtime) -> Runtime:
-        return Mirrored(runtime) if card.mirrored else runtime
 
-    prepared = np.load(PREPARED / card.candidate / "train" / "frames.npy", mmap_mode="r")
-    quantise(folder, prepared[:: -(-len(prepared) // CALIBRATED_BY)])
-    runtimes: dict[Precision, Runtime] = {name: as_asked(on_cpu(folder, name)) for name in get_args(Precision)}
+def choose(judged: Path, card: Card) -> tuple[Precision, dict[str, Any]]:
+    """The precision to serve a network in, and the figures of all, by the net that was judged.
+
+    Chosen on validation, which that net has not learnt; what the choice costs on the test split is reported, and
+    nothing follows from it. judged: its folder. Of `card`, the precision is not looked at.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(judged / NETWORK, folder)
+        quantise(folder, card.candidate)
+        runtimes = {name: as_asked(on_cpu(folder, name), card) for name in get_args(Precision)}
     networks = {name: partial(probabilities, runtime, card.input) for name, runtime in runtimes.items()}
-    trained, decision = partial(probabilities, as_asked(InKeras(folder)), card.input), card.decision
+    trained, decision = partial(probabilities, as_asked(InKeras(judged), card), card.input), card.decision
     validation, test = some(rows_of("validation")), some(rows_of("test"))
-    figures: dict[str, Any] = check_export(trained, networks["float32"], test, decision)
     reached = mean_dice(trained, decision, validation, "Keras")
     took = milliseconds(runtimes, card.input)
     lost = {name: mean_dice(network, decision, validation, name) - reached for name, network in networks.items()}
     as_good = [precision for precision in lost if abs(lost[precision]) <= MOST_DICE]
     chosen: Precision = min(as_good, key=lambda precision: took[precision]) if as_good else "float32"
-    if chosen != "int8":
-        for file in (INT8, INT8.replace(".xml", ".bin")):
-            (folder / file).unlink()
-    figures["precisions"] = {
-        name: {"milliseconds": took[name], "validation_dice_change": round(lost[name], 5)} for name in lost
-    }
     on_test = mean_dice(networks[chosen], decision, test, "test") - mean_dice(trained, decision, test, "test, Keras")
-    return chosen, figures | {"test_dice_change": round(on_test, 5)}
+    precisions = {name: {"milliseconds": took[name], "validation_dice_change": round(lost[name], 5)} for name in lost}
+    return chosen, {"precisions": precisions, "test_dice_change": round(on_test, 5)}

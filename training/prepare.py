@@ -87,15 +87,14 @@ def prepare(folder: Path, size: parameters.InputSize, sides: dict[str, list[Row]
     (folder / "input.json").write_text(json.dumps(dataclasses.asdict(network), indent=2) + "\n")
 
 
+def read_side(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and masks of one side's folder. Mapped, not read: a batch takes what it needs."""
+    return np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "masks.npy", mmap_mode="r")
+
+
 def read_sides(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Frames and masks of "train" and "validation". Mapped, not read: a batch takes what it needs."""
-    return {
-        side: (
-            np.load(folder / side / "frames.npy", mmap_mode="r"),
-            np.load(folder / side / "masks.npy", mmap_mode="r"),
-        )
-        for side in ("train", "validation")
-    }
+    """`read_side` of "train" and "validation"."""
+    return {side: read_side(folder / side) for side in ("train", "validation")}
 
 
 def main(net: str) -> None:

@@ -57,7 +57,8 @@ def rounded(figures: dict[str, Any]) -> dict[str, float | None]:
 
 
 def groups(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """`spread` of all frames, of thirds by the nerve's share of the frame, and by the frames' size."""
+    """`spread` of all frames, of thirds by the nerve's share of the frame, by the frames' size, and, where there are
+    some, by `twin`: whether a training frame looks like it."""
     return {name: {"frames": len(some), **rounded(spread(some["dice"]))} for name, some in _groups(scores) if len(some)}
 
 
@@ -68,6 +69,9 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     thirds = np.array_split(np.arange(len(by_size)), 3)
     for name, third in zip(("small", "middling", "large"), thirds, strict=True):
         yield f"{name} nerve", by_size.iloc[third]
+    if "twin" in scores and scores["twin"].any():
+        yield "with a near twin in training", scores[scores["twin"]]
+        yield "without one", scores[~scores["twin"]]
     for size, some in scores.groupby("size"):
         yield f"{size} pixels", some
 

@@ -85,9 +85,9 @@ def contradictions(histograms: np.ndarray, nerves: np.ndarray) -> list[tuple[int
     return pairs
 
 
-def contradictory_frames(rows: list[Row]) -> dict[str, str]:
-    """Frames that contradict another of the same subject and size, each with the reason that names the other."""
-    reasons: dict[str, str] = {}
+def contradictory_frames(rows: list[Row]) -> dict[str, set[str]]:
+    """Frames that contradict others of the same subject and size, each with those others."""
+    contrary: dict[str, set[str]] = {}
     alike = attrgetter("subject", "height", "width")
     with ThreadPoolExecutor() as threads:
         for _, group in itertools.groupby(track(sorted(rows, key=alike), "comparing frames"), key=alike):
@@ -95,8 +95,8 @@ def contradictory_frames(rows: list[Row]) -> dict[str, str]:
             histograms, nerves = zip(*threads.map(_looks, of_subject), strict=True)
             for a, b in contradictions(np.stack(histograms), np.stack(nerves)):
                 for one, other in ((a, b), (b, a)):
-                    reasons[of_subject[one].frame] = f"nearly the same as {of_subject[other].frame}, with another mask"
-    return reasons
+                    contrary.setdefault(of_subject[one].frame, set()).add(of_subject[other].frame)
+    return contrary
 
 
 def _looks(row: Row) -> tuple[np.ndarray, np.ndarray]:
@@ -111,6 +111,17 @@ def rows_of(split: str) -> list[Row]:
     return [row for row in read_manifest(FRAMES) if row.frame in chosen]
 
 
+def without_contradictions(rows: list[Row]) -> list[Row]:
+    """Those of `rows` that contradict no other frame, on whichever side it stands."""
+    table = pd.read_csv(SPLIT, keep_default_na=False)
+    spoilt = set(table.loc[table["reason"] != "", "frame"])
+    return [row for row in rows if row.frame not in spoilt]
+
+
+def _reason(others: set[str]) -> str:
+    return f"nearly the same as {', '.join(sorted(others))}, with another mask" if others else ""
+
+
 def main() -> None:
     rows = [row for row in read_manifest(FRAMES) if row.mask]
     chosen = parameters.nerve()["split"]
@@ -119,12 +130,15 @@ def main() -> None:
         sides = divide(group, chosen["validation"], chosen["test"], chosen["seed"])
     except parameters.ParameterError as fault:
         sys.exit(f"split: {fault}")
-    reasons = contradictory_frames(rows)
+    contrary = contradictory_frames(rows)
 
     table = pd.DataFrame({"frame": [row.frame for row in rows], "group": group, "split": sides})
-    table["reason"] = [reasons.get(row.frame, "") for row in rows]
-    # The held-out sides stay as they were recorded: leaving out what is hard there would flatter.
-    table.loc[(table["split"] == "train") & (table["reason"] != ""), "split"] = "left_out"
+    table["reason"] = [_reason(contrary.get(row.frame, set())) for row in rows]
+    # The held-out sides stay as they were recorded: leaving out what is hard there would flatter. Nor do their masks
+    # tell which training frames to leave out.
+    trained = set(table.loc[table["split"] == "train", "frame"])
+    spoilt = [bool(frame in trained and contrary.get(frame, set()) & trained) for frame in table["frame"]]
+    table.loc[spoilt, "split"] = "left_out"
     SPLIT.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(SPLIT, index=False)
     counts = table["split"].value_counts()

@@ -5,8 +5,6 @@
   unet.onnx    the same net as it is served: frame -> mask, presence
   input.json   what it takes, as prepare wrote it
   history.csv  losses, Dice and learning rate by epoch
-With `nerve.refit` the net is then trained once more, on training and validation frames, and that one is served.
-Thresholds cannot be read off frames learnt by heart: they are fitted by the first net, in the folder JUDGE.
 """
 
 import shutil
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     import keras
 
 UNETS = Path("models/unets")
-JUDGE = "judge"
 HEAD_WEIGHTS = {"mask": 1.0, "presence": 0.2, "vessel": 0.5}
 
 
@@ -92,21 +89,10 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     )
     served = build(net, candidate.input)
     served.set_weights(model.get_weights())
-    trained_on = sides["train"][0]
+    # In any order but their own: neighbours are alike, and so would be a batch of them.
+    trained_on = sides["train"][0][np.random.default_rng(seed).permutation(len(sides["train"][0]))]
     settle(served, trained_on[..., np.newaxis], min(recipe.batch, len(trained_on)))
     return served, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
-
-
-def train_on_all(candidate: Candidate, sides: Sides, seed: int, history: pd.DataFrame, callbacks=()):
-    """The net trained anew on "train" and "validation" together, for as long as the first training was of use.
-
-    history: of that training. Nothing is chosen by frames that are learnt.
-    """
-    frames, masks = (np.concatenate([sides[side][part] for side in ("train", "validation")]) for part in (0, 1))
-    best = int(history["val_mask_dice"].to_numpy().argmax()) + 1 if candidate.recipe.patience else None
-    to_the_end = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"patience": None})})
-    together = {"train": (frames, masks), "validation": sides["validation"]}
-    return train(to_the_end, together, seed, callbacks, best)[0]
 
 
 def _optimizer(recipe: Recipe) -> "keras.optimizers.Optimizer":
@@ -177,17 +163,11 @@ def main(name: str) -> None:
         whole(UNETS / name) as folder,
         mlflow.start_run(run_name=name, tags=tracking.tags(nerve["source"])),
     ):
-        mlflow.log_params(tracking.flat(candidate.model_dump()) | {"refit": nerve["refit"]})
+        mlflow.log_params(tracking.flat(candidate.model_dump()))
         tracking.log_frames(sides)
         shown = {"validation": "val_loss", "Dice": "val_mask_dice"}
         callbacks = [Progress(name, candidate.recipe.epochs, shown), Curves(), Masks(*sides["validation"])]
         model, history = train(candidate, sides, nerve["seed"], callbacks)
-        if nerve["refit"]:
-            (folder / JUDGE).mkdir()
-            export(model, folder / JUDGE / "unet.onnx")
-            shutil.copy(prepared / "input.json", folder / JUDGE)
-            bar = Progress(f"{name}, on validation too", len(history), {})
-            model = train_on_all(candidate, sides, nerve["seed"], history, [bar])
         model.save(folder / "unet.keras")
         export(model, folder / "unet.onnx")
         history.to_csv(folder / "history.csv", index=False)
