@@ -22,7 +22,7 @@ def cross_entropy_dice(truth, probability):
 
 
 def focal_tversky(truth, probability):
-    """One minus the batch's Tversky index, to the power of 3/4, in 0..1; a missed pixel weighs 0.7, an invented one 0.3.
+    """One minus the batch's Tversky index, to the power of 3/4, in 0..1; missed pixels weigh 0.7, invented ones 0.3.
 
     Abraham and Khan 2019 (arXiv 1810.07842), equations 3 and 4.
     """
