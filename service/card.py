@@ -16,6 +16,7 @@ from service.errors import ModelFolderError
 
 CARD = "card.json"
 NETWORK = "unet.onnx"
+WORST = "worst.png"  # the worst test frames with their masks, where their licence lets them be shown
 REMEDY = "run `make demo` or `dvc repro package` to make the model folder anew"
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -145,6 +146,15 @@ class Usual:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Failure:
+    """A way in which masks of test frames went wrong: in a word, in how many frames, and what it means."""
+
+    kind: str
+    frames: int
+    meaning: str
+
+
+@dataclass(frozen=True, config=STRICT)
 class Card:
     """Everything the service must know of a network, and everything a reader of its answers may ask."""
 
@@ -164,6 +174,10 @@ class Card:
     refit: bool
     metrics: dict[str, Any]
     baselines: dict[str, Any]
+    intended_use: str = ""
+    method: dict[str, Any] = dataclasses.field(default_factory=dict)  # net and recipe, by params.yaml's own names
+    groups: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)  # test figures by kind of frame
+    failures: tuple[Failure, ...] = ()
     usual: Usual | None = None
     known: tuple[Share, ...] = ()  # presence in each of the frames that the folder carries for its self-test
     familiar: Familiar | None = None

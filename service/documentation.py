@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from service import answers
-from service.card import Card
+from service.card import WORST, Card
 from service.cine import LIMIT_PICTURE_BYTES
 from service.errors import FrameError
 from service.frame import Frame
@@ -200,6 +200,13 @@ def documentation(card: Card) -> Schema:
             "/segment": _upload("The mask as JSON or GeoJSON", segmentation, [INDEX, PICTURE], {}),
             "/dicom": _upload("Of a DICOM ultrasound: a DICOM Segmentation of it", dicom, [], MODEL_HEADERS),
             "/model": _get("The model's card, and its device", "application/json", {"type": "object"}, *LOCKED),
+            f"/model/{WORST}": _get(
+                "Test frames on which the model does worst, with their masks; 404 where they may not be shown",
+                "image/png",
+                BINARY,
+                *LOCKED,
+                404,
+            ),
             "/": _get("The page to try it", "text/html", TEXT, *LOCKED),
             "/docs.json": _get("This document", "application/json", {"type": "object"}, *LOCKED),
             "/livez": _get("Whether the service is alive", "text/plain", TEXT, 503),

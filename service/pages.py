@@ -13,6 +13,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from service.accounts.metrics import exposition
+from service.card import WORST
 from service.champion import Champion
 from service.documentation import documentation
 from service.segmenter import Segmenter
@@ -28,6 +29,13 @@ POLICY = (
 async def _model(request: Request) -> JSONResponse:
     segmenter: Segmenter = request.app.state.champion.account.segmenter
     return JSONResponse({**segmenter.card.to_dict(), "device": segmenter.runtime.device})
+
+
+async def _worst(request: Request) -> FileResponse:
+    segmenter: Segmenter = request.app.state.champion.account.segmenter
+    if WORST not in segmenter.card.files:
+        raise HTTPException(404)
+    return FileResponse(segmenter.folder / WORST)
 
 
 async def _page(request: Request) -> FileResponse:
@@ -51,6 +59,7 @@ pages = Starlette(
     routes=[
         Route("/", _page),
         Route("/model", _model),
+        Route(f"/model/{WORST}", _worst),
         Route("/docs.json", _documentation),
         Route("/metrics", _metrics),
         WebSocketRoute("/stream", stream),

@@ -85,6 +85,7 @@ class Segmenter:
     """A model folder, opened: raises ModelFolderError where it must not be served."""
 
     def __init__(self, folder: Path):
+        self.folder = folder.resolve()  # a link may lead elsewhere soon
         self.card = Card.read(folder)
         self.at_work = AtWork()
         try:

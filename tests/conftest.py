@@ -22,7 +22,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from service.card import Card, Decision, Input, Normalisation, TrainedOn
+from service.card import WORST, Card, Decision, Failure, Input, Normalisation, TrainedOn
 from service.known import write_known
 from service.segmenter import Segmenter
 from tests import frames
@@ -75,8 +75,12 @@ def card() -> Card:
         precision="float32",
         mirrored=False,
         refit=False,
-        metrics={"test": {"dice": 0.8125}},
+        metrics={"test": {"dice": 0.8125}, "parity": {"precisions": {"int8": {"milliseconds": 0.5}}}},
         baselines={"test": {"empty": 0.5}},
+        intended_use="Tests of the service.",
+        method={"net": {"encoder": None}, "recipe": {"loss": "soft_dice", "phases": [{"epochs": 3}]}},
+        groups={"small nerve": {"frames": 9, "dice": 0.61, "dice_low": 0.52, "dice_high": 0.73}},
+        failures=(Failure("missed", 2, "There is a nerve, and no mask."),),
     )
 
 
@@ -86,6 +90,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, card: Card, speckle: 
     folder = tmp_path_factory.mktemp("champion")
     onnx.save(tiny_network(), folder / "unet.onnx")
     (folder / "unet.keras").write_bytes(b"the service never opens it")
+    (folder / WORST).write_bytes(frames.png(speckle(7, 60, 80)))
     card.write(folder)
     known = write_known(folder, Segmenter(folder), np.stack([speckle(seed, 60, 80) for seed in range(3)]))
     replace(card, known=known).write(folder)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.card import Card
 from service.frame import Frame
 from service.upload import RAW_TYPES
-from tests.conftest import free_port, start, wait_until_ready
+from tests.conftest import free_port, serving, start, wait_until_ready
 
 ROOT = Path(__file__).parent.parent
 PNG = {"content-type": "image/png"}
@@ -116,6 +118,17 @@ def test_model_is_the_card_and_the_device(client, model_folder) -> None:
     told = client.get("/model").json()
     assert told.pop("device")
     assert told == json.loads((model_folder / "card.json").read_text())
+
+
+def test_the_worst_frames_are_the_folders_and_none_are_made_up(client, card, model_folder, tmp_path) -> None:
+    told = client.get("/model/worst.png")
+    assert told.headers["content-type"] == "image/png"
+    assert told.content == (model_folder / "worst.png").read_bytes()
+    folder = Path(shutil.copytree(model_folder, tmp_path / "champion"))
+    (folder / "worst.png").unlink()
+    replace(card, known=Card.read(model_folder).known).write(folder)
+    with serving(folder, tmp_path) as server:
+        assert httpx.get(f"{server.address}/model/worst.png").status_code == 404
 
 
 @pytest.mark.parametrize("route", ["/livez", "/readyz", "/healthz", "/metrics", "/docs.json"])

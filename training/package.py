@@ -20,12 +20,13 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from service.accounts.drift import intensity
-from service.card import Card, Decision, Input, Spread, TrainedOn, Usual
+from service.card import WORST, Card, Decision, Failure, Input, Spread, TrainedOn, Usual
 from service.known import write_known
 from service.segmenter import Segmenter
 from training import familiarity, parameters, precision, tracking
 from training.champion import CHAMPION
 from training.evaluate import REPORTS
+from training.failures import KINDS
 from training.refit import FOLDER as REFIT
 from training.refit import RUN, learnt
 from training.sources import phantom
@@ -36,6 +37,11 @@ from training.whole import whole
 
 FOLDER = Path("models/champion")
 BENTO = Path("models/nervemask.bento")
+SHOWN = ("phantom", "usgra")  # sources whose licence lets a frame be shown to whoever has the model
+INTENDED_USE = (
+    "Research and teaching: masks of nerves in ultrasound frames like those it was trained on. Not a medical device; "
+    "its masks must not guide a needle, a dose or a diagnosis."
+)
 KNOWN_SEED, KNOWN = 2018, ((1, 1), (1, 2), (2, 1), (2, 2))  # subjects and numbers of the phantom, two with a nerve
 
 
@@ -68,6 +74,10 @@ def card(champion: dict[str, Any], run: dict[str, str], network: Input) -> Card:
         precision="float32",
         mirrored=figures["mirrored"],
         refit=refit,
+        intended_use=INTENDED_USE,
+        method=parameters.candidate(champion["candidate"]).model_dump(),
+        groups=figures["groups"],
+        failures=failures(champion["candidate"]),
         metrics={
             split: {k: v for k, v in figures[split].items() if k not in baselines} for split in ("validation", "test")
         },
@@ -76,6 +86,13 @@ def card(champion: dict[str, Any], run: dict[str, str], network: Input) -> Card:
             for split in ("validation", "test")
         },
     )
+
+
+def failures(candidate: str) -> tuple[Failure, ...]:
+    """What went wrong with the champion's masks of test frames, the most frequent first."""
+    scores = pd.read_csv(REPORTS / candidate / "frames.csv", keep_default_na=False)
+    counts = scores.loc[scores["split"] == "test", "failure"].value_counts()
+    return tuple(Failure(kind, int(counts[kind]), KINDS[kind]) for kind in counts.index if kind in KINDS)
 
 
 def usual(candidate: str) -> Usual:
@@ -120,6 +137,8 @@ def main() -> None:
     with whole(FOLDER) as folder:
         for file in ("unet.onnx", "unet.keras"):
             shutil.copy(REFIT / file, folder)
+        if written.trained_on.source in SHOWN:
+            shutil.copy(REPORTS / candidate / WORST, folder)
         try:
             held = precision.check_export(folder, written)
         except precision.NotTheSameError as fault:

@@ -9,19 +9,32 @@ function made(tag, text, attributes = {}) {
   return Object.assign(document.createElement(tag), { textContent: text, ...attributes });
 }
 
+const isTable = (value) => typeof value === "object" && value !== null;
+
 function figure(value) {
   if (typeof value === "number") return new Intl.NumberFormat("en", { maximumSignificantDigits: 4 }).format(value);
   return value === null ? "none" : String(value);
+}
+
+const REFIT = "; held-out frames among them: the figures are those of the same training without them";
+
+function method({ net, recipe }) {
+  if (!net) return "not told";
+  const way = net.encoder ? `${net.encoder} (start: ${net.start})` : "own encoder";
+  const epochs = recipe.phases.reduce((sum, phase) => sum + phase.epochs, 0);
+  return `U-net, ${way}; loss ${plain(recipe.loss)}, up to ${epochs} epochs`;
 }
 
 function facts(card) {
   const { source, licence, frames, subjects } = card.trained_on;
   const { height, width } = card.input;
   return {
+    "Intended use": card.intended_use || "not told",
     Name: card.name,
     Version: card.version,
     Candidate: card.candidate,
-    "Trained on": `${source}: ${frames} frames of ${subjects} subjects (${licence})`,
+    "Trained on": `${source}: ${frames} frames of ${subjects} subjects (${licence})${card.refit ? REFIT : ""}`,
+    Method: method(card.method),
     "Looks at": `${width} × ${height} pixels, to which a frame is scaled`,
     "MLflow run": card.run_id,
     Commit: card.dirty ? `${card.commit}, with changes that were not committed` : card.commit,
@@ -33,7 +46,7 @@ function facts(card) {
 /** The figures of one split, and those of the baselines that it has to beat. */
 function figures(split, measured, baselines = {}) {
   const rows = [
-    ...Object.entries(measured).map(([name, value]) => [plain(name), value]),
+    ...Object.entries(measured).map(([name, value]) => [plain(name), value]).filter(([, value]) => !isTable(value)),
     ...Object.entries(baselines).map(([name, value]) => [`Dice of the baseline: ${plain(name)}`, value]),
   ];
   const body = made("tbody", "");
@@ -42,6 +55,25 @@ function figures(split, measured, baselines = {}) {
     body.insertRow().append(made("th", name, { scope: "row" }), made("td", figure(value)));
   }
   return body;
+}
+
+/** Dice on test frames of each kind, with its interval of 95 %. */
+function byKind(groups) {
+  const body = made("tbody", "");
+  for (const [kind, { frames, dice, dice_low, dice_high }] of Object.entries(groups)) {
+    const interval = `${figure(dice)} (${figure(dice_low)} to ${figure(dice_high)})`;
+    body.insertRow().append(made("th", `${plain(kind)}, ${frames} frames`, { scope: "row" }), made("td", interval));
+  }
+  return body;
+}
+
+function showFailures({ failures, files }) {
+  element("card-failures").replaceChildren(
+    ...failures.map(({ kind, frames, meaning }) => made("li", `${plain(kind)}, ${frames} test frames: ${meaning}`)),
+  );
+  element("card-worst").hidden = !("worst.png" in files);
+  if ("worst.png" in files) element("card-worst").src = "model/worst.png";
+  element("fails").hidden = !failures.length && element("card-worst").hidden;
 }
 
 /** Asks for the card and shows it. Throws an Error that says why there is none. */
@@ -54,7 +86,10 @@ export async function openCard() {
       return row;
     }),
   );
-  for (const body of [...element("card-metrics").tBodies]) body.remove();
+  for (const body of [...element("card-metrics").tBodies, ...element("card-groups").tBodies]) body.remove();
+  element("card-groups").append(byKind(card.groups));
+  element("card-groups").hidden = !Object.keys(card.groups).length;
+  showFailures(card);
   element("card-metrics").append(
     ...Object.entries(card.metrics).map(([split, measured]) => figures(split, measured, card.baselines[split])),
   );
