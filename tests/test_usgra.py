@@ -16,7 +16,7 @@ from PIL import Image
 from tests.frames import disc, png
 from training.ingest import ingest
 from training.sources import usgra
-from training.sources.layout import Faults, SourceError, read_labels, read_manifest
+from training.sources.layout import Faults, SourceError, read_frame, read_labels, read_manifest
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT / ".." / "shared" / "data" / "usgra"
@@ -256,3 +256,21 @@ def test_the_real_data_set(tmp_path):
     assert all(row.nerve_px > 0 and row.vessels for row in rows), "every frame has a nerve"
     assert [row.number for row in rows] == sorted(row.number for row in rows)
     assert {file for file, _ in faults.listed} <= {"LICENSE", "README.md"}
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="usgra-seg's frames do not lie at ../shared/data/usgra")
+def test_photographs_are_unlike_the_real_frames_and_most_other_real_frames_are_not(tmp_path):
+    from skimage import data
+
+    from service.familiar import distance, looks
+    from training.familiarity import familiar
+
+    ingest({"source": "usgra", "path": str(REAL), "on_fault": "stop"}, tmp_path / "frames")
+    frames = [read_frame(tmp_path / "frames", row) for row in read_manifest(tmp_path / "frames")]
+    lit = [frame.lit.of(frame.pixels) for frame in frames]
+    known = familiar(np.stack([looks(pixels) for pixels in lit[:150]]))
+    strange = [
+        distance(pixels, known) > known.limit for pixels in (data.camera(), data.coins(), data.moon(), data.cell())
+    ]
+    assert all(strange)
+    assert np.mean([distance(pixels, known) > known.limit for pixels in lit[150:]]) < 0.2
