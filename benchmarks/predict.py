@@ -12,18 +12,30 @@ from starlette.routing import Route
 from benchmarks.contenders import frame_of
 from service.card import Card, champion_folder
 from service.decision import decide
-from service.tensor import to_frame, to_tensor
+from service.runtime import Mirrored
+from service.segmenter import probabilities
 
 card = Card.read(champion_folder())
 model = keras.models.load_model(champion_folder() / "unet.keras", compile=False)
-model.predict(np.zeros((1, card.input.height, card.input.width, 1), np.float32), verbose=0)
+
+
+class Predicted:
+    """`model.predict` as a runtime."""
+
+    device = "Keras"
+
+    def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        answer = model.predict(batch, verbose=0)
+        return answer["mask"], answer["presence"].reshape(-1)
+
+
+runtime = Mirrored(Predicted()) if card.mirrored else Predicted()  # as often as the service asks
+runtime(np.zeros((1, card.input.height, card.input.width, 1), np.float32))
 
 
 def mask(file: bytes) -> bytes:
-    frame = frame_of(file)
-    answer = model.predict(to_tensor(frame, card.input)[np.newaxis], verbose=0)
-    probability = to_frame(answer["mask"][0, ..., 0], frame)
-    return cv2.imencode(".png", decide(probability, float(answer["presence"][0, 0]), card.decision))[1].tobytes()
+    decided = decide(*probabilities(runtime, card.input, frame_of(file)), card.decision)
+    return cv2.imencode(".png", decided)[1].tobytes()
 
 
 async def asked(request: Request) -> Response:

@@ -87,9 +87,11 @@ def test_noise_in_the_test_split_moves_its_figures_and_no_decision(project, tmp_
         noise = rng.integers(0, 2 if file.parent.name == "masks" else 256, pixels.shape).astype(pixels.dtype)
         file.unlink()
         cv2.imwrite(str(file), noise)
-    for stage in (["evaluate", "toy"], ["champion"], ["refit"], ["package"]):
+    for stage in (["split"], ["evaluate", "toy"], ["champion"], ["refit"], ["package"]):
         run(copy, "python", "-m", f"training.{stage[0]}", *stage[1:])
 
+    sides = (pd.read_csv(place / "data/split/split.csv").set_index("frame")["split"] for place in (project, copy))
+    assert next(sides).equals(next(sides))
     (before, card), (after, other_card) = (
         [json.loads((place / file).read_text()) for file in ("reports/champion.json", "models/champion/card.json")]
         for place in (project, copy)
