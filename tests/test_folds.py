@@ -55,6 +55,6 @@ def test_a_fold_is_trained_on_its_sides_and_scores_what_it_held_out(tmp_path, mo
     rows, _ = ingest({"source": "phantom", "path": "", "on_fault": "stop", "phantom": phantom}, FRAMES)
     sides = {"train": rows[:4], "validation": rows[4:6], "held_out": rows[6:]}
     with trained(Candidate(**TINY), sides, seed=1) as folder:
-        scores = scored(open_network(folder, mirrored=True), sides)
+        _, scores = scored(open_network(folder, mirrored=True), sides)
     assert list(scores["frame"]) == [row.frame for row in sides["held_out"]]
     assert scores["dice"].between(0, 1).all()

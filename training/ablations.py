@@ -66,7 +66,7 @@ def trainings(chosen: Ablations, sides: dict[int, dict[str, list[Row]]]) -> Iter
                         mirrored = candidate.mirrored
                         asked = {name: mirrored} | ({ASKED[mirrored]: not mirrored} if name == BASE else {})
                         for called, twice in asked.items():
-                            scores = scored(open_network(folder, twice), sides[fold])
+                            _, scores = scored(open_network(folder, twice), sides[fold])
                             yield scores.assign(variation=called, fold=fold, seed=seed, minutes=minutes)
                             if called == name:
                                 mlflow.log_metrics({"minutes": minutes, **spread(scores["dice"])})

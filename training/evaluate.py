@@ -35,7 +35,7 @@ from training.baselines import MeanMask
 from training.failures import failure
 from training.metrics import dice, hausdorff95, iou
 from training.scores import groups, summary, table
-from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels
+from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels, read_manifest
 from training.split import rows_of
 from training.train_unet import UNETS
 from training.twins import have_twin
@@ -171,10 +171,10 @@ def shown_frames(scores: pd.DataFrame) -> dict[str, dict[str, list[str]]]:
 def write_sheet(
     path: Path, network: Network, decision: Decision, scores: pd.DataFrame, chosen: dict[str, list[str]]
 ) -> None:
-    """Test frames in rows: truth and mask as outlines, with each frame's Dice."""
+    """Scored frames in rows: truth and mask as outlines, with each frame's Dice."""
     from training.pictures import sheet
 
-    rows = {row.frame: row for row in rows_of("test")}
+    rows = {row.frame: row for row in read_manifest(FRAMES)}
     of_frame = scores.set_index("frame")
 
     def panel(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:

@@ -4,6 +4,7 @@
   metrics.json   Dice by fold and of all frames, and how near the held-out frames come to training frames
   table.md       Dice with intervals, by size of nerve and of frame
   frames.csv     a row a frame, scored by the net that did not see it
+  fold_N.png     the best, median and worst frames of each fold
 Each fold trains on most of the other groups, stops and fits its decision on the groups that follow the fold's. The
 test split takes no part, so that what is chosen by these figures can still be tested.
 """
@@ -20,9 +21,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from service.card import Decision
 from training import parameters, tracking
 from training.baselines import MeanMask
-from training.evaluate import Network, fit_decision, in_order, open_network, score
+from training.evaluate import Network, fit_decision, in_order, open_network, score, shown_frames, write_sheet
 from training.parameters import Candidate
 from training.prepare import prepare, read_sides
 from training.quiet import import_tensorflow
@@ -98,10 +100,10 @@ def trained(candidate: Candidate, sides: dict[str, list[Row]], seed: int) -> Ite
         yield folder
 
 
-def scored(network: Network, sides: dict[str, list[Row]]) -> pd.DataFrame:
-    """The network's scores of the "held_out" frames, a row a frame, by the decision that "validation" tells."""
+def scored(network: Network, sides: dict[str, list[Row]]) -> tuple[Decision, pd.DataFrame]:
+    """The decision that "validation" tells, and the scores by it of the "held_out" frames, a row a frame."""
     decision = fit_decision(network, sides["validation"])
-    return score(network, decision, MeanMask.of(sides["train"]), sides["held_out"], "scoring held-out")
+    return decision, score(network, decision, MeanMask.of(sides["train"]), sides["held_out"], "scoring held-out")
 
 
 def log(name: str, candidate: Candidate, figures: dict[str, Any], folder: Path) -> None:
@@ -119,13 +121,22 @@ def log(name: str, candidate: Candidate, figures: dict[str, Any], folder: Path) 
 def main(name: str) -> None:
     import_tensorflow()
     candidate, chosen = parameters.candidate(name), parameters.nerve()
+    with whole(REPORTS / name) as written:
+        measure(name, candidate, chosen, written)
+
+
+def measure(name: str, candidate: Candidate, chosen: dict[str, Any], written: Path) -> None:
+    """All folds, one after another; what they came to goes into `written`, and to MLflow."""
     by_fold, rows = {}, []
     for fold in range(FOLDS):
         sides = sides_of_rows(fold, chosen["split"]["validation"])
         with trained(candidate, sides, chosen["seed"]) as folder:
-            by_fold[fold + 1] = scored(open_network(folder, candidate.mirrored), sides)
+            network = open_network(folder, candidate.mirrored)
+            decision, scores = scored(network, sides)
+        by_fold[fold + 1] = scores
+        write_sheet(written / f"fold_{fold + 1}.png", network, decision, scores, shown_frames(scores)["sheet"])
         rows += sides["held_out"]
-        print(f"{name}, fold {fold + 1}: Dice {by_fold[fold + 1]['dice'].mean():.3f}")
+        print(f"{name}, fold {fold + 1}: Dice {scores['dice'].mean():.3f}")
 
     together = pd.concat(by_fold, names=["fold"]).reset_index(level="fold")
     figures = {
@@ -133,11 +144,10 @@ def main(name: str) -> None:
         "folds": {fold: rounded(spread(scores["dice"])) for fold, scores in by_fold.items()},
         "leakage": leakage(np.stack(in_order(look, rows, "leakage")), together["fold"].to_numpy()),
     }
-    with whole(REPORTS / name) as folder:
-        (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
-        (folder / "table.md").write_text(table(groups(together)))
-        together.to_csv(folder / "frames.csv", index=False)
-        log(name, candidate, figures, folder)
+    (written / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (written / "table.md").write_text(table(groups(together)))
+    together.to_csv(written / "frames.csv", index=False)
+    log(name, candidate, figures, written)
 
 
 if __name__ == "__main__":
