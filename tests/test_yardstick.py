@@ -55,7 +55,7 @@ def test_candidates_stand_in_one_table_the_best_first(measured: Path) -> None:
         "mean mask (baseline)",
     ]
     assert "-0.300 (-0.300 to -0.300)" in table[3]
-    assert "2.0% of them are nearly the same" in table[-1]
+    assert "outside their fold: 2.0%" in table[-1]
     assert len({line.count("|") for line in table[:6]}) == 1
     assert (measured / "reports/yardstick/folds.png").stat().st_size > 5000
 
