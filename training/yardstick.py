@@ -56,7 +56,7 @@ def table(candidates: dict[str, tuple[dict[str, Any], pd.DataFrame]]) -> str:
     leak = first["leakage"]
     return (
         "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        + f"\n\n{first['all']['frames']} frames, none of the test split. Nearly the same as a frame outside their fold: "
+        + f"\n\n{first['all']['frames']} frames, none of the test split. Nearly like a frame outside their fold: "
         f"{leak['nearly_the_same']:.1%}; of folds dealt at random, {leak['nearly_the_same_at_random']:.1%}.\n"
     )
 
