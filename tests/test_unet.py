@@ -96,6 +96,24 @@ def test_early_stopping_keeps_the_best_weights():
     assert kept >= history["val_mask_dice"].max() - 0.02
 
 
+def test_phantom_frames_come_before_the_first_epoch(monkeypatch):
+    from training import simulated
+
+    monkeypatch.setattr(simulated, "SUBJECTS", 2)
+    frames, masks = simulated.simulated(SIZE, 2)
+    assert (frames.shape, frames.dtype, masks.shape, masks.dtype) == ((8, 32, 48), np.float32, (8, 32, 48, 2), np.uint8)
+    assert abs(frames.mean()) < 0.01
+    assert masks.any(axis=(0, 1, 2)).all()
+    still = [Phase(epochs=1, learning_rate=0.0)]
+    sides = {"train": discs(8), "validation": discs(8, seed=1)}
+
+    def weights(epochs: int) -> np.ndarray:
+        chosen = Candidate(input=SIZE, mirrored=False, net=TINY, recipe=recipe(1, phases=still, simulated=epochs))
+        return np.concatenate([np.ravel(w) for w in train(chosen, sides, seed=1)[0].get_weights()])
+
+    assert np.abs(weights(1) - weights(0)).max() > 1e-4
+
+
 @pytest.mark.parametrize("heads", [["mask"], ["mask", "presence"]])
 def test_the_exported_network_is_the_trained_one(tmp_path, heads):
     from service.runtime import open_runtime

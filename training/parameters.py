@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 Head = Literal["mask", "presence", "vessel"]
 
@@ -99,6 +99,7 @@ class Recipe(_Phased):
     which is then what is kept. patience: epochs without a better validation Dice before training stops and the best
     epoch's weights are kept; None trains to the end and keeps the last. encoder_rate: share of the learning rate at
     which an encoder's weights move: what ImageNet has taught is not to be lost while the rest is still noise.
+    simulated: epochs on phantom frames that come before all others.
     """
 
     loss: Literal["soft_dice", "cross_entropy_dice", "focal_tversky"]
@@ -108,6 +109,7 @@ class Recipe(_Phased):
     average: float | None = None
     patience: PositiveInt | None = None
     encoder_rate: float = 1.0
+    simulated: NonNegativeInt = 0
 
 
 class Candidate(_Section):

@@ -54,6 +54,7 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     from training.augment import Batches, targets
     from training.efficientnet import start_from_imagenet
     from training.losses import LOSSES, dice
+    from training.simulated import simulated
     from training.unet import build
 
     keras.utils.set_random_seed(seed)
@@ -78,6 +79,9 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
         loss_weights={head: HEAD_WEIGHTS[head] for head in heads},
         metrics={"mask": [keras.metrics.MeanMetricWrapper(dice, name="dice")]},
     )
+    if recipe.simulated:
+        begun = Batches(*simulated(candidate.input, labelled), recipe, heads, seed)
+        model.fit(begun, epochs=recipe.simulated, verbose=0)
     frames, masks = sides["validation"]
     history = model.fit(
         Batches(*sides["train"], recipe, heads, seed),
