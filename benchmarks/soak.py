@@ -8,7 +8,8 @@ process, it is counted how often they were
     wrong      answered with another mask or a refusal
     cut        broken off without an answer, as what a killed worker has in hand; asked again, as a client does
     sent away  answered 429 or 503, which is not accepted; asked again when told to
-    lost       without their mask after TRIES
+    lost       accepted, broken off, and without their mask after TRIES
+    given up   sent away TRIES times, and never accepted
 """
 
 import argparse
@@ -118,17 +119,19 @@ class Soak:
         if number % HOSTILE_EVERY == 0:
             await self._ask_hostile()
             return
-        which = self.known[number % len(self.known)]
-        for _ in range(TRIES):
+        which, accepted = self.known[number % len(self.known)], False
+        for tried in range(TRIES):
             status, body = await self._answer(which.request)
             if status in ("cut", "429", "503"):
+                accepted |= status == "cut"
                 self.counts["cut" if status == "cut" else "sent away"] += 1
-                await asyncio.sleep(0.1 if status == "cut" else 1)  # as Retry-After says
+                # As Retry-After says, and longer each time, or all would come back together.
+                await asyncio.sleep(0.1 if status == "cut" else 1 + tried * self.chance.random())
                 continue
             right = status == "200" and hashlib.sha256(body).hexdigest() == which.mask
             self.counts["right" if right else "wrong"] += 1
             return
-        self.counts["lost"] += 1
+        self.counts["lost" if accepted else "given up"] += 1
 
     async def _ask_hostile(self) -> None:
         one = self.chance.choice(self.seeds)
@@ -167,12 +170,22 @@ class Soak:
     def broken(self) -> list[str]:
         """Promises that did not hold."""
         undocumented = self.hostile.keys() - {*DOCUMENTED, "cut"}
+        died = self.watch.lost_workers() - len(self.kills)
         promises = {
             f"{self.counts['wrong']} wrong": not self.counts["wrong"],
             f"{self.counts['lost']} lost": not self.counts["lost"],
+            f"{self.counts['given up']} given up": not self.counts["given up"],
+            f"{died} workers died that nobody killed": died <= 0,
             f"hostile uploads were answered {undocumented}": not undocumented,
         }
         return [what for what, held in promises.items() if not held]
+
+
+def memory(watch: Watch) -> tuple[int, int]:
+    """MiB of all processes: the median of the second fifth of the time, and of the last."""
+    sizes = [look.all_mib for look in watch.looks]
+    fifth = max(1, len(sizes) // 5)
+    return round(statistics.median(sizes[fifth : 2 * fifth])), round(statistics.median(sizes[-fifth:]))
 
 
 def measure(minutes: float) -> dict[str, Any]:
@@ -195,6 +208,7 @@ def measure(minutes: float) -> dict[str, Any]:
                     await running
 
                 asyncio.run(run())
+    before, after = memory(watch)
     return {
         "minutes": minutes,
         "capacity_a_second": round(capacity, 1),
@@ -202,9 +216,9 @@ def measure(minutes: float) -> dict[str, Any]:
         "hostile": soak.hostile,
         "kills": [round(at) for at in soak.kills],
         "swaps": [round(at) for at in soak.swaps],
-        "lost_workers": watch.lost_workers(),
+        "memory_mib": [before, after],
         "memory": [[round(look.at, 1), round(look.all_mib), round(look.worker_mib)] for look in watch.looks[::4]],
-        "broken": soak.broken(),
+        "broken": soak.broken() + ([f"memory grew from {before} to {after} MiB"] if after > GROWTH * before else []),
     }
 
 
@@ -220,15 +234,13 @@ def tell(of: dict[str, Any]) -> str:
     axis.set(xlabel="seconds", ylabel="MiB resident", ylim=(0, None))
     axis.legend(loc="lower right")
     figure.savefig(PICTURE, dpi=80, metadata={"Software": None})
-    fifth = len(whole) // 5
-    first, last = (round(statistics.median(part)) for part in (whole[fifth : 2 * fifth], whole[-fifth:]))
-    names = ("right", "wrong", "lost", "cut", "sent away")
+    before, after = of["memory_mib"]
+    names = ("right", "wrong", "lost", "given up", "cut", "sent away")
     said = [
         f"{of['minutes']} minutes at {SHARE:.0%} of {of['capacity_a_second']} requests a second.",
         f"{len(of['kills'])} workers killed, {len(of['swaps'])} times another champion.",
         f"Hostile uploads by status: {dict(sorted(of['hostile'].items()))}.",
-        f"All processes, MiB: {first} in the second fifth of the time, {last} in the last, "
-        f"which is {'flat' if last <= GROWTH * first else 'growth'}.",
+        f"All processes, MiB: {before} in the second fifth of the time, {after} in the last.",
         "Promises broken: " + ("; ".join(of["broken"]) or "none") + ".",
     ]
     counts = table([{name: of["counts"].get(name, 0) for name in names}])

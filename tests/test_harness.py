@@ -1,6 +1,8 @@
 """The long measurements in short: mutated uploads, a soak with faults, a pipeline killed twice."""
 
 import asyncio
+import os
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -9,7 +11,8 @@ import pytest
 from benchmarks import hostile
 from benchmarks.hostile import attack, broken, figures
 from benchmarks.kills import Disturbed
-from benchmarks.soak import Soak, known, link_of_two
+from benchmarks.load import request
+from benchmarks.soak import Known, Soak, known, link_of_two
 from benchmarks.watch import Watch
 from tests.conftest import serving
 from tests.project import project_copy, toy
@@ -50,11 +53,35 @@ def test_a_soak_counts_what_is_right_wrong_and_cut(model_folder, tmp_path, wrong
     assert len(soak.kills) == 2
     assert len(soak.swaps) == 1
     assert watch.lost_workers() == 2
-    assert soak.counts["lost"] == 0
+    assert soak.counts["lost"] == soak.counts["given up"] == 0
     assert soak.counts["right"] + soak.counts["wrong"] == 190
     assert bool(soak.counts["wrong"]) is wrong
     assert bool(soak.broken()) is wrong
     assert soak.hostile.total() == 10
+
+
+def test_a_soak_tells_what_was_accepted_and_lost_from_what_never_was(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("benchmarks.soak.TRIES", 2)
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, busy: bool) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if busy:
+            writer.write(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def asked(busy: bool) -> Counter[str]:
+        server = await asyncio.start_server(lambda *pair: answered(*pair, busy), "127.0.0.1", 0)
+        with Watch(os.getpid()) as watch:
+            soak = Soak(
+                server.sockets[0].getsockname()[1], tmp_path, watch, [Known(request("/mask", "image/png", b""), "")]
+            )
+            await soak._ask(1, 0.0)
+        server.close()
+        return soak.counts
+
+    assert asyncio.run(asked(busy=True)) == {"sent away": 2, "given up": 1}
+    assert asyncio.run(asked(busy=False)) == {"cut": 2, "lost": 1}
 
 
 def test_a_pipeline_killed_twice_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
