@@ -18,7 +18,7 @@ from benchmarks.contenders import OURS, started
 from benchmarks.report import table
 from service.card import champion_folder
 from service.frame import Frame
-from service.runtime import cores
+from service.machine import cores
 from service.segmenter import Segmenter
 from tests.dicoms import compressed, ultrasound, written
 

@@ -11,7 +11,7 @@ from openvino import opset13 as ops
 
 from benchmarks.report import table
 from service.card import NETWORKS, Card, champion_folder
-from service.runtime import cores
+from service.machine import cores
 
 TIMES = 60
 SIDE = 2048  # of the matrices

@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 
 from service.card import Card, champion_folder
-from service.runtime import cores, gpu_name
+from service.machine import cores
+from service.runtime import gpu_name
 from training.tracking import commit
 
 FOLDER = Path("benchmarks")

@@ -22,7 +22,7 @@ from benchmarks.report import table
 from benchmarks.uploads import Upload, uploads
 from service import pictures
 from service.card import champion_folder
-from service.runtime import cores
+from service.machine import cores
 from service.segmenter import Segmenter
 from service.tensor import to_tensor
 

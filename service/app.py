@@ -28,8 +28,9 @@ from service.errors import FrameError, ModelFolderError
 from service.guard import SECONDS, Gradual, Shaped, shape
 from service.isolation import start_one
 from service.keys import Locked
+from service.machine import WORKERS, cores
 from service.pages import pages, show
-from service.runtime import cores, gpu_name
+from service.runtime import gpu_name
 from service.segmenter import Seen, Unseen
 from service.upload import UPLOAD_SECONDS, Upload
 
@@ -57,9 +58,8 @@ def refusing(route: Callable[..., Any]) -> Callable[..., Any]:
 
 @bentoml.service(
     name="nervemask",
-    # One worker to a GPU: all workers would see the same one. Of two on a CPU, one answers while the other is replaced.
     resources={"gpu": 1} if gpu_name() else {"cpu": str(cores())},
-    workers=1 if gpu_name() else 2,
+    workers=1 if gpu_name() else WORKERS,
     threads=cores(),
     # Our own limits come first, and answer in the one shape. BentoML's is on the time until an answer begins, which no
     # step of a long Segmentation puts off; it keeps something of every request for as long.

@@ -36,12 +36,22 @@ def load(folder: Path) -> Segmenter:
 
 
 class Champion:
-    """What is served at the moment. A request takes its account once, and keeps to it."""
+    """What is served at the moment. A request takes its account once, and keeps to it.
+
+    Where what lies in the folder cannot be served, as a worker may find that replaces a killed one, it is the champion
+    before it, if there is one. Raises ModelFolderError.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.state = state_of(folder)
-        self.account = Account(load(folder.resolve()))
+        self.state = state_of(folder) if folder.exists() else ()
+        try:
+            self.account = Account(load(folder.resolve()))
+        except ModelFolderError as fault:
+            if not before(folder).exists():
+                raise
+            log.critical("%s The champion before it is served.", fault)
+            self.account = Account(load(before(folder).resolve()))
 
     def watch(self) -> None:
         """Look for a new one, from a thread that ends with the process."""
@@ -100,7 +110,7 @@ def turn(link: Path, folder: Path) -> None:
 def _point(link: Path, folder: Path) -> None:
     new = link.with_name(f".{link.name}.new")
     new.unlink(missing_ok=True)
-    new.symlink_to(folder)
+    new.symlink_to(os.path.relpath(folder, link.parent.resolve()))  # holds also where a container mounts both
     new.replace(link)
 
 

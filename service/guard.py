@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.accounts.metrics import REFUSED, UNDER_WAY, WAITING
 from service.errors import FrameError
-from service.runtime import cores
+from service.machine import cores
 
 log = logging.getLogger("bentoml.nervemask")
 

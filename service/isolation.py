@@ -27,15 +27,28 @@ from typing import Any
 import numpy as np
 
 from service.errors import FrameError
+from service.machine import WORKERS, cores, memory
 
 log = logging.getLogger("bentoml.nervemask")
 
 SECONDS = 20  # of one call
-MEMORY_BYTES = 2 * 2**30  # of one child's addresses; its libraries alone take half a GiB, of which 55 MiB are resident
+LIBRARIES_BYTES = 2**29  # addresses of a child's libraries, of which 55 MiB are resident
 ROOT = Path(__file__).parent.parent
 # Where libraries lie, and nothing else of the worker's environment: it may hold secrets.
 ENVIRONMENT = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
 
+
+def most_memory(memory: int, cores: int) -> int:
+    """Bytes of one child's addresses, so that all of all workers take half the memory at the most.
+
+    memory: bytes of all processes together. What a frame of 16 million pixels in 16-bit colour needs is there from
+    about half a GiB for each decoder on; with less, such a frame is refused as too costly.
+    """
+    share = memory // 2 // (WORKERS * cores)
+    return LIBRARIES_BYTES + min(max(share, 2**27), 3 * LIBRARIES_BYTES)
+
+
+MEMORY_BYTES = most_memory(memory(), cores())
 Decoder = Callable[..., np.ndarray]
 
 
@@ -62,8 +75,6 @@ def start_one() -> None:
 @functools.cache
 def _children() -> "queue.LifoQueue[Child | None]":
     """Places for as many as there are cores, those that run on top."""
-    from service.runtime import cores  # not in the child
-
     places: queue.LifoQueue[Child | None] = queue.LifoQueue()
     for _ in range(cores()):
         places.put(None)

@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import os
 import queue
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from service.card import NETWORK, NETWORKS, Precision
+from service.machine import cores
 
 # BentoML shows what is logged below its own name.
 log = logging.getLogger("bentoml.nervemask")
@@ -68,16 +68,6 @@ def gpu_name() -> str | None:
     if driver.cuInit(0) or driver.cuDeviceGetName(name, len(name), 0):
         return None
     return name.value.decode()
-
-
-def cores() -> int:
-    """CPU cores that this process really has: its affinity, and a container's quota."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(allowed, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup, or "max"
-        return allowed
 
 
 class OpenVino:

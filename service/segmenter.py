@@ -16,7 +16,8 @@ from service.decision import decide, expected_dice
 from service.errors import FrameError, ModelFolderError
 from service.familiar import notes
 from service.frame import Frame
-from service.runtime import Runtime, cores, open_runtime
+from service.machine import cores
+from service.runtime import Runtime, open_runtime
 from service.tensor import to_frame, to_tensor
 
 AHEAD = 2  # frames of a cine that are begun for each core, while those before them are answered

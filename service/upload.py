@@ -13,11 +13,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import FrameError
 from service.guard import LEAST_BYTES_PER_SECOND, TURNS, Answer, Patience, shape
+from service.machine import WORKERS, memory
 
 log = logging.getLogger("bentoml.nervemask")
 
-LIMIT_BYTES = 512 * 1024 * 1024  # of one upload: a cine of a minute, uncompressed
-BUDGET_BYTES = 4 * LIMIT_BYTES  # of all that are held at once
+
+def budget(memory: int) -> int:
+    """Bytes of all uploads that one worker may hold at once. memory: bytes of all workers together.
+
+    A quarter goes to uploads, because /tmp may lie in memory; half to decoders (service.isolation).
+    """
+    return min(2 * 2**30, memory // 4 // WORKERS)
+
+
+BUDGET_BYTES = budget(memory())
+LIMIT_BYTES = min(512 * 2**20, BUDGET_BYTES)  # of one upload: a cine of a minute, uncompressed
 UPLOAD_SECONDS = 240  # for the largest: two MiB a second
 IN_MEMORY_BYTES = 16 * 1024 * 1024  # what is larger waits on the disk
 FIELD = "frame"

@@ -132,6 +132,29 @@ def test_a_champion_that_fails_is_not_taken_in(versions, tmp_path, speckle, spoi
     assert {answer.status_code for answer in asking.answers} == {200}
 
 
+def test_a_worker_that_replaces_a_killed_one_does_not_fail_on_a_broken_champion(versions, tmp_path, speckle) -> None:
+    assert command(versions, "use", str(tmp_path / "8")).returncode == 0
+    with serving(versions, tmp_path) as server, asked(server, png(speckle(1))) as asking:
+        torn(tmp_path / "8")
+        killed = server.workers()
+        for one in killed:
+            os.kill(one, signal.SIGKILL)
+            wait_for(lambda gone=one: gone not in server.workers() and len(server.workers()) == 2)
+        wait_for(lambda: server.log.read_text().count("The champion before it is served") >= 2)
+        count = len(asking.answers)
+        wait_for(lambda: len(asking.answers) > count + 5)
+        assert version(server) == "7"
+    assert asking.answers[-1].status_code == 200
+
+
+def test_links_hold_where_the_folders_are_mounted_elsewhere(versions, tmp_path) -> None:
+    assert command(versions, "use", str(tmp_path / "8")).returncode == 0
+    mounted = tmp_path.rename(tmp_path.with_name("mounted"))
+    assert Card.read(mounted / "champion").version == "8"
+    assert Card.read(before(mounted / "champion")).version == "7"
+    mounted.rename(tmp_path)
+
+
 def test_a_killed_worker_is_replaced_and_the_other_answers(model_folder, tmp_path, speckle) -> None:
     with serving(model_folder, tmp_path, BENTOML_CONTAINERIZED="true") as server:
         first = server.workers()

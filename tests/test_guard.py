@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.frame import Frame
 from service.guard import AT_ONCE, OF_ONE_CLIENT, Gradual, Shaped, Turns
+from service.machine import cores
 from service.pictures import png
-from service.runtime import cores
 from service.upload import Upload
 from tests.conftest import patched
 from tests.dicoms import ultrasound, written

@@ -44,6 +44,7 @@ class Account:
     def close(self) -> None:
         """Another answers from now on."""
         self.info.set(0)
+        self.drift.forget()
 
     def see(self, cine: Cine, index: int, scope: Scope) -> Seen:
         """One frame of a cine. Raises FrameError."""

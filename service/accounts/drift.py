@@ -5,13 +5,14 @@ import threading
 import cv2
 
 from service.accounts.metrics import DRIFT
-from service.card import Card
+from service.card import Card, log_odds
 from service.frame import Frame
 from service.segmenter import Seen
 
 MEMORY_FRAMES = 200  # an average over about as many of the latest
 LEAST_FRAMES = 30  # before a distance is shown
 LEAST_DEVIATION = 1e-3
+PRESENCE_RATE, RARE = "presence_rate", 0.01
 
 
 def intensity(frame: Frame) -> tuple[float, float]:
@@ -22,8 +23,11 @@ def intensity(frame: Frame) -> tuple[float, float]:
 
 
 class Drift:
-    """Of one champion, in one worker; used from several threads. A distance is |average - the card's mean| in the
-    card's deviations from frame to frame; of the presence rate p, in those of a yes or no: sqrt(p (1 - p))."""
+    """Of one champion, in one worker; used from several threads.
+
+    A distance is |average - the card's mean| in the card's deviations from frame to frame; of the presence rate, which
+    has no room for many of those, |ln p / (1 - p) - ln q / (1 - q)|, rates kept RARE away from never and always.
+    """
 
     def __init__(self, card: Card):
         usual = card.usual
@@ -37,10 +41,7 @@ class Drift:
                 "confidence": usual.confidence,
             }
             self.expected = {name: (spread.mean, spread.deviation) for name, spread in spreads.items() if spread}
-            self.expected["presence_rate"] = (
-                usual.presence_rate,
-                (usual.presence_rate * (1 - usual.presence_rate)) ** 0.5,
-            )
+            self.expected[PRESENCE_RATE] = usual.presence_rate, 1.0
 
     def see(self, seen: Seen) -> None:
         """One frame more."""
@@ -48,7 +49,7 @@ class Drift:
         values = {
             "intensity_mean": mean,
             "intensity_deviation": deviation,
-            "presence_rate": float(seen.found.present),
+            PRESENCE_RATE: float(seen.found.present),
             "confidence": seen.found.confidence,
         }
         with self.lock:
@@ -63,4 +64,11 @@ class Drift:
         self.averages[name] = average, count
         if count >= LEAST_FRAMES:
             mean, deviation = self.expected[name]
+            if name == PRESENCE_RATE:
+                average, mean = (log_odds(min(max(rate, RARE), 1 - RARE)) for rate in (average, mean))
             DRIFT.labels(name).set(abs(average - mean) / max(deviation, LEAST_DEVIATION))
+
+    def forget(self) -> None:
+        """Another champion has a drift of its own: until it has seen enough, none is shown."""
+        for name in self.expected:
+            DRIFT.labels(name).set(0)
