@@ -8,6 +8,7 @@ runs. A key is 256 random bits, which nobody guesses, so a plain hash is enough,
 """
 
 import argparse
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -16,6 +17,7 @@ import math
 import os
 import re
 import secrets
+import stat
 import sys
 import time
 from base64 import b64decode
@@ -36,6 +38,7 @@ REMEDY = (
 )
 FREE_TRIES = 5  # with wrong keys, before a client is told to wait
 LONGEST_PAUSE_SECONDS = 60
+SLOWED_SECONDS = 1.0  # for which a client that was told to wait is kept waiting, whatever it does
 FORGOTTEN_SECONDS = 600  # after the last wrong key
 CLIENTS = 4096  # whose wrong keys are remembered: the latest
 
@@ -159,6 +162,7 @@ class Locked:
             if pause := self.failures.pause((scope.get("client") or ("",))[0]):
                 status, code, headers = 429, "wrong_keys", {"retry-after": str(math.ceil(pause))}
                 message = f"Too many wrong keys: the next may be tried in {pause:.0f} seconds."
+                await asyncio.sleep(min(pause, SLOWED_SECONDS))
         await error_response(status, code, message, **headers)(scope, receive, send)
 
 
@@ -196,11 +200,12 @@ def _hash(key: str) -> str:
 
 
 def write(path: Path, hashes: dict[str, str]) -> None:
-    """The whole file or nothing, for its owner's eyes. Raises OSError."""
-    new = path.with_name(f".{path.name}.new")
+    """The whole file or nothing, for its owner's eyes, or for whom it was before. Raises OSError."""
+    new, mode = path.with_name(f".{path.name}.new"), stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.writelines(f"{name} {digest}\n" for name, digest in hashes.items())
+        os.fchmod(file.fileno(), mode)  # in a container, another user may have to read it
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)

@@ -12,6 +12,8 @@ import yaml
 from compose_spec import PyCompose
 
 from service.guard import AT_ONCE
+from service.machine import WORKERS
+from service.upload import budget
 from tests.test_monitoring import METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +77,39 @@ def test_a_pod_is_sized_and_probed(rendered, pod) -> None:
     assert {mount["name"] for mount in container["volumeMounts"]} == {
         volume["name"] for volume in pod["spec"]["volumes"]
     }
+
+
+GIB = {"Gi": 2**30, "Mi": 2**20}
+
+
+def test_a_pod_has_room_for_what_the_service_holds(rendered, pod) -> None:
+    (container,) = pod["spec"]["containers"]
+    memory, room = (
+        int(size[:-2]) * GIB[size[-2:]]
+        for size in (
+            container["resources"]["limits"]["memory"],
+            next(volume["emptyDir"]["sizeLimit"] for volume in pod["spec"]["volumes"] if volume["name"] == "tmp"),
+        )
+    )
+    workers = 1 if rendered["overlay"] == "gpu" else WORKERS
+    assert workers * budget(memory) < room
+    assert budget(memory) >= 512 * 2**20  # the largest upload that the README promises
+
+
+def test_a_roll_out_waits_for_no_gpu_that_is_not_there(rendered) -> None:
+    rolling = rendered["Deployment"]["spec"]["strategy"]["rollingUpdate"]
+    assert (rolling["maxSurge"] == 0) is (rendered["overlay"] == "gpu")
+    scaler = rendered["HorizontalPodAutoscaler"]["spec"]
+    assert scaler["maxReplicas"] > scaler["minReplicas"]
+
+
+def test_who_may_come_in_is_named_since_what_they_say_of_clients_is_believed(rendered, pod) -> None:
+    (rule,) = rendered["NetworkPolicy"]["spec"]["ingress"]
+    assert {one["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for one in rule["from"]} == {
+        "ingress-nginx",
+        "monitoring",
+    }
+    assert {"name": "FORWARDED_ALLOW_IPS", "value": "*"} in pod["spec"]["containers"][0]["env"]
 
 
 def test_all_that_selects_pods_finds_these(rendered, pod) -> None:

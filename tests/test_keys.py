@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from service.keys import CLIENTS, FREE_TRIES, Failures, Keys, KeysError, read
+from service.keys import CLIENTS, FREE_TRIES, SLOWED_SECONDS, Failures, Keys, KeysError, read
 from service.pictures import png
 from tests.conftest import Serving, free_port, serving, start, wait_until_ready
 
@@ -98,7 +98,9 @@ def test_keys_come_and_go_while_it_runs(locked, file) -> None:
     assert httpx.get(f"{locked.address}/model", headers={"x-api-key": other}).status_code == 200
     assert other not in file.read_text()
     assert file.stat().st_mode & 0o77 == 0
+    file.chmod(0o444)  # so that a container's user may read it
     keys(file, "remove", "ward-3")
+    assert file.stat().st_mode & 0o777 == 0o444
     assert httpx.get(f"{locked.address}/model", headers={"x-api-key": other}).status_code == 401
 
 
@@ -108,6 +110,7 @@ def test_wrong_keys_are_counted_and_told_to_wait_and_right_ones_are_not(locked, 
         assert found[0].status_code == 401
         assert found[-1].status_code == 429
         assert int(found[-1].headers["retry-after"]) >= 2
+        assert found[-1].elapsed.total_seconds() >= SLOWED_SECONDS
         assert client.get("/model", headers={"x-api-key": key}).status_code == 200
         told = client.get("/metrics", headers={"x-api-key": key}).text
     counted = re.search(r"^nervemask_key_failures_total (\S+)", told, re.M)
