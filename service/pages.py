@@ -17,7 +17,7 @@ from service.card import WORST
 from service.champion import Champion
 from service.documentation import documentation
 from service.segmenter import Segmenter
-from service.stream import stream
+from service.stream import Room, stream
 
 PAGE = Path(__file__).parent / "page"
 POLICY = (
@@ -71,4 +71,4 @@ pages = Starlette(
 def show(champion: Champion) -> None:
     """From now on the pages answer for this model."""
     pages.state.champion = champion
-    pages.state.streams = set()
+    pages.state.streams, pages.state.room = set(), Room()

@@ -64,8 +64,11 @@ def test_every_frame_of_a_cine_and_of_a_stream_has_one_and_so_has_a_refusal(serv
     with connect(server.address.replace("http", "ws") + "/stream") as stream:
         stream.send(png(frames[0]))
         stream.recv()
+        stream.send(b"nothing")
+        stream.recv()
     added = lines(folder)[before:]
-    assert [line["route"] for line in added] == ["/segment"] * 3 + ["/mask", "/stream"]
+    assert [line["route"] for line in added] == ["/segment"] * 3 + ["/mask", "/stream", "/stream"]
+    assert (added[5]["status"], added[5]["code"]) == (415, "unknown_type")
     assert [line["index"] for line in added[:3]] == [0, 1, 2]
     assert added[3]["status"] == 415
     assert "frame" not in added[3]

@@ -3,8 +3,8 @@
 import asyncio
 import io
 import json
+import re
 import threading
-import time
 from itertools import chain
 
 import httpx
@@ -20,6 +20,7 @@ from service.documentation import MESSAGE_BYTES
 from service.frame import Frame
 from service.pictures import png
 from service.stream import STREAMS_AT_ONCE
+from tests.conftest import patched
 from tests.dicoms import ultrasound, written
 
 DICOM = {"content-type": "application/dicom"}
@@ -128,16 +129,21 @@ def test_geojson_of_a_frame_and_of_a_cine(client, cine, masks, pixels) -> None:
     assert [json.loads(line)["properties"]["area_px"] for line in lines] == [np.count_nonzero(mask) for mask in masks]
 
 
-def test_the_first_line_comes_before_the_last_is_made(client, speckle) -> None:
+def test_the_first_line_comes_before_the_last_is_made(address, client, speckle) -> None:
     """Not how fast, but in which order: the answer begins while most of it is still to be computed."""
-    long = written(ultrasound(np.stack([speckle(1, 480, 640)] * 200)))
-    start = time.perf_counter()
+
+    def looked_at() -> float:
+        told = httpx.get(f"{address}/metrics").text
+        return sum(float(count) for count in re.findall(r"^nervemask_frames_total{.*} (\S+)", told, re.M))
+
+    long = written(ultrasound(np.stack([speckle(1, 480, 640)] * 400)))
+    before = looked_at()
     with client.stream("POST", "/segment", content=long, headers=DICOM) as answer:
         lines = answer.iter_lines()
         next(lines)
-        first = time.perf_counter() - start  # with the upload
-        assert sum(1 for _ in lines) == 199
-        assert first < (time.perf_counter() - start) / 2
+        assert looked_at() - before < 400
+        assert sum(1 for _ in lines) == 399
+    assert looked_at() - before == 400
 
 
 def test_a_done_frame_does_not_wait_for_the_next(segmenter) -> None:
@@ -291,3 +297,47 @@ def test_a_stream_that_breaks_off_disturbs_nobody(address, client, speckle) -> N
     asyncio.run(scene())
     assert httpx.get(f"{address}/readyz").status_code == 200
     assert ask(address, "", [png(speckle(1))])[0]["nerve"]["area_px"]
+
+
+def closed(model_folder, tmp_path, patch: str, messages: list[bytes]) -> tuple[int, str]:
+    """How a stream of a server with other limits ends: code and reason."""
+
+    async def scene(address: str) -> tuple[int, str]:
+        async with connect(address.replace("http", "ws") + "/stream") as socket:
+            with pytest.raises(ConnectionClosed) as ended:
+                for message in messages:
+                    await socket.send(message)
+                while True:
+                    await asyncio.wait_for(socket.recv(), 20)
+            assert ended.value.rcvd
+            return ended.value.rcvd.code, ended.value.rcvd.reason
+
+    with patched(patch, model_folder, tmp_path) as server:
+        return asyncio.run(scene(server.address))
+
+
+def test_a_silent_stream_gives_its_place_back(model_folder, tmp_path) -> None:
+    patch = "import service.stream\nservice.stream.SILENT_SECONDS = 0.5"
+    assert closed(model_folder, tmp_path, patch, []) == (1001, "nothing came for 0 seconds")
+
+
+def test_streams_hold_no_more_together_than_there_is_room_for(model_folder, tmp_path) -> None:
+    patch = "import service.stream\nservice.stream.ROOM_BYTES = 1000"
+    assert closed(model_folder, tmp_path, patch, [bytes(1001)]) == (1013, "too much is sent at once")
+
+
+def test_a_stream_survives_a_fault_of_the_service(model_folder, tmp_path, speckle) -> None:
+    patch = """
+import service.stream
+opened = service.stream.open_cine
+def open_cine(file):
+    if file.read(4) == b"trap":
+        raise RuntimeError("a decoder's own fault")
+    return opened(file)
+service.stream.open_cine = open_cine"""
+    with patched(patch, model_folder, tmp_path) as server:
+        answers = ask(server.address, "", [b"trap", png(speckle(1))])
+        assert "a decoder's own fault" in server.log.read_text()
+    assert answers[0]["error"]["code"] == "internal"
+    assert "decoder" not in answers[0]["error"]["message"]
+    assert "nerve" in answers[1]

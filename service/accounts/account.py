@@ -15,6 +15,7 @@ from service.accounts.metrics import (
     FRAMES,
     MODEL_INFO,
     PRESENCE,
+    REFUSED,
     REQUEST_SECONDS,
     REQUESTS,
     STEP_SECONDS,
@@ -59,11 +60,17 @@ class Account:
 
     def _told_or_not(self, outcome: Seen | Unseen, scope: Scope) -> Seen | Unseen:
         if isinstance(outcome, Unseen):
+            self.refused(outcome.fault, scope, index=outcome.index)
             return outcome
         try:
             return self._told(outcome, scope)
         except FrameError as fault:
             return Unseen(outcome.frame.index, fault)
+
+    def refused(self, fault: FrameError, scope: Scope, **which: int) -> None:
+        """Tells of a frame of a cine or a stream that got no mask. which: its number."""
+        REFUSED.labels(fault.code).inc()
+        _keep({**_asker(scope), **which, "status": fault.status, "code": fault.code})
 
     def _told(self, seen: Seen, scope: Scope) -> Seen:
         """The frame, once the audit has its line. Raises FrameError (503) where it cannot have it."""
