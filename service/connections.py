@@ -3,12 +3,13 @@
 Workers share one listening socket, and the first to wake would take all that wait: so each takes one at a time, and
 pauses the longer the more it has. A connection has to bring a whole request within HEAD_SECONDS, and take its answer at
 a least pace. Of more than MOST, the one that has idled longest gives way to the newest, so idlers never keep anybody
-out.
+out; nor do those that begin to speak TLS and do not go on: of more than BEGUN, the first gives way.
 """
 
 import asyncio
 import functools
 import logging
+import resource
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from service.guard import LEAST_BYTES_PER_SECOND
 
 log = logging.getLogger("bentoml.nervemask")
 
-MOST = 1024  # of one worker
+MOST, BEGUN = 1024, 256  # of one worker
 HEAD_SECONDS = 10.0
 LOOK_SECONDS = 2.0
 WORKERS_SECONDS = 0.5
@@ -62,12 +63,12 @@ class Idle:
 class OneByOne:
     """In the place of an asyncio.Server: takes connections from a socket that other workers take from too.
 
-    made: makes a connection of what was accepted. held: how many there are.
+    made: makes a connection of what was accepted. idle: those that there are.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, made: Callable, held: Callable[[], int]):
-        self.loop, self.sock, self.made, self.held = loop, sock, made, held
-        self.making: set[asyncio.Task[Any]] = set()
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, made: Callable, idle: Idle):
+        self.loop, self.sock, self.made, self.idle = loop, sock, made, idle
+        self.making: dict[asyncio.Task[Any], socket.socket] = {}  # the first begun first
         self.sock.setblocking(False)
         self._listen()
 
@@ -86,16 +87,22 @@ class OneByOne:
             return
         except OSError as fault:
             log.error("no room for a connection: %s", fault)
+            self.idle.give_way()
             self._pause(FULL_SECONDS)
             return
-        self._pause(min(PAUSE_SECONDS * (1 + self.held()), LONGEST_PAUSE_SECONDS))
+        held = len(self.idle.connections) + len(self.making)
+        self._pause(min(PAUSE_SECONDS * (1 + held), LONGEST_PAUSE_SECONDS))
+        if len(self.making) >= BEGUN:
+            next(iter(self.making)).cancel()
         task = self.loop.create_task(self.made(taken))
-        self.making.add(task)
+        self.making[task] = taken
         task.add_done_callback(self._is_made)
 
     def _is_made(self, task: asyncio.Task[Any]) -> None:
-        self.making.discard(task)
-        if not task.cancelled() and (fault := task.exception()):
+        taken = self.making.pop(task)
+        if task.cancelled():
+            taken.close()
+        elif fault := task.exception():
             log.info("a connection did not come about: %s", fault)  # of TLS, mostly
 
     def close(self) -> None:
@@ -113,6 +120,8 @@ def _busy(connection: Any) -> bool:
 
 def bound_connections() -> None:
     """For this process's server: BentoML makes it, and gives no way to choose its protocol."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand connections, and their uploads
     idle = Idle()
     made, create = AutoHTTPProtocol.connection_made, uvloop.Loop.create_server
     looking: list[asyncio.Task[None]] = []
@@ -134,8 +143,9 @@ def bound_connections() -> None:
     async def create_server(loop: Any, factory: Any, *at: Any, sock: socket.socket | None = None, **how: Any) -> Any:
         if sock is None:  # of one process alone
             return await create(loop, factory, *at, **how)
-        made = functools.partial(loop.connect_accepted_socket, factory, ssl=how.get("ssl"))
-        return OneByOne(loop, sock, made, lambda: len(idle.connections))
+        tls = {"ssl": how["ssl"], "ssl_handshake_timeout": HEAD_SECONDS} if how.get("ssl") else {}
+        made = functools.partial(loop.connect_accepted_socket, factory, **tls)
+        return OneByOne(loop, sock, made, idle)
 
     AutoHTTPProtocol.connection_made = connection_made  # type: ignore[assignment,method-assign]
     uvloop.Loop.create_server = create_server  # type: ignore[assignment,method-assign]

@@ -4,18 +4,23 @@ import asyncio
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from service.connections import BEGUN
 from service.keys import CLIENTS, FREE_TRIES, SLOWED_SECONDS, Failures, Keys, KeysError, read
+from service.machine import WORKERS
 from service.pictures import png
 from tests.conftest import Serving, free_port, serving, start, wait_until_ready
 
@@ -188,6 +193,15 @@ def test_it_speaks_tls(model_folder, tmp_path) -> None:
             assert httpx.get(f"https://127.0.0.1:{port}/model", verify=trusted).status_code == 200
             with pytest.raises(httpx.TransportError):
                 httpx.get(f"http://127.0.0.1:{port}/model")
+            with ExitStack() as stack:  # many that connect, and say nothing
+                for _ in range(idlers := 2 * WORKERS * BEGUN):
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                answer = httpx.get(f"https://127.0.0.1:{port}/model", verify=trusted, timeout=60)
+                assert answer.status_code == 200
+                kept = sum(
+                    len(psutil.Process(one.pid).net_connections()) for one in psutil.Process(server.pid).children()
+                )
+                assert kept < idlers
         finally:
             server.terminate()
             server.wait(30)
