@@ -98,6 +98,7 @@ class Nervemask:
     @staticmethod
     def check() -> None:
         """Before any worker starts: BentoML would start one again and again on what cannot be served."""
+        told_as_configured()
         os.environ.pop("BENTOML_CONTAINERIZED", None)  # inside a container, BentoML would not replace a killed worker
         try:
             Card.read(champion_folder())
