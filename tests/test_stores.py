@@ -13,34 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
+import yaml
 
 from tests.conftest import free_port
+from tests.project import project_copy, run, surroundings, toy
+from training.tracking import weights_digest
 
 ROOT = Path(__file__).parent.parent
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-RUNS, STEPS = 2, 20
 PROGRAMS = Path(sys.executable).parent
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "nervemask", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_DEFAULT_REGION": "eu"}
 # Nobody's settings but these: no proxy, no AWS profile, no DVC site of this machine.
 QUIET = {"AWS_EC2_METADATA_DISABLED": "true", "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-LOGS_LIKE_A_TRAINING = f"""
-import sys
-from pathlib import Path
-import mlflow
-from training import tracking
-tracking.store()
-with mlflow.start_run(run_name=sys.argv[1]):
-    mlflow.set_tags(tracking.tags("phantom"))
-    mlflow.log_params(tracking.flat({{"unet": {{"filters": [8, 16], "seed": int(sys.argv[1])}}}}))
-    for step in range({STEPS}):
-        mlflow.log_metric("val_mask_dice", step / {STEPS}, step=step)
-    Path(sys.argv[1]).mkdir()
-    (Path(sys.argv[1]) / "unet.onnx").write_bytes(sys.argv[1].encode() * 100_000)
-    mlflow.log_artifacts(sys.argv[1], "network")
-    mlflow.set_tag("weights", tracking.weights_digest(Path(sys.argv[1]) / "unet.onnx"))
-"""
 
 
 @contextlib.contextmanager
@@ -152,23 +138,33 @@ def account(mlflow_server, monkeypatch) -> None:
 def test_two_trainings_at_once_lose_nothing(mlflow_server, account, tmp_path) -> None:
     from mlflow import MlflowClient
 
-    environment = os.environ | QUIET | {"MLFLOW_TRACKING_URI": mlflow_server, "PYTHONPATH": str(ROOT)}
-    names = [str(number) for number in range(RUNS)]
+    first, second = project_copy(tmp_path / "first", toy(epochs=2)), tmp_path / "second"
+    run(first, "dvc", "repro", "prepare@toy")
+    shutil.copytree(first, second)
+    other = yaml.safe_load((second / "params.yaml").read_text())
+    other["nerve"]["seed"] = 2
+    (second / "params.yaml").write_text(yaml.safe_dump(other))
+    asked = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_TRACKING")}
+    environment = surroundings() | asked | {"MLFLOW_TRACKING_URI": mlflow_server}
     trainings = [
-        subprocess.Popen([sys.executable, "-c", LOGS_LIKE_A_TRAINING, name], env=environment, cwd=tmp_path)
-        for name in names
+        subprocess.Popen([sys.executable, "-m", "training.train_unet", "toy"], env=environment, cwd=project)
+        for project in (first, second)
     ]
-    assert [training.wait(90) for training in trainings] == [0] * RUNS
+    assert [training.wait(300) for training in trainings] == [0, 0]
     client = MlflowClient(mlflow_server)
-    experiment = client.get_experiment_by_name("nerve")
-    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert sorted(runs) == names
-    for name, run in runs.items():
-        assert run.info.status == "FINISHED" and run.data.params["unet.seed"] == name
-        curve = client.get_metric_history(run.info.run_id, "val_mask_dice")
-        assert [(point.step, point.value) for point in curve] == [(step, step / STEPS) for step in range(STEPS)]
-        network = Path(client.download_artifacts(run.info.run_id, "network/unet.onnx", str(tmp_path)))
-        assert network.read_bytes() == name.encode() * 100_000
+    runs = client.search_runs([client.get_experiment_by_name("nerve").experiment_id])
+    by_weights = {one.data.tags["weights"]: one for one in runs}
+    assert len(runs) == len(by_weights) == 2
+    for project in (first, second):
+        network = project / "models" / "unets" / "toy" / "unet.onnx"
+        logged = by_weights[weights_digest(network)]
+        assert logged.info.status == "FINISHED"
+        assert logged.data.params["recipe.batch"] == "8"
+        curve = client.get_metric_history(logged.info.run_id, "val_mask_dice")
+        written = pd.read_csv(network.with_name("history.csv"))["val_mask_dice"]
+        assert [point.value for point in curve] == pytest.approx(list(written), abs=1e-6)
+        kept = Path(client.download_artifacts(logged.info.run_id, "network/unet.onnx", str(tmp_path)))
+        assert kept.read_bytes() == network.read_bytes()
 
 
 def test_a_restored_dump_has_every_run(mlflow_server, postgres, account, tmp_path) -> None:
