@@ -9,6 +9,7 @@ function made(tag, text, attributes = {}) {
   return Object.assign(document.createElement(tag), { textContent: text, ...attributes });
 }
 
+const many = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 const isTable = (value) => typeof value === "object" && value !== null;
 
 function figure(value) {
@@ -33,7 +34,7 @@ function facts(card) {
     Name: card.name,
     Version: card.version,
     Candidate: card.candidate,
-    "Trained on": `${source}: ${frames} frames of ${subjects} subjects (${licence})${card.refit ? REFIT : ""}`,
+    "Trained on": `${source}: ${many(frames, "frame")} of ${many(subjects, "subject")} (${licence})${card.refit ? REFIT : ""}`,
     Method: method(card.method),
     "Looks at": `${width} × ${height} pixels, to which a frame is scaled`,
     "MLflow run": card.run_id,
@@ -61,19 +62,21 @@ function figures(split, measured, baselines = {}) {
 function byKind(groups) {
   const body = made("tbody", "");
   for (const [kind, { frames, dice, dice_low, dice_high }] of Object.entries(groups)) {
-    const interval = `${figure(dice)} (${figure(dice_low)} to ${figure(dice_high)})`;
-    body.insertRow().append(made("th", `${plain(kind)}, ${frames} frames`, { scope: "row" }), made("td", interval));
+    const [mean, low, high] = [dice, dice_low, dice_high].map((value) => value.toFixed(3));
+    const name = `${plain(kind)}, ${many(frames, "frame")}`;
+    body.insertRow().append(made("th", name, { scope: "row" }), made("td", `${mean} (${low} to ${high})`));
   }
   return body;
 }
 
 function showFailures({ failures, files }) {
   element("card-failures").replaceChildren(
-    ...failures.map(({ kind, frames, meaning }) => made("li", `${plain(kind)}, ${frames} test frames: ${meaning}`)),
+    ...failures.map(({ kind, frames, meaning }) => made("li", `${plain(kind)}, ${many(frames, "test frame")}: ${meaning}`)),
   );
-  element("card-worst").hidden = !("worst.png" in files);
-  if ("worst.png" in files) element("card-worst").src = "model/worst.png";
-  element("fails").hidden = !failures.length && element("card-worst").hidden;
+  const shown = "worst.png" in files;
+  element("card-larger").hidden = !shown;
+  if (shown) element("card-worst").src = "model/worst.png";
+  element("fails").hidden = !failures.length && !shown;
 }
 
 /** Asks for the card and shows it. Throws an Error that says why there is none. */
