@@ -3,7 +3,7 @@
 A new model folder in the place of the old one is loaded beside it, has to pass its self-test, and only then answers;
 requests that are under way end with the old one. A folder that fails changes nothing, and the log says why.
 
-Where NERVEMASK_MODEL is a symbolic link, it is turned by one command, and back by another:
+Where NERVEMASK_MODEL is a symbolic link, or not there yet, it is turned by one command, and back by another:
 
     python -m service.champion use FOLDER     after the same checks, before any server sees it
     python -m service.champion back           to the one before
@@ -96,7 +96,10 @@ def before(link: Path) -> Path:
 
 
 def turn(link: Path, folder: Path) -> None:
-    """Point `link` to `folder` in one step, and remember where it pointed. Raises ModelFolderError, OSError."""
+    """Point `link`, made if need be, to `folder` in one step, and remember where it pointed.
+
+    Raises ModelFolderError, OSError.
+    """
     if link.exists() and not link.is_symlink():
         remedy = "move it aside, and put a symbolic link in its place"
         raise ModelFolderError(f"{link} is a folder of its own: {remedy}.")
@@ -108,9 +111,10 @@ def turn(link: Path, folder: Path) -> None:
 
 
 def _point(link: Path, folder: Path) -> None:
+    """Relatively: a container sees the same folders below another path."""
     new = link.with_name(f".{link.name}.new")
     new.unlink(missing_ok=True)
-    new.symlink_to(os.path.relpath(folder, link.parent.resolve()))  # holds also where a container mounts both
+    new.symlink_to(os.path.relpath(folder, link.parent.resolve()))
     new.replace(link)
 
 

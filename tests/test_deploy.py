@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlparse
 
 import kubernetes_validate
 import pytest
@@ -152,6 +154,26 @@ def test_nothing_goes_out_of_the_namespace(rendered) -> None:
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"} and "egress" not in policy
 
 
+def test_traces_get_out_where_they_are_asked_for_and_nothing_else_does(tmp_path) -> None:
+    shutil.copytree(DEPLOY / "kubernetes", tmp_path / "kubernetes")
+    with (tmp_path / "kubernetes/cpu/kustomization.yaml").open("a") as overlay:
+        overlay.write("components: [../tracing]\n")
+    objects = list(yaml.safe_load_all(run(PROGRAMS / "kubectl", "kustomize", tmp_path / "kubernetes/cpu")))
+    for found in objects:
+        kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
+    (container,) = next(found for found in objects if found["kind"] == "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    endpoint = urlparse({entry["name"]: entry["value"] for entry in container["env"]}["OTEL_EXPORTER_OTLP_ENDPOINT"])
+    (policy,) = (found for found in objects if found["metadata"]["name"] == "nervemask-tracing")
+    collector, names = policy["spec"]["egress"]
+    assert policy["metadata"]["namespace"] == "nervemask" and policy["spec"]["policyTypes"] == ["Egress"]
+    assert [port["port"] for port in collector["ports"]] == [endpoint.port]
+    (peer,) = collector["to"]
+    assert peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] == endpoint.hostname.split(".")[1]
+    assert {port["port"] for port in names["ports"]} == {53}
+
+
 def test_compose_is_of_the_compose_specification() -> None:
     assert set(PyCompose.from_json(json.dumps(COMPOSE)).service_names()) == set(SERVICES)
     with pytest.raises(ValueError):
@@ -197,6 +219,15 @@ def test_what_is_mounted_is_there() -> None:
     assert binds > {"../models", "./secrets/keys"}
     for source in binds - {"../models", "./secrets/keys"}:
         assert (DEPLOY / source).exists()
+
+
+@pytest.mark.parametrize("name", ["service", "service-gpu"])
+def test_what_is_served_is_a_link_in_a_folder_that_is_mounted_whole(name) -> None:
+    """As `service.champion` turns it on the host, below the same folder."""
+    link = Path(SERVICES[name]["environment"]["NERVEMASK_MODEL"])
+    (models,) = (volume for volume in SERVICES[name]["volumes"] if volume["target"] == str(link.parent))
+    assert models["source"] == "../models"
+    assert f"export NERVEMASK_MODEL=models/{link.name}\n" in (ROOT / "docs" / "installing.md").read_text()
 
 
 def test_one_of_the_two_services_runs() -> None:

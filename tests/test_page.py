@@ -350,7 +350,12 @@ def test_the_card_is_one_click_away(page, card) -> None:
     told = page["card"].text
     for known in (card.name, card.version, card.candidate, card.run_id, card.commit, "phantom", "0.8125", "CPU"):
         assert known in told
-    for said in (card.intended_use, "loss Soft dice, up to 3 epochs", "Small nerve, 9 frames", "0.610 (0.520 to 0.730)"):
+    for said in (
+        card.intended_use,
+        "loss Soft dice, up to 3 epochs",
+        "Small nerve, 9 frames",
+        "0.610 (0.520 to 0.730)",
+    ):
         assert said in told
     assert "Missed, 2 test frames: There is a nerve, and no mask." in told
     assert "[object" not in told
