@@ -19,6 +19,7 @@ from typing import Any
 
 from rich.progress import track
 
+from benchmarks import watch
 from benchmarks.contenders import OURS, started
 from benchmarks.load import Connection, request
 from benchmarks.mutants import Seed, mutant, seeds
@@ -29,7 +30,7 @@ from service.isolation import MEMORY_BYTES
 UPLOADS = 100_000
 CONNECTIONS = 8
 DOCUMENTED = ("200", "400", "413", "415", "422", "429", "503", "504")  # 500 is a fault of the service
-GAP_SECONDS = 1.0  # that a lost worker may be missed
+ROUND_SECONDS = 30.0  # in which every kind of upload comes often
 WHOLE_MIB = 4096  # what deploy/ gives the service, all its processes together
 KEPT = Path("reports/hostile")
 
@@ -81,23 +82,23 @@ def _kept(data: bytes) -> str:
 
 
 def measure(uploads: int) -> dict[str, Any]:
-    with started(OURS) as server, Watch(server.process.pid) as watch:
+    with started(OURS) as server, Watch(server.process.pid) as watched:
         start = time.perf_counter()
         found = asyncio.run(attack(server.port, uploads, told="mutants"))
         seconds = time.perf_counter() - start
-    return figures(found, watch) | {"a_second": round(uploads / seconds, 1)}
+    return figures(found, watched) | {"a_second": round(uploads / seconds, 1)}
 
 
-def figures(found: Answers, watch: Watch) -> dict[str, Any]:
+def figures(found: Answers, watched: Watch) -> dict[str, Any]:
     return {
         "answers": [[*of, count] for of, count in sorted(found.answers.items())],
         "strange": found.strange,
         "slowest_ms": round(found.slowest_ms),
-        "lost_workers": watch.lost_workers(),
-        "longest_gap": round(watch.longest_gap(), 1),
-        "worker_mib": [round(watch.looks[0].worker_mib), round(max(look.worker_mib for look in watch.looks))],
-        "decoder_mib": round(max(look.decoder_mib for look in watch.looks)),
-        "all_mib": round(max(look.all_mib for look in watch.looks)),
+        "cut": sum(count for (_, status, _), count in found.answers.items() if status == "none"),
+        "worker_mib": [round(watched.looks[0].worker_mib), round(max(look.worker_mib for look in watched.looks))],
+        "decoder_mib": round(max(look.decoder_mib for look in watched.looks)),
+        "all_mib": round(max(look.all_mib for look in watched.looks)),
+        **watched.figures(ROUND_SECONDS),
     }
 
 
@@ -105,11 +106,10 @@ def broken(of: dict[str, Any]) -> list[str]:
     """Promises that did not hold."""
     promises = {
         f"answers that no document promises: {of['strange']}": not of["strange"],
-        f"a worker was missed for {of['longest_gap']} s": of["longest_gap"] <= GAP_SECONDS,
         f"a decoder took {of['decoder_mib']} MiB": of["decoder_mib"] <= MEMORY_BYTES / 2**20,
         f"all processes took {of['all_mib']} MiB": of["all_mib"] <= WHOLE_MIB,
     }
-    return [what for what, held in promises.items() if not held]
+    return [what for what, held in promises.items() if not held] + watch.broken(of)
 
 
 def tell(of: dict[str, Any]) -> str:
@@ -125,7 +125,8 @@ def tell(of: dict[str, Any]) -> str:
     said = [
         f"{uploads} mutated uploads over {CONNECTIONS} connections, {of['a_second']} a second, seed 0.",
         f"Answers that no document promises: {len(of['strange'])}. Slowest answer: {of['slowest_ms']} ms.",
-        f"Workers lost: {of['lost_workers']}; longest time with one too few: {of['longest_gap']} s.",
+        f"Connections cut: {of['cut']}.",
+        *watch.told(of),
         f"Largest worker, MiB: {of['worker_mib'][0]} at first, {of['worker_mib'][1]} at the most.",
         f"Largest decoder: {of['decoder_mib']} MiB. All processes together: {of['all_mib']} MiB.",
         "Promises broken: " + ("; ".join(broken(of)) or "none") + ".",

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+IDLE_SECONDS = 3.0  # servers end connections that idle for five: one that is asked just then would look cut
+
 
 @dataclass(frozen=True)
 class Load:
@@ -67,22 +69,40 @@ def run(load: Load) -> Found:
 
 
 class Connection:
-    """One to the server, opened when it is used."""
+    """One to the server, opened when it is used. whole: the last request was sent to its end. retry_after: seconds, as
+    the last answer says."""
 
     def __init__(self, port: int):
         self.port = port
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.used = 0.0
+        self.whole, self.retry_after = False, 0.0
 
     async def ask(self, request: bytes) -> tuple[str, bytes]:
-        """Status and body of the answer."""
-        if self.streams is None or self.streams[0].at_eof():  # servers end connections that idle for seconds
-            self.streams = await asyncio.open_connection("127.0.0.1", self.port, limit=2**26)
-        reader, writer = self.streams
+        """Status and body of the answer. Raises OSError, EOFError where the connection breaks."""
+        self.whole = False
+        reader, writer = self.streams = await self._open()
         writer.write(request)
+        await writer.drain()
+        self.whole = True
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin1").lower().split("\r\n")
         headers = dict(line.split(": ", 1) for line in head[1:] if line)
         status, length = head[0].split()[1], headers.get("content-length")
-        return status, await (reader.readexactly(int(length)) if length else _chunks(reader))
+        self.retry_after = float(headers.get("retry-after", 0))
+        body = await (reader.readexactly(int(length)) if length else _chunks(reader))
+        self.used = time.perf_counter()
+        return status, body
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.streams:
+            reader, writer = self.streams
+            fresh = time.perf_counter() - self.used < IDLE_SECONDS
+            if fresh and not reader.at_eof() and not writer.is_closing():
+                return self.streams
+            writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**26)
+        writer.transport.set_write_buffer_limits(0)  # drained is then whole
+        return reader, writer
 
 
 async def _chunks(reader: asyncio.StreamReader) -> bytes:

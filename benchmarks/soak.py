@@ -4,12 +4,17 @@
 twentieth upload is hostile. Of the well-formed requests, whose masks are known beforehand from the same network in this
 process, it is counted how often they were
 
-    right      answered with their mask, at once or when asked again
-    wrong      answered with another mask or a refusal
-    cut        broken off without an answer, as what a killed worker has in hand; asked again, as a client does
-    sent away  answered 429 or 503, which is not accepted; asked again when told to
-    lost       accepted, broken off, and without their mask after TRIES
-    given up   sent away TRIES times, and never accepted
+    right              answered with their mask, at once or when asked again
+    wrong              answered with another mask or a refusal
+    accepted and lost  without their mask after TRIES, in one of which they were accepted
+    never accepted     without their mask after TRIES, all of which were sent away
+
+and of their tries, how many were
+
+    cut                accepted, and broken off: whole, but without a whole answer, as what a killed worker has in hand
+    sent away          answered 429 or 503, or broken off before they were whole
+
+Both are asked again, as a client does: when the answer told to, and not all at once.
 """
 
 import argparse
@@ -20,7 +25,6 @@ import os
 import random
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -33,13 +37,13 @@ from matplotlib.figure import Figure
 from pydicom.uid import JPEG2000Lossless
 from rich.progress import Progress
 
-from benchmarks import load
+from benchmarks import load, watch
 from benchmarks.contenders import OURS, frame_of, started
 from benchmarks.hostile import DOCUMENTED
 from benchmarks.mutants import mutant, seeds
 from benchmarks.report import FOLDER, keep, table
 from benchmarks.uploads import encoded
-from benchmarks.watch import Watch
+from benchmarks.watch import GAP_SECONDS, Watch
 from service.card import Card, champion_folder
 from service.pictures import png
 from service.segmenter import Segmenter
@@ -51,8 +55,12 @@ FAULT_SECONDS = 60.0
 SHARE = 0.8  # of capacity
 HOSTILE_EVERY = 20
 TRIES = 10
+LEAST_PAUSE_SECONDS = 0.1  # before a request is asked again
+LOOK_SECONDS = 0.2
 PICTURE = FOLDER / "soak.png"
-GROWTH = 1.05  # that is still flat
+REQUESTS = ("right", "wrong", "accepted and lost", "never accepted")
+NEVER = ("wrong", "accepted and lost")
+SENT_AWAY = ("429", "503", "not whole")
 
 
 @dataclass
@@ -89,18 +97,23 @@ def link_of_two(model: Path, folder: Path) -> Path:
 
 @dataclass
 class Soak:
-    """One run against a server on `port`, which serves `link`. counts: as the module tells; of hostile, by status."""
+    """One run against a server on `port`, which serves `link`. counts: as the module tells; of hostile, by status.
+
+    kills, swaps, cuts: seconds from the start.
+    """
 
     port: int
     link: Path
-    watch: Watch
+    watched: Watch
     known: list[Known]
     counts: Counter[str] = field(default_factory=Counter)
     hostile: Counter[str] = field(default_factory=Counter)
-    kills: list[float] = field(default_factory=list)  # seconds from the start
+    kills: list[float] = field(default_factory=list)
     swaps: list[float] = field(default_factory=list)
+    cuts: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.start = time.perf_counter()
         self.free: list[load.Connection] = []
         self.chance, self.seeds = random.Random(0), seeds()
 
@@ -111,42 +124,44 @@ class Soak:
             asyncio.create_task(self._again(self._kill, fault_seconds, fault_seconds / 2)),
             asyncio.create_task(self._again(self._swap, fault_seconds, fault_seconds)),
         ]
-        await load.paced(rate, seconds, self._ask)
+        await load.paced(rate, seconds, self.ask)
         for fault in faults:
             fault.cancel()
 
-    async def _ask(self, number: int, due: float) -> None:
+    async def ask(self, number: int, due: float = 0.0) -> None:
+        """One request, as often as it takes; every HOSTILE_EVERY-th is hostile, and asked once."""
         if number % HOSTILE_EVERY == 0:
             await self._ask_hostile()
             return
         which, accepted = self.known[number % len(self.known)], False
         for tried in range(TRIES):
-            status, body = await self._answer(which.request)
-            if status in ("cut", "429", "503"):
-                accepted |= status == "cut"
-                self.counts["cut" if status == "cut" else "sent away"] += 1
-                # As Retry-After says, and longer each time, or all would come back together.
-                await asyncio.sleep(0.1 if status == "cut" else 1 + tried * self.chance.random())
-                continue
-            right = status == "200" and hashlib.sha256(body).hexdigest() == which.mask
-            self.counts["right" if right else "wrong"] += 1
-            return
-        self.counts["lost" if accepted else "given up"] += 1
+            status, body, retry_after = await self._answer(which.request)
+            if status not in ("cut", *SENT_AWAY):
+                right = status == "200" and hashlib.sha256(body).hexdigest() == which.mask
+                self.counts["right" if right else "wrong"] += 1
+                return
+            accepted |= status == "cut"
+            self.counts["cut" if status == "cut" else "sent away"] += 1
+            # Those that were sent away together shall not come back together, the less the later they are.
+            await asyncio.sleep(max(retry_after, LEAST_PAUSE_SECONDS) * self.chance.uniform(1, 2 + tried))
+        self.counts["accepted and lost" if accepted else "never accepted"] += 1
 
     async def _ask_hostile(self) -> None:
         one = self.chance.choice(self.seeds)
         data = mutant(one.data, self.chance.choice(self.seeds).data, self.chance)
-        status, _ = await self._answer(load.request(self.chance.choice(one.routes), one.type, data))
+        status, *_ = await self._answer(load.request(self.chance.choice(one.routes), one.type, data))
         self.hostile[status] += 1
 
-    async def _answer(self, request: str) -> tuple[str, bytes]:
+    async def _answer(self, request: str) -> tuple[str, bytes, float]:
+        """Status, body, and seconds until it may be asked again."""
         connection = self.free.pop() if self.free else load.Connection(self.port)
         try:
-            answer = await connection.ask(base64.b64decode(request))
+            status, body = await connection.ask(base64.b64decode(request))
         except (OSError, EOFError):
-            return "cut", b""
+            self.cuts.append(time.perf_counter() - self.start)
+            return "cut" if connection.whole else "not whole", b"", 0.0
         self.free.append(connection)
-        return answer
+        return status, body, connection.retry_after
 
     async def _again(self, fault: Any, every: float, first: float) -> None:
         await asyncio.sleep(first)
@@ -155,7 +170,7 @@ class Soak:
             await asyncio.sleep(every)
 
     async def _kill(self) -> None:
-        os.kill(self.chance.choice(sorted(self.watch.looks[-1].workers)), signal.SIGKILL)
+        os.kill(self.chance.choice(sorted(self.watched.looks[-1].workers)), signal.SIGKILL)
         self.kills.append(time.perf_counter() - self.start)
 
     async def _swap(self) -> None:
@@ -167,25 +182,25 @@ class Soak:
             raise RuntimeError(f"the champion {other} was not taken")
         self.swaps.append(time.perf_counter() - self.start)
 
-    def broken(self) -> list[str]:
-        """Promises that did not hold."""
-        undocumented = self.hostile.keys() - {*DOCUMENTED, "cut"}
-        died = self.watch.lost_workers() - len(self.kills)
-        promises = {
-            f"{self.counts['wrong']} wrong": not self.counts["wrong"],
-            f"{self.counts['lost']} lost": not self.counts["lost"],
-            f"{self.counts['given up']} given up": not self.counts["given up"],
-            f"{died} workers died that nobody killed": died <= 0,
-            f"hostile uploads were answered {undocumented}": not undocumented,
+    def figures(self, round_seconds: float) -> dict[str, Any]:
+        """cut: connections that no kill of the second before explains. round_seconds: from one kill to the next."""
+        explained = [any(0 <= cut - kill <= GAP_SECONDS for kill in self.kills) for cut in self.cuts]
+        return {
+            "counts": self.counts,
+            "hostile": self.hostile,
+            "cut": explained.count(False),
+            "kills": [round(at) for at in self.kills],
+            "swaps": [round(at) for at in self.swaps],
+            **self.watched.figures(round_seconds),
         }
-        return [what for what, held in promises.items() if not held]
 
 
-def memory(watch: Watch) -> tuple[int, int]:
-    """MiB of all processes: the median of the second fifth of the time, and of the last."""
-    sizes = [look.all_mib for look in watch.looks]
-    fifth = max(1, len(sizes) // 5)
-    return round(statistics.median(sizes[fifth : 2 * fifth])), round(statistics.median(sizes[-fifth:]))
+def broken(of: dict[str, Any]) -> list[str]:
+    """Promises that did not hold."""
+    undocumented = of["hostile"].keys() - {*DOCUMENTED, "cut", "not whole"}
+    promises = {f"{of['counts'].get(name, 0)} {name}": not of["counts"].get(name, 0) for name in NEVER}
+    promises[f"hostile uploads were answered {undocumented}"] = not undocumented
+    return [what for what, held in promises.items() if not held] + watch.broken(of)
 
 
 def measure(minutes: float) -> dict[str, Any]:
@@ -193,33 +208,24 @@ def measure(minutes: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         link = link_of_two(champion_folder(), Path(folder))
         frames = known(link)
+        every = min(FAULT_SECONDS, seconds / 3)
         with started(OURS, NERVEMASK_MODEL=str(link)) as server:
             sent = load.Load(server.port, [one.request for one in frames], 8, 10.0)
             capacity = load.run(sent).a_second
-            with Watch(server.process.pid, every=0.5) as watch, Progress() as progress:
-                soak = Soak(server.port, link, watch, frames)
+            with Watch(server.process.pid, LOOK_SECONDS) as watched, Progress() as progress:
+                soak = Soak(server.port, link, watched, frames)
                 bar = progress.add_task("soak", total=seconds)
 
                 async def run() -> None:
-                    running = asyncio.create_task(soak.run(SHARE * capacity, seconds, min(FAULT_SECONDS, seconds / 3)))
+                    running = asyncio.create_task(soak.run(SHARE * capacity, seconds, every))
                     while not running.done():
                         await asyncio.wait({running}, timeout=1)
                         progress.update(bar, advance=1)
                     await running
 
                 asyncio.run(run())
-    before, after = memory(watch)
-    return {
-        "minutes": minutes,
-        "capacity_a_second": round(capacity, 1),
-        "counts": soak.counts,
-        "hostile": soak.hostile,
-        "kills": [round(at) for at in soak.kills],
-        "swaps": [round(at) for at in soak.swaps],
-        "memory_mib": [before, after],
-        "memory": [[round(look.at, 1), round(look.all_mib), round(look.worker_mib)] for look in watch.looks[::4]],
-        "broken": soak.broken() + ([f"memory grew from {before} to {after} MiB"] if after > GROWTH * before else []),
-    }
+    memory = [[round(look.at, 1), round(look.all_mib), round(look.worker_mib)] for look in watched.looks[::10]]
+    return {"minutes": minutes, "capacity_a_second": round(capacity, 1), "memory": memory, **soak.figures(every)}
 
 
 def tell(of: dict[str, Any]) -> str:
@@ -234,16 +240,16 @@ def tell(of: dict[str, Any]) -> str:
     axis.set(xlabel="seconds", ylabel="MiB resident", ylim=(0, None))
     axis.legend(loc="lower right")
     figure.savefig(PICTURE, dpi=80, metadata={"Software": None})
-    before, after = of["memory_mib"]
-    names = ("right", "wrong", "lost", "given up", "cut", "sent away")
     said = [
         f"{of['minutes']} minutes at {SHARE:.0%} of {of['capacity_a_second']} requests a second.",
         f"{len(of['kills'])} workers killed, {len(of['swaps'])} times another champion.",
         f"Hostile uploads by status: {dict(sorted(of['hostile'].items()))}.",
-        f"All processes, MiB: {before} in the second fifth of the time, {after} in the last.",
-        "Promises broken: " + ("; ".join(of["broken"]) or "none") + ".",
+        f"Tries that were cut: {of['counts'].get('cut', 0)}; sent away: {of['counts'].get('sent away', 0)}. "
+        f"Connections cut that no kill explains: {of['cut']}.",
+        *watch.told(of),
+        "Promises broken: " + ("; ".join(broken(of)) or "none") + ".",
     ]
-    counts = table([{name: of["counts"].get(name, 0) for name in names}])
+    counts = table([{"well-formed requests": name, "count": of["counts"].get(name, 0)} for name in REQUESTS])
     return "\n".join(said) + f"\n\n{counts}\n\n![Memory over time]({PICTURE.name})"
 
 
@@ -252,7 +258,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"how long ({MINUTES:.0f})")
     minutes = parser.parse_args().minutes
     of = keep("soak", lambda: measure(minutes), "A soak with faults thrown in", tell, "soak")
-    sys.exit("; ".join(of["broken"]) or 0)
+    sys.exit("; ".join(broken(of)) or 0)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 """A server's processes, looked at while it is made to suffer: which workers there are, and the memory of all."""
 
+import statistics
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
+
+GAP_SECONDS = 1.0  # that a lost worker may be missed
+GROWTH = 1.05  # of memory, that is still flat
 
 WORKER, DECODER = "_bentoml_impl.worker.service", "service.isolation"
 
@@ -54,6 +59,45 @@ class Watch:
                 since = one.at
             longest = max(longest, one.at - since)
         return longest
+
+    def growth(self, round_seconds: float) -> float | None:
+        """The memory of all in the last fifth of the time, by that in the second; medians.
+
+        None where a fifth is no whole round of what is done to the server: two of them are not alike then.
+        """
+        fifth = len(self.looks) // 5
+        if self.looks[-1].at < 5 * round_seconds:
+            return None
+        second, last = self.looks[fifth : 2 * fifth], self.looks[-fifth:]
+        return statistics.median(one.all_mib for one in last) / statistics.median(one.all_mib for one in second)
+
+    def figures(self, round_seconds: float) -> dict[str, Any]:
+        """What `broken` judges."""
+        growth = self.growth(round_seconds)
+        return {
+            "lost_workers": self.lost_workers(),
+            "longest_gap": round(self.longest_gap(), 1),
+            "growth": growth and round(growth, 3),
+        }
+
+
+def broken(of: dict[str, Any]) -> list[str]:
+    """Promises of a watched server that did not hold. cut: connections, for no reason that whoever measures gave."""
+    promises = {
+        f"a worker was missed for {of['longest_gap']} s": of["longest_gap"] <= GAP_SECONDS,
+        f"memory grew {of['growth']} times": of["growth"] is None or of["growth"] <= GROWTH,
+        f"{of['cut']} connections were cut": not of["cut"],
+    }
+    return [what for what, held in promises.items() if not held]
+
+
+def told(of: dict[str, Any]) -> list[str]:
+    """The same in words."""
+    growth = "too short a run to tell" if of["growth"] is None else f"{of['growth']} times the second's"
+    return [
+        f"Workers lost: {of['lost_workers']}; longest time with one too few: {of['longest_gap']} s.",
+        f"Memory of all processes in the last fifth of the time: {growth}.",
+    ]
 
 
 def look(process: int, at: float = 0.0) -> Look:

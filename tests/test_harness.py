@@ -1,20 +1,17 @@
 """The long measurements in short: mutated uploads, a soak with faults, a pipeline killed twice."""
 
 import asyncio
-import os
-from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 
-from benchmarks import hostile
-from benchmarks.hostile import attack, broken, figures
+from benchmarks import hostile, soak
+from benchmarks.hostile import attack, figures
 from benchmarks.kills import Disturbed
-from benchmarks.load import request
-from benchmarks.soak import Known, Soak, known, link_of_two
-from benchmarks.watch import Watch
-from tests.conftest import serving
+from benchmarks.soak import Soak, known, link_of_two
+from benchmarks.watch import Look, Watch
+from tests.conftest import patched, serving
 from tests.project import project_copy, toy
 
 
@@ -26,7 +23,7 @@ def test_mutated_uploads_are_answered_as_documented_and_cost_no_worker(model_fol
     monkeypatch.setattr(hostile, "KEPT", tmp_path / "kept")
     with serving(model_folder, tmp_path) as server, Watch(server.process.pid) as watch:
         found = asyncio.run(attack(port(server.address), uploads=500, seed=1))
-    assert broken(figures(found, watch)) == []
+    assert hostile.broken(figures(found, watch)) == []
     assert found.answers.total() == 500
     assert {"200", "400", "415", "422"} <= {status for _, status, _ in found.answers}
     assert watch.lost_workers() == 0
@@ -47,41 +44,76 @@ def test_a_soak_counts_what_is_right_wrong_and_cut(model_folder, tmp_path, wrong
     if wrong:
         frames[0].mask = frames[1].mask
     with serving(link, tmp_path) as server, Watch(server.process.pid) as watch:
-        soak = Soak(port(server.address), link, watch, frames)
-        asyncio.run(soak.run(rate=20, seconds=10, fault_seconds=6))
+        run = Soak(port(server.address), link, watch, frames)
+        asyncio.run(run.run(rate=20, seconds=10, fault_seconds=6))
         assert psutil.pid_exists(server.process.pid)
-    assert len(soak.kills) == 2
-    assert len(soak.swaps) == 1
+    assert len(run.kills) == 2
+    assert len(run.swaps) == 1
     assert watch.lost_workers() == 2
-    assert soak.counts["lost"] == soak.counts["given up"] == 0
-    assert soak.counts["right"] + soak.counts["wrong"] == 190
-    assert bool(soak.counts["wrong"]) is wrong
-    assert bool(soak.broken()) is wrong
-    assert soak.hostile.total() == 10
+    assert run.counts["accepted and lost"] == run.counts["never accepted"] == 0
+    assert run.counts["right"] + run.counts["wrong"] == 190
+    assert bool(run.counts["wrong"]) is wrong
+    of = run.figures(6)
+    assert of["cut"] == 0
+    assert [what for what in soak.broken(of) if "wrong" in what] == [f"{run.counts['wrong']} wrong"] * wrong
+    assert run.hostile.total() == 10
 
 
-def test_a_soak_tells_what_was_accepted_and_lost_from_what_never_was(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("benchmarks.soak.TRIES", 2)
+@pytest.mark.parametrize(
+    ("patch", "ends"),
+    [
+        ("import service.guard\nservice.guard.AT_ONCE = 0", "never accepted"),
+        ("import os, service.guard\nservice.guard.Answer.give = lambda *_: os._exit(1)", "accepted and lost"),
+    ],
+)
+def test_a_soak_tells_what_was_never_accepted_from_what_was_and_got_lost(
+    model_folder, tmp_path, monkeypatch, patch, ends
+) -> None:
+    """Of a server that sends everybody away, and of one that ends over the first request it has read."""
+    monkeypatch.setattr(soak, "TRIES", 2)
+    with patched(patch, model_folder, tmp_path) as server, Watch(server.process.pid) as watch:
+        run = Soak(port(server.address), tmp_path, watch, known(model_folder))
+        asyncio.run(run.ask(1))
+    assert [name for name in soak.REQUESTS if run.counts[name]] == [ends]
+    of = run.figures(60)
+    assert ("1 accepted and lost" in soak.broken(of)) is (ends == "accepted and lost")
+    assert of["cut"] == (0 if ends == "never accepted" else len(run.cuts)) == len(run.cuts)
 
-    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, busy: bool) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        if busy:
-            writer.write(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n")
-        await writer.drain()
-        writer.close()
 
-    async def asked(busy: bool) -> Counter[str]:
-        server = await asyncio.start_server(lambda *pair: answered(*pair, busy), "127.0.0.1", 0)
-        with Watch(os.getpid()) as watch:
-            soak = Soak(
-                server.sockets[0].getsockname()[1], tmp_path, watch, [Known(request("/mask", "image/png", b""), "")]
-            )
-            await soak._ask(1, 0.0)
-        server.close()
-        return soak.counts
+def watched(mib: list[float], workers: list[int]) -> Watch:
+    """As if a server had been looked at every two seconds."""
+    looks = [
+        Look(2.0 * at, frozenset(range(count)), one, 0.0, one)
+        for at, (one, count) in enumerate(zip(mib, workers, strict=True))
+    ]
+    return Watch(0, looks=looks)
 
-    assert asyncio.run(asked(busy=True)) == {"sent away": 2, "given up": 1}
-    assert asyncio.run(asked(busy=False)) == {"cut": 2, "lost": 1}
+
+@pytest.mark.parametrize(
+    ("mib", "workers", "cut", "told"),
+    [
+        ([100.0] * 100, [2] * 100, 0, None),
+        ([100.0 + at for at in range(100)], [2] * 100, 0, "memory grew 1.46"),
+        ([100.0] * 100, [2] * 50 + [1] * 3 + [2] * 47, 0, "a worker was missed for 6.0 s"),
+        ([100.0] * 100, [2] * 100, 1, "1 connections were cut"),
+    ],
+)
+def test_memory_workers_and_connections_are_judged(mib, workers, cut, told) -> None:
+    seen, found = watched(mib, workers), hostile.Answers()
+    found.answers["PNG", "none" if cut else "200", ""] = 1
+    run = Soak(0, Path(), seen, [], cuts=[50.0] * cut)
+    for broken in (hostile.broken(figures(found, seen)), soak.broken(run.figures(19))):
+        assert [what.startswith(told) for what in broken] == [True] if told else broken == []
+
+
+def test_a_cut_is_explained_by_a_kill_just_before(tmp_path) -> None:
+    run = Soak(0, tmp_path, watched([100.0] * 9, [2] * 9), [], kills=[3.0], cuts=[2.9, 3.1, 3.9, 4.1])
+    assert run.figures(60)["cut"] == 2
+
+
+def test_of_a_run_without_two_whole_rounds_no_growth_is_told() -> None:
+    growing = watched([100.0 + at for at in range(100)], [2] * 100)
+    assert growing.growth(40) is None and growing.growth(39) > 1
 
 
 def test_a_pipeline_killed_twice_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
