@@ -1,6 +1,7 @@
 """The stores of a deployment, real and on loopback: MLflow behind its auth on PostgreSQL, artifacts and data in S3."""
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -15,7 +16,6 @@ from pathlib import Path
 import httpx
 import pandas as pd
 import pytest
-import yaml
 
 from tests.conftest import free_port
 from tests.project import project_copy, run, surroundings, toy
@@ -138,46 +138,56 @@ def account(mlflow_server, monkeypatch) -> None:
 def test_two_trainings_at_once_lose_nothing(mlflow_server, account, tmp_path) -> None:
     from mlflow import MlflowClient
 
-    first, second = project_copy(tmp_path / "first", toy(epochs=2)), tmp_path / "second"
-    run(first, "dvc", "repro", "prepare@toy")
-    shutil.copytree(first, second)
-    other = yaml.safe_load((second / "params.yaml").read_text())
-    other["nerve"]["seed"] = 2
-    (second / "params.yaml").write_text(yaml.safe_dump(other))
-    asked = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_TRACKING")}
-    environment = surroundings() | asked | {"MLFLOW_TRACKING_URI": mlflow_server}
-    trainings = [
-        subprocess.Popen([sys.executable, "-m", "training.train_unet", "toy"], env=environment, cwd=project)
-        for project in (first, second)
-    ]
-    assert [training.wait(300) for training in trainings] == [0, 0]
+    parameters = toy(epochs=2)
+    nets = parameters["nerve"]["unets"]
+    nets["other"] = copy.deepcopy(nets["toy"])
+    nets["other"]["recipe"]["batch"] = 4
+    parameters["nerve"]["race"] = list(nets)
+    project = project_copy(tmp_path / "project", parameters)
+    for stage in (["ingest"], ["split"], ["prepare", "toy"], ["prepare", "other"]):
+        run(project, "python", "-m", f"training.{stage[0]}", *stage[1:])
+
+    names = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+    store = {"MLFLOW_TRACKING_URI": mlflow_server} | {name: os.environ[name] for name in names}
+    environment = surroundings() | QUIET | store
+    command = [sys.executable, "-m", "training.train_unet"]
+    trainings = [subprocess.Popen([*command, net], env=environment, cwd=project) for net in nets]
+    assert [training.wait(200) for training in trainings] == [0, 0]
+
     client = MlflowClient(mlflow_server)
-    runs = client.search_runs([client.get_experiment_by_name("nerve").experiment_id])
-    by_weights = {one.data.tags["weights"]: one for one in runs}
-    assert len(runs) == len(by_weights) == 2
-    for project in (first, second):
-        network = project / "models" / "unets" / "toy" / "unet.onnx"
-        logged = by_weights[weights_digest(network)]
-        assert logged.info.status == "FINISHED"
-        assert logged.data.params["recipe.batch"] == "8"
-        curve = client.get_metric_history(logged.info.run_id, "val_mask_dice")
-        written = pd.read_csv(network.with_name("history.csv"))["val_mask_dice"]
-        assert [point.value for point in curve] == pytest.approx(list(written), abs=1e-6)
-        kept = Path(client.download_artifacts(logged.info.run_id, "network/unet.onnx", str(tmp_path)))
-        assert kept.read_bytes() == network.read_bytes()
+    experiment = client.get_experiment_by_name("nerve")
+    runs = {one.info.run_name: one for one in client.search_runs([experiment.experiment_id])}
+    assert runs.keys() == nets.keys()
+    for net, made in runs.items():
+        folder = project / "models" / "unets" / net
+        assert made.info.status == "FINISHED" and made.data.params["recipe.batch"] == str(nets[net]["recipe"]["batch"])
+        assert made.data.tags["weights"] == weights_digest(folder / "unet.onnx")
+        curve = client.get_metric_history(made.info.run_id, "val_mask_dice")
+        assert [point.value for point in curve] == pytest.approx(
+            list(pd.read_csv(folder / "history.csv").val_mask_dice)
+        )
+        (tmp_path / net).mkdir()
+        kept = Path(client.download_artifacts(made.info.run_id, "network", str(tmp_path / net)))
+        assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
+            path.name: path.read_bytes() for path in folder.iterdir()
+        }
+        (model,) = made.outputs.model_outputs
+        assert client.get_logged_model(model.model_id).status == "READY"
+        assert {one.dataset.name for one in made.inputs.dataset_inputs} == {"train", "validation"}
 
 
 def test_a_restored_dump_has_every_run(mlflow_server, postgres, account, tmp_path) -> None:
-    """Backup and restore as docs/installing.md has them."""
+    """Backup, restore and the database's upgrade as docs/installing.md has them."""
     from mlflow import MlflowClient
 
     client = MlflowClient(mlflow_server)
     client.create_run(client.create_experiment("backed up"), run_name="kept")
-    copy = postgres.removesuffix("mlflow") + "copy"
+    second = postgres.removesuffix("mlflow") + "second"
     dump = subprocess.run([f"{POSTGRES}/pg_dump", "--format=custom", postgres], capture_output=True, check=True).stdout
-    subprocess.run([f"{POSTGRES}/psql", "--command", "CREATE DATABASE copy", postgres], check=True)
-    subprocess.run([f"{POSTGRES}/pg_restore", "--exit-on-error", "--dbname", copy], input=dump, check=True)
-    restored = MlflowClient(copy)
+    subprocess.run([f"{POSTGRES}/psql", "--command", "CREATE DATABASE second", postgres], check=True)
+    subprocess.run([f"{POSTGRES}/pg_restore", "--exit-on-error", "--dbname", second], input=dump, check=True)
+    subprocess.run([PROGRAMS / "mlflow", "db", "upgrade", second], env=os.environ | QUIET, check=True)
+    restored = MlflowClient(second)
     (experiment,) = restored.search_experiments(filter_string="name = 'backed up'")
     (run,) = restored.search_runs([experiment.experiment_id])
     assert run.info.run_name == "kept"
