@@ -227,7 +227,10 @@ def test_what_is_served_is_a_link_in_a_folder_that_is_mounted_whole(name) -> Non
     link = Path(SERVICES[name]["environment"]["NERVEMASK_MODEL"])
     (models,) = (volume for volume in SERVICES[name]["volumes"] if volume["target"] == str(link.parent))
     assert models["source"] == "../models"
-    assert f"export NERVEMASK_MODEL=models/{link.name}\n" in (ROOT / "docs" / "installing.md").read_text()
+    assert (
+        f"\nNERVEMASK_MODEL=models/{link.name} python -m service.champion use "
+        in (ROOT / "docs" / "installing.md").read_text()
+    )
 
 
 def test_one_of_the_two_services_runs() -> None:

@@ -51,7 +51,7 @@ def test_every_file_that_compose_wants_is_made_and_can_be_read_by_the_containers
     files = [path for path in secrets.rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o444}
     assert secrets.stat().st_mode & 0o777 == 0o700 and (secrets / "keys").stat().st_mode & 0o777 == 0o755
-    assert read(secrets / "keys" / "keys").keys() == {"ward-3", "prometheus"}
+    assert read(secrets / "keys" / "keys").keys() == {"ward-3-new", "prometheus"}
 
 
 def test_a_champion_is_put_to_use(installed) -> None:
@@ -62,6 +62,19 @@ def test_a_champion_is_put_to_use(installed) -> None:
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.text.splitlines()[0])
 def test_a_shell_can_read_it(block) -> None:
     subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
+
+
+def test_a_block_finds_what_it_names_wherever_the_one_before_ended() -> None:
+    made = ("deploy/secrets", "deploy/backup", "deploy/digests.yaml")
+    for block in BLOCKS:
+        assert "cd " not in block.text
+        for path in re.findall(r"\b(?:deploy|docs)/[\w./-]+", block.text):
+            assert path.startswith(made) or (ROOT / path).exists(), path
+
+
+def test_a_roll_out_that_is_pasted_is_not_undone_at_once() -> None:
+    for block in BLOCKS:
+        assert not ("rollout undo" in block.text and "apply" in block.text)
 
 
 def asked(section: str, folder: Path, fails: str = "none") -> tuple[int, list[str]]:
