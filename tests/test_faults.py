@@ -114,10 +114,7 @@ def test_a_link_holds_wherever_its_folder_is_mounted(versions, tmp_path) -> None
     host.rename(inside)
     with serving(inside / "serving", tmp_path) as server:
         assert version(server) == "7"
-        inside.rename(host)
-        done = command(host / "serving", "back")
-        host.rename(inside)
-        assert done.returncode == 0, done.stderr
+        assert command(inside / "serving", "back").returncode == 0
         wait_for(lambda: [version(server) for _ in range(8)] == ["8"] * 8)
     assert before(inside / "serving").resolve() == inside / "7"
 
