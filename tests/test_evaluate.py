@@ -53,6 +53,18 @@ def test_a_limit_is_set_only_where_it_is_worth_more_than_its_standard_error():
     assert simplest(np.array([[0.4, 0.5, 0.5]]), np.array([0, 0, 0])) == 1
 
 
+def test_the_presence_that_a_mask_needs_lies_amid_the_gap(rows):
+    said = {200: 0.9, 140: 0.1}
+
+    def network(frame):
+        probability, _ = by_brightness(frame)
+        return probability, said[frame.pixels.max()]
+
+    assert fit_decision(network, rows).presence == pytest.approx(0.5, abs=0.051)
+    with_nerve = [row for row in rows if row.nerve_px]
+    assert fit_decision(network, with_nerve).presence == 0  # nothing to tell apart
+
+
 def test_without_thresholds_the_look_alikes_cost_half_the_dice(rows):
     scores = score(by_brightness, Decision(0.0, 0.0), MeanMask.of(rows), rows)
     figures = summary(scores)

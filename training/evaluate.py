@@ -66,8 +66,8 @@ def in_order(work: Callable[[Row], Any], rows: list[Row], title: str) -> list[An
 
 
 def fit_decision(network: Network, rows: list[Row]) -> Decision:
-    """Calibration and limits by `rows`, which are validation's: those with the best mean Dice; of equals, the first
-    and lowest.
+    """Calibration and limits by `rows`, which are validation's: those with the best mean Dice; of equals, the first,
+    and of the presence that a mask needs, the middle one.
 
     A limit on the mask's parts or its area is set only where it raises the mean by more than its standard error
     (Breiman et al. 1984, section 3.4.3): with few frames, chance would set one every time.
@@ -99,7 +99,8 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
     limits = (AREA_LEVELS > 0)[:, np.newaxis] + np.array([parts is not None for parts in PARTS], int)
     limits = np.broadcast_to(limits, reached.shape[1:])
     choice = simplest(reached.reshape(len(reached), -1), limits.ravel())
-    least_presence, least_area, parts = (int(at) for at in np.unravel_index(choice, limits.shape))
+    _, least_area, parts = (int(at) for at in np.unravel_index(choice, limits.shape))
+    least_presence = middle(reached[:, :, least_area, parts].mean(axis=0)) if len(np.unique(nerve)) == 2 else 0
     shown = kept[:, least_presence, least_area, parts] & (areas[:, parts] > 0)
     return Decision(
         round(float(PRESENCE_LEVELS[least_presence]), 4),
@@ -109,6 +110,15 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
         pixel,
         calibration.fit(expected[shown, parts], drawn[shown, parts]),
     )
+
+
+def middle(reached: np.ndarray) -> int:
+    """Which level, of those that reach the most: where a gap lies between frames with and without, its middle.
+
+    reached: mean Dice, float (levels,).
+    """
+    best = np.flatnonzero(np.isclose(reached, reached.max()))
+    return int(best[len(best) // 2])
 
 
 def simplest(reached: np.ndarray, limits: np.ndarray) -> int:
