@@ -211,10 +211,10 @@ def log(folder: Path, figures: dict[str, Any]) -> None:
     """The figures and pictures to the MLflow run that trained the network."""
     import mlflow
 
-    for split in ("validation", "test"):
-        numbers = {name: value for name, value in figures[split].items() if value is not None}
-        mlflow.log_metrics({f"{split}_{name}": value for name, value in numbers.items()})
-    mlflow.log_params({f"decision.{name}": value for name, value in tracking.flat(figures["decision"]).items()})
+    # The decision, too: a run's parameters can never be written again, and it may be scored anew.
+    for of in ("validation", "test", "decision"):
+        numbers = {name: value for name, value in tracking.flat(figures[of]).items() if value is not None}
+        mlflow.log_metrics({f"{of}_{name}": value for name, value in numbers.items()})
     mlflow.log_artifacts(str(folder), "evaluation")
 
 
