@@ -139,6 +139,18 @@ def test_what_is_served_may_learn_every_frame_and_is_judged_by_the_net_that_did_
     assert served.data.tags["judged"] == before["run_id"]
 
 
+def test_a_run_takes_the_figures_of_another_decision(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    parameters = yaml.safe_load((copy / "params.yaml").read_text())
+    parameters["nerve"]["unets"]["toy"]["mirrored"] = False
+    (copy / "params.yaml").write_text(yaml.safe_dump(parameters))
+    run(copy, "python", "-m", "training.evaluate", "toy")
+    before, after = (
+        json.loads((place / "reports/evaluate/toy/metrics.json").read_text())["decision"] for place in (project, copy)
+    )
+    assert before != after
+
+
 def files_of_the_test_split(project: Path) -> list[Path]:
     """Frames and masks of the test split."""
     split = pd.read_csv(project / "data/split/split.csv").merge(
