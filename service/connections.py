@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import uvloop
+from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from service.guard import LEAST_BYTES_PER_SECOND
@@ -27,6 +28,8 @@ LOOK_SECONDS = 2.0
 WORKERS_SECONDS = 0.5
 PAUSE_SECONDS = 0.001  # after a connection was taken, for each that is held
 LONGEST_PAUSE_SECONDS = 0.005
+UNREAD, LEAST_UNREAD = 4 * 2**20, 2**16  # bytes of a body that a connection may bring before they are read
+ALL_UNREAD = 64 * 2**20  # of all connections of one worker
 FULL_SECONDS = 0.5  # until a connection is tried again where there was no room for one
 
 
@@ -58,6 +61,17 @@ class Idle:
                 del self.since[one]
                 one.transport.abort()
                 return
+
+
+class Unread:
+    """How much of a body uvicorn takes before somebody reads it, which it asks with `count > limit`: a sip where many
+    connections share what there is, and else enough for a cine to come in at one go."""
+
+    def __init__(self, idle: Idle):
+        self.idle = idle
+
+    def __lt__(self, count: int) -> bool:
+        return count > min(UNREAD, max(LEAST_UNREAD, ALL_UNREAD // max(1, len(self.idle.connections))))
 
 
 class OneByOne:
@@ -147,6 +161,7 @@ def bound_connections() -> None:
         made = functools.partial(loop.connect_accepted_socket, factory, **tls)
         return OneByOne(loop, sock, made, idle)
 
+    httptools_impl.HIGH_WATER_LIMIT = Unread(idle)  # type: ignore[assignment]
     AutoHTTPProtocol.connection_made = connection_made  # type: ignore[assignment,method-assign]
     uvloop.Loop.create_server = create_server  # type: ignore[assignment,method-assign]
 

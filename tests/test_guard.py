@@ -14,6 +14,7 @@ from pydicom import dcmread
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.connections import ALL_UNREAD, MOST, UNREAD, Idle, Unread
 from service.frame import Frame
 from service.guard import AT_ONCE, OF_ONE_CLIENT, Gradual, Shaped, Turns
 from service.machine import cores
@@ -357,3 +358,13 @@ def test_a_segmentation_object_may_take_longer_than_the_limit(model_folder, spec
         answer = client.post(dicom, content=cine)
     assert answer.status_code == 200, answer.text
     assert dcmread(io.BytesIO(answer.content)).NumberOfFrames == frames
+
+
+def test_what_nobody_has_read_yet_is_bounded_for_all_connections_together() -> None:
+    idle = Idle()
+    unread = Unread(idle)
+    for count in (1, 16, 100, MOST):
+        idle.connections = set(range(count))
+        limit = max(size for size in range(0, UNREAD + 2**16, 2**14) if not size > unread)
+        assert 2**16 <= limit <= UNREAD
+        assert count * limit <= ALL_UNREAD
