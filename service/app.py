@@ -1,6 +1,7 @@
 """The BentoML service: one frame or cine in, its masks out."""
 
 import functools
+import gc
 import logging
 import os
 import sys
@@ -25,11 +26,12 @@ from service.champion import Champion
 from service.cine import chosen, open_cine
 from service.connections import bound_connections, look_after_workers
 from service.errors import FrameError, ModelFolderError
-from service.guard import SECONDS, Gradual, Shaped, shape
+from service.guard import SECONDS, Gradual
 from service.isolation import start_one
 from service.keys import Locked
 from service.machine import WORKERS, cores
 from service.pages import pages, show
+from service.refusals import Shaped, shape
 from service.runtime import gpu_name
 from service.segmenter import Seen, Unseen
 from service.upload import UPLOAD_SECONDS, Upload
@@ -93,6 +95,7 @@ class Nervemask:
         log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, account.segmenter.runtime.device)
         for warning in answers.warnings(card):
             log.warning(warning)
+        gc.freeze()  # what is there now stays: to look through it for garbage would stop every thread for 50 ms
 
     @bentoml.on_deployment
     @staticmethod

@@ -1,4 +1,4 @@
-"""How many at once, for how long, and one shape for every error.
+"""How many at once, and for how long.
 
 A request that brings a frame goes through three rooms, and each is bounded:
 
@@ -12,23 +12,22 @@ too long.
 """
 
 import asyncio
-import json
 import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Any
 
 from anyio import from_thread
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.accounts.metrics import REFUSED, UNDER_WAY, WAITING
+from service.accounts.metrics import UNDER_WAY, WAITING
 from service.errors import FrameError
 from service.machine import cores
+from service.refusals import shape
 
 log = logging.getLogger("bentoml.nervemask")
 
@@ -39,24 +38,6 @@ SECONDS = 30.0  # until an answer has to begin; and as long a client may keep us
 LEAST_BYTES_PER_SECOND = 64 * 1024  # what a client that keeps us waiting has to bring or take
 STEP: Message = {"type": "nervemask.step"}  # a route goes on with an answer that has not begun; it is not sent further
 PROBES = ("/livez", "/readyz", "/healthz")
-
-FAILED = "The service failed on this request; its log says why."
-MESSAGES = {
-    404: ("not_found", "There is no such route: see /docs.json."),
-    405: ("method_not_allowed", "This route does not take this method: see /docs.json."),
-    503: ("not_ready", "The service is not ready: try again shortly."),
-}
-
-
-def error_response(status: int, code: str, message: str, **headers: str) -> JSONResponse:
-    """The one shape of an error; with 429 and 503, when to try again."""
-    if status in (429, 503):
-        headers = {"retry-after": "1", **headers}
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
-
-
-def shape(fault: FrameError) -> JSONResponse:
-    return error_response(fault.status, fault.code, fault.message)
 
 
 def too_many() -> FrameError:
@@ -215,62 +196,6 @@ class Answer:
         return max(0.0, self.late_at - asyncio.get_running_loop().time())
 
 
-class Shaped:
-    """ASGI middleware: every error in the one shape, also those of BentoML, and faults of the service."""
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if "\n" in scope["path"]:  # a route's pattern would match /mask with a line's end, past all that guards /mask
-            await error_response(404, *MESSAGES[404])(scope, receive, send)
-            return
-        shaped = ShapedErrors(send)
-        try:
-            await self.app(scope, receive, shaped)
-        except Exception:
-            # BentoML waits for the start of an answer, and would let the caller wait with it.
-            if shaped.started:
-                raise
-            log.exception("%s failed", scope["path"])
-            await error_response(500, "internal", FAILED)(scope, receive, send)
-
-
-class ShapedErrors:
-    """Passes an answer on; where it is an error that is not in the one shape yet, puts it there."""
-
-    def __init__(self, send: Send):
-        self.send = send
-        self.started = False
-        self.start: Message = {}
-        self.body = b""
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.start = message
-            self.started = message["status"] < 400
-            if not self.started:
-                return  # held back until the body is known
-        elif not self.started and message["type"] == "http.response.body":
-            self.body += message.get("body", b"")
-            if not message.get("more_body", False):
-                await self._send_error()
-            return
-        await self.send(message)
-
-    async def _send_error(self) -> None:
-        self.started = True
-        body = self.body if _is_shaped(self.body) else _shaped(self.start["status"])
-        REFUSED.labels(json.loads(body)["error"]["code"]).inc()
-        kept = [(k, v) for k, v in self.start["headers"] if k.lower() not in (b"content-length", b"content-type")]
-        kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await self.send({**self.start, "headers": kept})
-        await self.send({"type": "http.response.body", "body": body})
-
-
 class Gradual(Response):
     """An answer that begins only when all of it is made, and may take long: each step of it puts off the deadline, and
     lets others have their turn. Where the client goes away meanwhile, no further step is made."""
@@ -295,21 +220,3 @@ class Gradual(Response):
         finally:
             leaving.cancel()
         await response(scope, receive, send)
-
-
-def _is_shaped(body: bytes) -> bool:
-    try:
-        parsed: Any = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(parsed, dict) and isinstance(parsed.get("error"), dict) and "code" in parsed["error"]
-
-
-def _shaped(status: int) -> bytes:
-    """An error of BentoML's own: its text may tell of the inside, so the status alone speaks."""
-    phrase = HTTPStatus(status).phrase
-    default = (phrase.lower().replace(" ", "_"), f"{phrase}.")
-    if status >= 500:
-        default = ("internal", FAILED)
-    code, message = MESSAGES.get(status, default)
-    return json.dumps({"error": {"code": code, "message": message}}).encode()

@@ -141,7 +141,8 @@ class Locked:
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         from service.accounts.metrics import KEY_FAILURES
-        from service.guard import PROBES, error_response  # the commands start without them
+        from service.guard import PROBES  # the commands start without them
+        from service.refusals import error_response
 
         if scope["type"] not in ("http", "websocket") or self.open or scope["path"] in PROBES:
             await self.app(scope, receive, send)

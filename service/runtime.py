@@ -83,7 +83,11 @@ class OpenVino:
         model = core.read_model(network)
         # In an int8 network this is of the layers that stayed floating. A CPU without bfloat16 would emulate it.
         reduced = precision != "float32" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        settings = {"INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32", "INFERENCE_NUM_THREADS": cores()}
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32",
+            "INFERENCE_NUM_THREADS": cores(),
+            "ENABLE_CPU_PINNING": False,  # every worker would pin its threads to the same cores, the others idle
+        }
 
         def requests(streams: int) -> queue.SimpleQueue[Any]:
             compiled = core.compile_model(model, "CPU", settings | {"NUM_STREAMS": streams})

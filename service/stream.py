@@ -18,8 +18,9 @@ from service import answers
 from service.accounts.account import Account
 from service.cine import open_cine
 from service.errors import FrameError
-from service.guard import FAILED, TURNS
+from service.guard import TURNS
 from service.machine import memory
+from service.refusals import FAILED
 from service.upload import budget
 
 STREAMS_AT_ONCE = 16

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import FrameError
-from service.guard import LEAST_BYTES_PER_SECOND, TURNS, Answer, Patience, shape
+from service.guard import LEAST_BYTES_PER_SECOND, TURNS, Answer, Patience
 from service.machine import WORKERS, memory
+from service.refusals import shape
 
 log = logging.getLogger("bentoml.nervemask")
 

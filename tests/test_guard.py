@@ -16,9 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.connections import ALL_UNREAD, MOST, UNREAD, Idle, Unread
 from service.frame import Frame
-from service.guard import AT_ONCE, OF_ONE_CLIENT, Gradual, Shaped, Turns
+from service.guard import AT_ONCE, OF_ONE_CLIENT, Gradual, Turns
 from service.machine import cores
 from service.pictures import png
+from service.refusals import Shaped
 from service.upload import Upload
 from tests.conftest import patched
 from tests.dicoms import ultrasound, written

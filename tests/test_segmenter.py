@@ -13,7 +13,7 @@ from service.card import Card, Logistic
 from service.errors import ModelFolderError
 from service.frame import Frame, decode
 from service.pictures import png
-from service.segmenter import Segmenter
+from service.segmenter import ALONE_SECONDS, AtWork, Segmenter
 
 
 def test_bright_is_nerve_for_the_tiny_network(segmenter: Segmenter) -> None:
@@ -100,3 +100,17 @@ def test_outputs_of_other_names_are_refused(card: Card, model_folder: Path, tmp_
     card.write(folder)
     with pytest.raises(ModelFolderError, match=r"unet\.onnx is no network that fits"):
         Segmenter(folder)
+
+
+def test_a_frame_takes_all_cores_only_where_no_other_was_there_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("service.segmenter.time.monotonic", lambda: now)
+    at_work = AtWork()
+    with at_work:
+        assert at_work.alone
+        with at_work:
+            assert not at_work.alone
+        assert not at_work.alone
+    now += 1.01 * ALONE_SECONDS
+    with at_work:
+        assert at_work.alone
