@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import base64
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -53,6 +54,7 @@ from tests.frames import speckle
 MINUTES = 30.0
 FAULT_SECONDS = 60.0
 SHARE = 0.8  # of capacity
+AT_ONCE, CAPACITY_SECONDS = 8, 20.0
 HOSTILE_EVERY = 20
 TRIES = 10
 LEAST_PAUSE_SECONDS = 0.1  # before a request is asked again
@@ -128,6 +130,18 @@ class Soak:
         for fault in faults:
             fault.cancel()
 
+    async def capacity(self, seconds: float) -> float:
+        """Answers a second while AT_ONCE requests are always under way, hostile ones among them: this client takes its
+        share of the machine too."""
+        end, numbers = time.perf_counter() + seconds, itertools.count()
+
+        async def asking() -> None:
+            while time.perf_counter() < end:
+                await self.ask(next(numbers))
+
+        await asyncio.gather(*(asking() for _ in range(AT_ONCE)))
+        return (self.counts["right"] + self.hostile.total()) / seconds
+
     async def ask(self, number: int, due: float = 0.0) -> None:
         """One request, as often as it takes; every HOSTILE_EVERY-th is hostile, and asked once."""
         if number % HOSTILE_EVERY == 0:
@@ -183,12 +197,14 @@ class Soak:
         self.swaps.append(time.perf_counter() - self.start)
 
     def figures(self, round_seconds: float) -> dict[str, Any]:
-        """cut: connections that no kill of the second before explains. round_seconds: from one kill to the next."""
+        """round_seconds: from one kill to the next. cut: connections that no kill of the second before explains; cut_at:
+        when, seconds."""
         explained = [any(0 <= cut - kill <= GAP_SECONDS for kill in self.kills) for cut in self.cuts]
         return {
             "counts": self.counts,
             "hostile": self.hostile,
             "cut": explained.count(False),
+            "cut_at": [round(cut, 1) for cut, known in zip(self.cuts, explained, strict=True) if not known],
             "kills": [round(at) for at in self.kills],
             "swaps": [round(at) for at in self.swaps],
             **self.watched.figures(round_seconds),
@@ -210,8 +226,8 @@ def measure(minutes: float) -> dict[str, Any]:
         frames = known(link)
         every = min(FAULT_SECONDS, seconds / 3)
         with started(OURS, NERVEMASK_MODEL=str(link)) as server:
-            sent = load.Load(server.port, [one.request for one in frames], 8, 10.0)
-            capacity = load.run(sent).a_second
+            rehearsal = Soak(server.port, link, Watch(server.process.pid), frames)
+            capacity = asyncio.run(rehearsal.capacity(CAPACITY_SECONDS))
             with Watch(server.process.pid, LOOK_SECONDS) as watched, Progress() as progress:
                 soak = Soak(server.port, link, watched, frames)
                 bar = progress.add_task("soak", total=seconds)
