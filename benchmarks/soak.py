@@ -197,8 +197,8 @@ class Soak:
         self.swaps.append(time.perf_counter() - self.start)
 
     def figures(self, round_seconds: float) -> dict[str, Any]:
-        """round_seconds: from one kill to the next. cut: connections that no kill of the second before explains; cut_at:
-        when, seconds."""
+        """round_seconds: from one kill to the next. cut: connections that no kill of the second before explains, cut_at
+        so many seconds after the start."""
         explained = [any(0 <= cut - kill <= GAP_SECONDS for kill in self.kills) for cut in self.cuts]
         return {
             "counts": self.counts,
