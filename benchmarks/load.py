@@ -91,6 +91,8 @@ class Connection:
         self.retry_after = float(headers.get("retry-after", 0))
         body = await (reader.readexactly(int(length)) if length else _chunks(reader))
         self.used = time.perf_counter()
+        if headers.get("connection") == "close":
+            writer.close()
         return status, body
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -1,5 +1,7 @@
 """The one shape of every error: a code for machines and a sentence for people, and nothing of the inside."""
 
+import asyncio
+import contextlib
 import json
 import logging
 from http import HTTPStatus
@@ -13,6 +15,8 @@ from service.errors import FrameError
 
 log = logging.getLogger("bentoml.nervemask")
 
+BUSY = (429, 503)
+LINGER_SECONDS = 1.0  # for the rest of a body that nobody reads
 FAILED = "The service failed on this request; its log says why."
 MESSAGES = {
     404: ("not_found", "There is no such route: see /docs.json."),
@@ -23,7 +27,7 @@ MESSAGES = {
 
 def error_response(status: int, code: str, message: str, **headers: str) -> JSONResponse:
     """The one shape of an error; with 429 and 503, when to try again."""
-    if status in (429, 503):
+    if status in BUSY:
         headers = {"retry-after": "1", **headers}
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
@@ -33,7 +37,11 @@ def shape(fault: FrameError) -> JSONResponse:
 
 
 class Shaped:
-    """ASGI middleware: every error in the one shape, also those of BentoML, and faults of the service."""
+    """ASGI middleware: every error in the one shape, also those of BentoML, and faults of the service.
+
+    Where this worker is too busy, its answer ends the connection: the next one may lead to another worker. A client
+    that keeps asking here would be sent away as long as it asks, with the other idle beside it.
+    """
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -45,9 +53,9 @@ class Shaped:
         if "\n" in scope["path"]:  # a route's pattern would match /mask with a line's end, past all that guards /mask
             await error_response(404, *MESSAGES[404])(scope, receive, send)
             return
-        shaped = ShapedErrors(send)
+        shaped = ShapedErrors(receive, send)
         try:
-            await self.app(scope, receive, shaped)
+            await self.app(scope, shaped.receive, shaped)
         except Exception:
             # BentoML waits for the start of an answer, and would let the caller wait with it.
             if shaped.started:
@@ -57,11 +65,15 @@ class Shaped:
 
 
 class ShapedErrors:
-    """Passes an answer on; where it is an error that is not in the one shape yet, puts it there."""
+    """Passes an answer on; where it is an error that is not in the one shape yet, puts it there.
 
-    def __init__(self, send: Send):
-        self.send = send
+    receive: what the application has to read its request with.
+    """
+
+    def __init__(self, receive: Receive, send: Send):
+        self.receiving, self.send = receive, send
         self.started = False
+        self.unread = True  # there is more of the body
         self.start: Message = {}
         self.body = b""
 
@@ -78,14 +90,32 @@ class ShapedErrors:
             return
         await self.send(message)
 
+    async def receive(self) -> Message:
+        message = await self.receiving()
+        self.unread = message.get("more_body", False)
+        return message
+
     async def _send_error(self) -> None:
         self.started = True
         body = self.body if _is_shaped(self.body) else _shaped(self.start["status"])
         REFUSED.labels(json.loads(body)["error"]["code"]).inc()
         kept = [(k, v) for k, v in self.start["headers"] if k.lower() not in (b"content-length", b"content-type")]
         kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        busy = self.start["status"] in BUSY
+        if busy:
+            kept.append((b"connection", b"close"))
         await self.send({**self.start, "headers": kept})
-        await self.send({"type": "http.response.body", "body": body})
+        await self.send({"type": "http.response.body", "body": body, "more_body": busy})
+        if busy:
+            await self._linger()
+            await self.send({"type": "http.response.body"})
+
+    async def _linger(self) -> None:
+        """Take what still comes: a connection that is closed upon it is reset, and its client loses the answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while self.unread:
+                    await self.receive()
 
 
 def _is_shaped(body: bytes) -> bool:

@@ -25,6 +25,7 @@ from tests.conftest import patched
 from tests.dicoms import ultrasound, written
 
 PNG = {"content-type": "image/png"}
+HEAD = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
 
 
 async def ask_all(address: str, frames: list[bytes]) -> list[httpx.Response]:
@@ -75,20 +76,32 @@ def test_slow_uploads_keep_nobody_waiting(address, client, segmenter, speckle) -
 def test_one_client_does_not_hold_all_places(address) -> None:
     """What it holds too much is sent away at once, with the time of the next try."""
     host, port = address.removeprefix("http://").split(":")
-    head = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
     held = []
     try:
         for _ in range(2 * OF_ONE_CLIENT + 2):  # of two workers
             held.append(socket.create_connection((host, int(port))))
-            held[-1].sendall(head)
+            held[-1].sendall(HEAD + b"x")
         answered = select.select(held, [], [], 10)[0]
         told = answered[0].recv(4096)
         assert told.startswith(b"HTTP/1.1 429 ")
         assert b"retry-after: 1" in told
+        assert b"connection: close" in told  # the next one may lead to the other worker
         assert httpx.get(f"{address}/readyz").status_code == 200
     finally:
         for one in held:
             one.close()
+
+
+def test_who_is_sent_away_before_his_body_was_read_gets_the_whole_answer(model_folder, tmp_path) -> None:
+    """And not a reset connection, as where it is closed upon bytes that nobody took."""
+    none = "import service.guard as guard\nguard.IN_HAND = 0"
+    with patched(none, model_folder, tmp_path) as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(HEAD.replace(b"99", b"20000000") + bytes(20_000_000))
+            said = b"".join(iter(lambda: client.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 429 ")
+    assert said.endswith(b"}")
 
 
 def test_after_a_burst_of_ten_times_too_many_it_answers_as_before(address, client, segmenter, speckle) -> None:
