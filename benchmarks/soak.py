@@ -1,7 +1,8 @@
 """A long run at 80 % of capacity with faults thrown in: each frame gets its own mask all the same.
 
 `python -m benchmarks.soak --minutes 30`. A worker is killed every minute, the champion swapped between those, and each
-twentieth upload is hostile. Of the well-formed requests, whose masks are known beforehand from the same network in this
+twentieth upload is hostile. Capacity is reckoned anew every ROUND_SECONDS: machines that are shared do not keep their
+pace. Of the well-formed requests, whose masks are known beforehand from the same network in this
 process, it is counted how often they were
 
     right              answered with their mask, at once or when asked again
@@ -14,7 +15,7 @@ and of their tries, how many were
     cut                accepted, and broken off: whole, but without a whole answer, as what a killed worker has in hand
     sent away          answered 429 or 503, or broken off before they were whole
 
-Both are asked again, as a client does: when the answer told to, and not all at once.
+Both are asked again, as a client does: not before the answer told to, not all at once, and ever more seldom.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from pydicom.uid import JPEG2000Lossless
-from rich.progress import Progress
+from rich.progress import track
 
 from benchmarks import load, watch
 from benchmarks.contenders import OURS, frame_of, started
@@ -52,12 +53,12 @@ from tests.dicoms import compressed, ultrasound, written
 from tests.frames import speckle
 
 MINUTES = 30.0
-FAULT_SECONDS = 60.0
+FAULT_SECONDS, ROUND_SECONDS = 60.0, 300.0
 SHARE = 0.8  # of capacity
-AT_ONCE, CAPACITY_SECONDS = 8, 20.0
+AT_ONCE, CAPACITY_SECONDS = 8, 10.0
 HOSTILE_EVERY = 20
 TRIES = 10
-LEAST_PAUSE_SECONDS = 0.1  # before a request is asked again
+LEAST_PAUSE_SECONDS, MOST_DOUBLED = 0.1, 4  # before a request is asked again
 LOOK_SECONDS = 0.2
 PICTURE = FOLDER / "soak.png"
 REQUESTS = ("right", "wrong", "accepted and lost", "never accepted")
@@ -101,7 +102,7 @@ def link_of_two(model: Path, folder: Path) -> Path:
 class Soak:
     """One run against a server on `port`, which serves `link`. counts: as the module tells; of hostile, by status.
 
-    kills, swaps, cuts: seconds from the start.
+    capacities: requests a second. kills, swaps, cuts: seconds from the start.
     """
 
     port: int
@@ -110,6 +111,7 @@ class Soak:
     known: list[Known]
     counts: Counter[str] = field(default_factory=Counter)
     hostile: Counter[str] = field(default_factory=Counter)
+    capacities: list[float] = field(default_factory=list)
     kills: list[float] = field(default_factory=list)
     swaps: list[float] = field(default_factory=list)
     cuts: list[float] = field(default_factory=list)
@@ -121,7 +123,6 @@ class Soak:
 
     async def run(self, rate: float, seconds: float, fault_seconds: float) -> None:
         """rate: requests a second; every `fault_seconds` a worker is killed, and between two such the link turned."""
-        self.start = time.perf_counter()
         faults = [
             asyncio.create_task(self._again(self._kill, fault_seconds, fault_seconds / 2)),
             asyncio.create_task(self._again(self._swap, fault_seconds, fault_seconds)),
@@ -130,17 +131,23 @@ class Soak:
         for fault in faults:
             fault.cancel()
 
-    async def capacity(self, seconds: float) -> float:
+    async def capacity(self) -> float:
         """Answers a second while AT_ONCE requests are always under way, hostile ones among them: this client takes its
         share of the machine too."""
-        end, numbers = time.perf_counter() + seconds, itertools.count()
+        before, end = self._answers(), time.perf_counter() + CAPACITY_SECONDS
 
-        async def asking() -> None:
-            while time.perf_counter() < end:
-                await self.ask(next(numbers))
+        async def asking(first: int) -> None:
+            for number in itertools.count(first, AT_ONCE):
+                if time.perf_counter() >= end:
+                    return
+                await self.ask(number)
 
-        await asyncio.gather(*(asking() for _ in range(AT_ONCE)))
-        return (self.counts["right"] + self.hostile.total()) / seconds
+        await asyncio.gather(*(asking(first) for first in range(AT_ONCE)))
+        self.capacities.append((self._answers() - before) / CAPACITY_SECONDS)
+        return self.capacities[-1]
+
+    def _answers(self) -> int:
+        return self.counts["right"] + self.hostile.total()
 
     async def ask(self, number: int, due: float = 0.0) -> None:
         """One request, as often as it takes; every HOSTILE_EVERY-th is hostile, and asked once."""
@@ -156,8 +163,9 @@ class Soak:
                 return
             accepted |= status == "cut"
             self.counts["cut" if status == "cut" else "sent away"] += 1
-            # Those that were sent away together shall not come back together, the less the later they are.
-            await asyncio.sleep(max(retry_after, LEAST_PAUSE_SECONDS) * self.chance.uniform(1, 2 + tried))
+            # Those that were sent away together shall not come back together.
+            pause = max(retry_after, LEAST_PAUSE_SECONDS) * 2 ** min(tried, MOST_DOUBLED)
+            await asyncio.sleep(pause * self.chance.uniform(1, 2))
         self.counts["accepted and lost" if accepted else "never accepted"] += 1
 
     async def _ask_hostile(self) -> None:
@@ -203,6 +211,7 @@ class Soak:
         return {
             "counts": self.counts,
             "hostile": self.hostile,
+            "capacities": [round(one, 1) for one in self.capacities],
             "cut": explained.count(False),
             "cut_at": [round(cut, 1) for cut, known in zip(self.cuts, explained, strict=True) if not known],
             "kills": [round(at) for at in self.kills],
@@ -221,27 +230,24 @@ def broken(of: dict[str, Any]) -> list[str]:
 
 def measure(minutes: float) -> dict[str, Any]:
     seconds = minutes * 60
+    rounds = max(1, round(seconds / ROUND_SECONDS))
     with tempfile.TemporaryDirectory() as folder:
         link = link_of_two(champion_folder(), Path(folder))
         frames = known(link)
         every = min(FAULT_SECONDS, seconds / 3)
-        with started(OURS, NERVEMASK_MODEL=str(link)) as server:
-            rehearsal = Soak(server.port, link, Watch(server.process.pid), frames)
-            capacity = asyncio.run(rehearsal.capacity(CAPACITY_SECONDS))
-            with Watch(server.process.pid, LOOK_SECONDS) as watched, Progress() as progress:
-                soak = Soak(server.port, link, watched, frames)
-                bar = progress.add_task("soak", total=seconds)
+        with (
+            started(OURS, NERVEMASK_MODEL=str(link)) as server,
+            Watch(server.process.pid, LOOK_SECONDS) as watched,
+        ):
+            soak = Soak(server.port, link, watched, frames)
 
-                async def run() -> None:
-                    running = asyncio.create_task(soak.run(SHARE * capacity, seconds, every))
-                    while not running.done():
-                        await asyncio.wait({running}, timeout=1)
-                        progress.update(bar, advance=1)
-                    await running
+            async def run() -> None:
+                for _ in track(range(rounds), "soak"):
+                    await soak.run(SHARE * await soak.capacity(), seconds / rounds, every)
 
-                asyncio.run(run())
+            asyncio.run(run())
     memory = [[round(look.at, 1), round(look.all_mib), round(look.worker_mib)] for look in watched.looks[::10]]
-    return {"minutes": minutes, "capacity_a_second": round(capacity, 1), "memory": memory, **soak.figures(every)}
+    return {"minutes": minutes, "memory": memory, **soak.figures(every)}
 
 
 def tell(of: dict[str, Any]) -> str:
@@ -257,7 +263,7 @@ def tell(of: dict[str, Any]) -> str:
     axis.legend(loc="lower right")
     figure.savefig(PICTURE, dpi=80, metadata={"Software": None})
     said = [
-        f"{of['minutes']} minutes at {SHARE:.0%} of {of['capacity_a_second']} requests a second.",
+        f"{of['minutes']} minutes at {SHARE:.0%} of capacity: {of['capacities']} requests a second, by round.",
         f"{len(of['kills'])} workers killed, {len(of['swaps'])} times another champion.",
         f"Hostile uploads by status: {dict(sorted(of['hostile'].items()))}.",
         f"Tries that were cut: {of['counts'].get('cut', 0)}; sent away: {of['counts'].get('sent away', 0)}. "
