@@ -12,7 +12,7 @@ import logging
 import resource
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 from uvicorn.protocols.http import httptools_impl
@@ -33,12 +33,20 @@ ALL_UNREAD = 64 * 2**20  # of all connections of one worker
 FULL_SECONDS = 0.5  # until a connection is tried again where there was no room for one
 
 
+class Since(NamedTuple):
+    """When a connection began to idle, behind which request of uvicorn's, and the bytes that then wait to be taken."""
+
+    time: float
+    unsent: int
+    request: Any
+
+
 class Idle:
     """The connections of one worker on which no request is under way, the longest idle first."""
 
     def __init__(self) -> None:
         self.connections: set[Any] = set()  # uvicorn's own: all there are
-        self.since: dict[Any, tuple[float, int]] = {}  # by connection: when, and bytes that wait to be taken
+        self.since: dict[Any, Since] = {}  # by connection
 
     def look(self, now: float) -> None:
         """Take stock, and end what has idled too long."""
@@ -46,12 +54,13 @@ class Idle:
         seen = {}
         for one in idle:
             unsent = one.transport.get_write_buffer_size()
-            then, before = self.since.get(one, (now, unsent))
-            taken = before - unsent >= LEAST_BYTES_PER_SECOND * LOOK_SECONDS
-            seen[one] = (now if taken else then, unsent)
-        self.since = dict(sorted(seen.items(), key=lambda item: item[1][0]))
-        for one, (then, _) in seen.items():
-            if now - then >= HEAD_SECONDS:
+            before = self.since.get(one, Since(now, unsent, one.cycle))
+            taken = before.unsent - unsent >= LEAST_BYTES_PER_SECOND * LOOK_SECONDS
+            asked = one.cycle is not before.request
+            seen[one] = Since(now if taken or asked else before.time, unsent, one.cycle)
+        self.since = dict(sorted(seen.items(), key=lambda item: item[1].time))
+        for one, since in seen.items():
+            if now - since.time >= HEAD_SECONDS:
                 one.transport.abort()
 
     def give_way(self) -> None:
@@ -147,7 +156,7 @@ def bound_connections() -> None:
 
     def connection_made(self: Any, transport: asyncio.Transport) -> None:
         made(self, transport)
-        idle.since.setdefault(self, (self.loop.time(), 0))
+        idle.since.setdefault(self, Since(self.loop.time(), 0, None))
         if not looking:
             idle.connections = self.connections
             looking.append(self.loop.create_task(look()))

@@ -1,11 +1,13 @@
 """Many at once, broken off, failed, too slow: nothing is mixed up, nothing left waiting, and the shape is kept."""
 
 import asyncio
+import http.client
 import io
 import select
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 
 import httpx
 import numpy as np
@@ -372,6 +374,20 @@ def test_a_segmentation_object_may_take_longer_than_the_limit(model_folder, spec
         answer = client.post(dicom, content=cine)
     assert answer.status_code == 200, answer.text
     assert dcmread(io.BytesIO(answer.content)).NumberOfFrames == frames
+
+
+def test_a_connection_that_is_used_is_not_taken_for_one_that_idles(model_folder, tmp_path) -> None:
+    """Though whoever looks finds it idle each time: its requests are short."""
+    brisk = "import service.connections as connections\nconnections.HEAD_SECONDS, connections.LOOK_SECONDS = 1, 0.1"
+    with patched(brisk, model_folder, tmp_path) as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        used = http.client.HTTPConnection(host, int(port), timeout=10)
+        with closing(used), socket.create_connection((host, int(port)), 10) as silent:
+            for _ in range(30):
+                used.request("GET", "/livez")
+                assert used.getresponse().read() == b"\n"
+                time.sleep(0.1)
+            assert silent.recv(1) == b""  # which is ended
 
 
 def test_what_nobody_has_read_yet_is_bounded_for_all_connections_together() -> None:
