@@ -1,9 +1,9 @@
 """A long run at 80 % of capacity with faults thrown in: each frame gets its own mask all the same.
 
 `python -m benchmarks.soak --minutes 30`. A worker is killed every minute, the champion swapped between those, and each
-twentieth upload is hostile. Capacity is reckoned anew every ROUND_SECONDS: machines that are shared do not keep their
-pace. Of the well-formed requests, whose masks are known beforehand from the same network in this
-process, it is counted how often they were
+twentieth upload is hostile. Capacity is reckoned anew every ROUND_SECONDS, and the least so far is what counts:
+machines that are shared do not keep their pace. Of the well-formed requests, whose masks are known beforehand from the
+same network in this process, it is counted how often they were
 
     right              answered with their mask, at once or when asked again
     wrong              answered with another mask or a refusal
@@ -131,9 +131,9 @@ class Soak:
         for fault in faults:
             fault.cancel()
 
-    async def capacity(self) -> float:
-        """Answers a second while AT_ONCE requests are always under way, hostile ones among them: this client takes its
-        share of the machine too."""
+    async def capacity(self) -> None:
+        """One more of `capacities`: while AT_ONCE requests are always under way, hostile ones among them, and this
+        client takes its share of the machine too."""
         before, end = self._answers(), time.perf_counter() + CAPACITY_SECONDS
 
         async def asking(first: int) -> None:
@@ -144,7 +144,6 @@ class Soak:
 
         await asyncio.gather(*(asking(first) for first in range(AT_ONCE)))
         self.capacities.append((self._answers() - before) / CAPACITY_SECONDS)
-        return self.capacities[-1]
 
     def _answers(self) -> int:
         return self.counts["right"] + self.hostile.total()
@@ -242,8 +241,11 @@ def measure(minutes: float) -> dict[str, Any]:
             soak = Soak(server.port, link, watched, frames)
 
             async def run() -> None:
+                await soak.capacity()  # to warm up
+                soak.capacities.clear()
                 for _ in track(range(rounds), "soak"):
-                    await soak.run(SHARE * await soak.capacity(), seconds / rounds, every)
+                    await soak.capacity()
+                    await soak.run(SHARE * min(soak.capacities), seconds / rounds, every)
 
             asyncio.run(run())
     memory = [[round(look.at, 1), round(look.all_mib), round(look.worker_mib)] for look in watched.looks[::10]]
@@ -263,7 +265,8 @@ def tell(of: dict[str, Any]) -> str:
     axis.legend(loc="lower right")
     figure.savefig(PICTURE, dpi=80, metadata={"Software": None})
     said = [
-        f"{of['minutes']} minutes at {SHARE:.0%} of capacity: {of['capacities']} requests a second, by round.",
+        f"{of['minutes']} minutes at {SHARE:.0%} of capacity: {of['capacities']} requests a second, by round, of which "
+        "the least so far counts.",
         f"{len(of['kills'])} workers killed, {len(of['swaps'])} times another champion.",
         f"Hostile uploads by status: {dict(sorted(of['hostile'].items()))}.",
         f"Tries that were cut: {of['counts'].get('cut', 0)}; sent away: {of['counts'].get('sent away', 0)}. "
