@@ -15,7 +15,7 @@ from service.errors import FrameError
 
 log = logging.getLogger("bentoml.nervemask")
 
-BUSY = (429, 503)
+CLOSE = (b"connection", b"close")
 LINGER_SECONDS = 1.0  # for the rest of a body that nobody reads
 FAILED = "The service failed on this request; its log says why."
 MESSAGES = {
@@ -27,21 +27,22 @@ MESSAGES = {
 
 def error_response(status: int, code: str, message: str, **headers: str) -> JSONResponse:
     """The one shape of an error; with 429 and 503, when to try again."""
-    if status in BUSY:
+    if status in (429, 503):
         headers = {"retry-after": "1", **headers}
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
 def shape(fault: FrameError) -> JSONResponse:
-    return error_response(fault.status, fault.code, fault.message)
+    """Where this worker has no room, the connection ends: the next one may lead to another worker.
+
+    A client that keeps asking here would be sent away as long as it asks, with the other idle beside it.
+    """
+    headers = {"connection": "close"} if fault.status in (429, 503) else {}
+    return error_response(fault.status, fault.code, fault.message, **headers)
 
 
 class Shaped:
-    """ASGI middleware: every error in the one shape, also those of BentoML, and faults of the service.
-
-    Where this worker is too busy, its answer ends the connection: the next one may lead to another worker. A client
-    that keeps asking here would be sent away as long as it asks, with the other idle beside it.
-    """
+    """ASGI middleware: every error in the one shape, also those of BentoML, and faults of the service."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -101,12 +102,10 @@ class ShapedErrors:
         REFUSED.labels(json.loads(body)["error"]["code"]).inc()
         kept = [(k, v) for k, v in self.start["headers"] if k.lower() not in (b"content-length", b"content-type")]
         kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        busy = self.start["status"] in BUSY
-        if busy:
-            kept.append((b"connection", b"close"))
+        closing = CLOSE in kept
         await self.send({**self.start, "headers": kept})
-        await self.send({"type": "http.response.body", "body": body, "more_body": busy})
-        if busy:
+        await self.send({"type": "http.response.body", "body": body, "more_body": closing})
+        if closing:
             await self._linger()
             await self.send({"type": "http.response.body"})
 
