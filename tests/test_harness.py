@@ -93,7 +93,7 @@ def watched(mib: list[float], workers: list[int]) -> Watch:
     ("mib", "workers", "cut", "told"),
     [
         ([100.0] * 100, [2] * 100, 0, None),
-        ([100.0 + at for at in range(100)], [2] * 100, 0, "memory grew 1.46"),
+        ([100.0 + at for at in range(100)], [2] * 100, 0, "memory grew 1.43"),
         ([100.0] * 100, [2] * 50 + [1] * 3 + [2] * 47, 0, "a worker was missed for 6.0 s"),
         ([100.0] * 100, [2] * 100, 1, "1 connections were cut"),
     ],
