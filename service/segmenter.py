@@ -148,7 +148,8 @@ class Segmenter:
         A damaged one does not stop the rest.
         """
         waiting: deque[tuple[int, Future[Seen]]] = deque()
-        with ThreadPoolExecutor(cores(), "cine") as pool:
+        pool = ThreadPoolExecutor(cores(), "cine")
+        try:
             for index in range(cine.count):
                 waiting.append((index, pool.submit(self._see, cine, cine.encoded_at(index), index)))
                 # The first is not made to share the cores: somebody waits for it.
@@ -156,6 +157,8 @@ class Segmenter:
                     yield _done(waiting)
             while waiting:
                 yield _done(waiting)
+        finally:  # also where the answer is given up, and this is cleared away in one of the pool's own threads
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _see(self, cine: Cine, encoded: bytes, index: int) -> Seen:
         with self.at_work:

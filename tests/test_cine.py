@@ -166,6 +166,28 @@ def test_a_done_frame_does_not_wait_for_the_next(segmenter) -> None:
     assert next(outcomes).frame.index == 2
 
 
+def test_a_cine_may_be_given_up_in_the_thread_that_looks_at_it(segmenter) -> None:
+    """Garbage is collected wherever memory is asked for: a pool that waits for its own thread would fail there."""
+    left, given_up = threading.Event(), threading.Event()
+
+    class Leaving:
+        count = 3
+
+        def encoded_at(self, index):
+            return b""
+
+        def decode(self, encoded, index):
+            if index == 2 and left.wait(20):
+                outcomes.close()
+                given_up.set()
+            return Frame(np.zeros((32, 32), np.uint8), index=index)
+
+    outcomes = segmenter.see_all(Leaving())
+    assert [len(next(outcomes)), len(next(outcomes))] == [1, 1]
+    left.set()
+    assert given_up.wait(5)
+
+
 def test_the_cine_is_read_a_frame_at_a_time(cine) -> None:
     class Watched(io.BytesIO):
         most = 0
