@@ -134,15 +134,13 @@ class Soak:
     async def capacity(self) -> None:
         """One more of `capacities`: while AT_ONCE requests are always under way, hostile ones among them, and this
         client takes its share of the machine too."""
-        before, end = self._answers(), time.perf_counter() + CAPACITY_SECONDS
+        before, end, numbers = self._answers(), time.perf_counter() + CAPACITY_SECONDS, itertools.count()
 
-        async def asking(first: int) -> None:
-            for number in itertools.count(first, AT_ONCE):
-                if time.perf_counter() >= end:
-                    return
-                await self.ask(number)
+        async def asking() -> None:
+            while time.perf_counter() < end:
+                await self.ask(next(numbers))
 
-        await asyncio.gather(*(asking(first) for first in range(AT_ONCE)))
+        await asyncio.gather(*(asking() for _ in range(AT_ONCE)))
         self.capacities.append((self._answers() - before) / CAPACITY_SECONDS)
 
     def _answers(self) -> int:

@@ -46,7 +46,7 @@ WORDS = {
     413: "too many bytes, pixels or frames",
     415: "not a type that is read",
     422: "a frame that can be read, but not used",
-    429: f"more than {AT_ONCE} requests wait, or too many wrong keys: try again when Retry-After says",
+    429: f"more than {AT_ONCE} requests wait, or too many wrong keys: Retry-After says when to try again",
     500: "a fault of the service",
     503: "not ready, no room on the disk, or the audit cannot be written",
     504: f"no answer within {SECONDS:.0f} seconds, or an upload that came too slowly",

@@ -15,6 +15,7 @@ from service.errors import FrameError
 
 log = logging.getLogger("bentoml.nervemask")
 
+BUSY = (429, 503)
 CLOSE = (b"connection", b"close")
 LINGER_SECONDS = 1.0  # for the rest of a body that nobody reads
 FAILED = "The service failed on this request; its log says why."
@@ -27,7 +28,7 @@ MESSAGES = {
 
 def error_response(status: int, code: str, message: str, **headers: str) -> JSONResponse:
     """The one shape of an error; with 429 and 503, when to try again."""
-    if status in (429, 503):
+    if status in BUSY:
         headers = {"retry-after": "1", **headers}
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
@@ -37,7 +38,7 @@ def shape(fault: FrameError) -> JSONResponse:
 
     A client that keeps asking here would be sent away as long as it asks, with the other idle beside it.
     """
-    headers = {"connection": "close"} if fault.status in (429, 503) else {}
+    headers = {"connection": "close"} if fault.status in BUSY else {}
     return error_response(fault.status, fault.code, fault.message, **headers)
 
 

@@ -27,7 +27,7 @@ from tests.conftest import patched
 from tests.dicoms import ultrasound, written
 
 PNG = {"content-type": "image/png"}
-HEAD = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+HEAD = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 
 
 async def ask_all(address: str, frames: list[bytes]) -> list[httpx.Response]:
@@ -82,7 +82,7 @@ def test_one_client_does_not_hold_all_places(address) -> None:
     try:
         for _ in range(2 * OF_ONE_CLIENT + 2):  # of two workers
             held.append(socket.create_connection((host, int(port))))
-            held[-1].sendall(HEAD + b"x")
+            held[-1].sendall(HEAD % 99 + b"x")
         answered = select.select(held, [], [], 10)[0]
         told = answered[0].recv(4096)
         assert told.startswith(b"HTTP/1.1 429 ")
@@ -100,7 +100,7 @@ def test_who_is_sent_away_before_his_body_was_read_gets_the_whole_answer(model_f
     with patched(none, model_folder, tmp_path) as server:
         host, port = server.address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:
-            client.sendall(HEAD.replace(b"99", b"20000000") + bytes(20_000_000))
+            client.sendall(HEAD % 20_000_000 + bytes(20_000_000))
             said = b"".join(iter(lambda: client.recv(4096), b""))
     assert said.startswith(b"HTTP/1.1 429 ")
     assert said.endswith(b"}")
