@@ -35,8 +35,14 @@ CAPTURES = (
     uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
 )
-# Of two decoders the quicker, where it is not pydicom's first: 3.4 ms instead of 4.9 a frame, 0.3 instead of 1.0.
-QUICKER = {uid.JPEGLSLossless: "pyjpegls", uid.JPEGLSNearLossless: "pyjpegls", uid.RLELossless: "pylibjpeg"}
+# Of two decoders the quicker, where it is not pydicom's first: JPEG in 0.6 ms instead of 2.7, JPEG-LS in 3.4 instead of
+# 4.9, RLE in 0.2 instead of 0.8, each of a frame of 580x420.
+QUICKER = {
+    uid.JPEGBaseline8Bit: "pillow",
+    uid.JPEGLSLossless: "pyjpegls",
+    uid.JPEGLSNearLossless: "pyjpegls",
+    uid.RLELossless: "pylibjpeg",
+}
 # Start of frame, any of its kinds, JPEG-LS' own among them (ITU-T T.81 B.1.1.3, T.87 C.1.1).
 JPEG_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
