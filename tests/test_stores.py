@@ -9,17 +9,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pandas as pd
 import pytest
 
 from tests.conftest import free_port
 from tests.project import project_copy, run, surroundings, toy
-from training.tracking import weights_digest
+from training import tracking
 
 ROOT = Path(__file__).parent.parent
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
@@ -161,7 +164,7 @@ def test_two_trainings_at_once_lose_nothing(mlflow_server, account, tmp_path) ->
     for net, made in runs.items():
         folder = project / "models" / "unets" / net
         assert made.info.status == "FINISHED" and made.data.params["recipe.batch"] == str(nets[net]["recipe"]["batch"])
-        assert made.data.tags["weights"] == weights_digest(folder / "unet.onnx")
+        assert made.data.tags["weights"] == tracking.weights_digest(folder / "unet.onnx")
         curve = client.get_metric_history(made.info.run_id, "val_mask_dice")
         assert [point.value for point in curve] == pytest.approx(
             list(pd.read_csv(folder / "history.csv").val_mask_dice)
@@ -174,6 +177,30 @@ def test_two_trainings_at_once_lose_nothing(mlflow_server, account, tmp_path) ->
         (model,) = made.outputs.model_outputs
         assert client.get_logged_model(model.model_id).status == "READY"
         assert {one.dataset.name for one in made.inputs.dataset_inputs} == {"train", "validation"}
+
+
+def test_trainings_that_name_the_same_frames_at_once(mlflow_server, account, tmp_path, monkeypatch) -> None:
+    """MLflow looks whether it knows a data set, then writes it: of those who look at once, it refuses all but one."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.chdir(tmp_path)
+    tracking.store("at once")
+    sides = {side: (np.zeros((1, 8, 8, 1), np.uint8),) * 2 for side in ("train", "validation")}
+    trainings = 8
+    ready = threading.Barrier(trainings)
+
+    def train(_: int) -> str:
+        with mlflow.start_run() as run:
+            ready.wait(60)
+            tracking.log_frames(sides)
+        return run.info.run_id
+
+    with ThreadPoolExecutor(trainings) as pool:
+        runs = list(pool.map(train, range(trainings)))
+    for run_id in runs:
+        named = mlflow.get_run(run_id).inputs.dataset_inputs
+        assert {one.dataset.name for one in named} == sides.keys()
 
 
 def test_a_restored_dump_has_every_run(mlflow_server, postgres, account, tmp_path) -> None:

@@ -135,7 +135,14 @@ def log_frames(sides: dict[str, tuple[np.ndarray, np.ndarray]], out: str = FRAME
 
     source = CodeDatasetSource({"dvc": out, "md5": data_digest(out)})
     for side, (frames, masks) in sides.items():
-        mlflow.log_input(from_numpy(frames, targets=masks, source=source, name=side), context=side)
+        dataset = from_numpy(frames, targets=masks, source=source, name=side)
+        try:
+            mlflow.log_input(dataset, context=side)
+        except mlflow.MlflowException as fault:
+            if fault.error_code != "BAD_REQUEST":
+                raise
+            # Another training named the same frames since MLflow looked whether it knows them. Now it does.
+            mlflow.log_input(dataset, context=side)
 
 
 def log_net(model: "keras.Model", name: str, signature: "ModelSignature | None" = None) -> None:
