@@ -26,7 +26,7 @@ from service.champion import Champion
 from service.cine import chosen, open_cine
 from service.connections import bound_connections, look_after_workers
 from service.errors import FrameError, ModelFolderError
-from service.guard import SECONDS, Gradual
+from service.guard import Gradual, without_bentomls_limit
 from service.isolation import start_one
 from service.keys import Locked
 from service.machine import WORKERS, cores
@@ -34,7 +34,7 @@ from service.pages import pages, show
 from service.refusals import Shaped, shape
 from service.runtime import gpu_name
 from service.segmenter import Seen, Unseen
-from service.upload import UPLOAD_SECONDS, Upload
+from service.upload import Upload
 
 log = logging.getLogger("bentoml.nervemask")
 PNG = ContentType("image/png")
@@ -63,9 +63,6 @@ def refusing(route: Callable[..., Any]) -> Callable[..., Any]:
     resources={"gpu": 1} if gpu_name() else {"cpu": str(cores())},
     workers=1 if gpu_name() else WORKERS,
     threads=cores(),
-    # Our own limits come first, and answer in the one shape. BentoML's is on the time until an answer begins, which no
-    # step of a long Segmentation puts off; it keeps something of every request for as long.
-    traffic={"timeout": UPLOAD_SECONDS + 2 * SECONDS},
     metrics={"enabled": False},  # ours are at /metrics
     logging={"access": {"enabled": False}},  # the audit tells of every answer
     # Without an endpoint no exporter is loaded. With one, OpenTelemetry's own variables set the rest.
@@ -81,6 +78,7 @@ class Nervemask:
     def __init__(self) -> None:
         told_as_configured()
         bound_connections()
+        without_bentomls_limit()
         try:
             self.champion = Champion(champion_folder())
         except ModelFolderError as fault:

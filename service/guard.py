@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from anyio import from_thread
+from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,6 +47,15 @@ def too_many() -> FrameError:
 
 def too_slow() -> FrameError:
     return FrameError("too_slow", f"No answer within {SECONDS:.0f} seconds.", 504)
+
+
+def without_bentomls_limit() -> None:
+    """Leave time to this guard, whose limits fit the upload and answer in the one shape.
+
+    BentoML never takes its timers back: 0.7 KiB of every request would stay until the limit for the largest upload is
+    over, in those five minutes 70 MiB of a worker.
+    """
+    TimeoutMiddleware.__call__ = lambda own, *request: own.app(*request)  # type: ignore[method-assign]
 
 
 class Patience:

@@ -8,17 +8,19 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from pydicom import dcmread
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.connections import ALL_UNREAD, MOST, UNREAD, Idle, Unread
 from service.frame import Frame
-from service.guard import AT_ONCE, OF_ONE_CLIENT, Gradual, Turns
+from service.guard import AT_ONCE, OF_ONE_CLIENT, Gradual, Turns, without_bentomls_limit
 from service.machine import cores
 from service.pictures import png
 from service.refusals import Shaped
@@ -73,6 +75,19 @@ def test_slow_uploads_keep_nobody_waiting(address, client, segmenter, speckle) -
 
     for answer, mask in zip(asyncio.run(scene()), own, strict=True):
         assert answer.status_code == 429 or answer.content == mask
+
+
+def test_bentomls_limit_ends_nothing_and_keeps_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(TimeoutMiddleware, "__call__", TimeoutMiddleware.__call__)  # as it was, afterwards
+    without_bentomls_limit()
+    sent: list[Any] = []
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.05)
+        sent.append(asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]
+
+    asyncio.run(TimeoutMiddleware(slow, 0.01)({"type": "http"}, None, None))  # type: ignore[arg-type]
+    assert sent == [[]]
 
 
 def test_one_client_does_not_hold_all_places(address) -> None:
