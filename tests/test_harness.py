@@ -81,9 +81,9 @@ def test_a_soak_tells_what_was_never_accepted_from_what_was_and_got_lost(
 
 
 def watched(mib: list[float], workers: list[int]) -> Watch:
-    """As if a server had been looked at every two seconds."""
+    """As if a server had been looked at every four seconds."""
     looks = [
-        Look(2.0 * at, frozenset(range(count)), one, 0.0, one)
+        Look(4.0 * at, frozenset(range(count)), one, 0.0, one)
         for at, (one, count) in enumerate(zip(mib, workers, strict=True))
     ]
     return Watch(0, looks=looks)
@@ -94,7 +94,7 @@ def watched(mib: list[float], workers: list[int]) -> Watch:
     [
         ([100.0] * 100, [2] * 100, 0, None),
         ([100.0 + at for at in range(100)], [2] * 100, 0, "memory grew 1.43"),
-        ([100.0] * 100, [2] * 50 + [1] * 3 + [2] * 47, 0, "a worker was missed for 6.0 s"),
+        ([100.0] * 100, [2] * 50 + [1] * 3 + [2] * 47, 0, "a worker was missed for 12.0 s"),
         ([100.0] * 100, [2] * 100, 1, "1 connections were cut"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_cut_is_explained_by_a_kill_just_before(tmp_path) -> None:
 
 def test_of_a_run_without_two_whole_rounds_no_growth_is_told() -> None:
     growing = watched([100.0 + at for at in range(100)], [2] * 100)
-    assert growing.growth(40) is None and growing.growth(39) > 1
+    assert growing.growth(80) is None and growing.growth(79) > 1
 
 
 def test_a_pipeline_killed_twice_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
