@@ -53,7 +53,7 @@ def without_bentomls_limit() -> None:
     """Leave time to this guard, whose limits fit the upload and answer in the one shape.
 
     BentoML never takes its timers back: 0.7 KiB of every request would stay until the limit for the largest upload is
-    over, in those five minutes 70 MiB of a worker.
+    over, five minutes.
     """
     TimeoutMiddleware.__call__ = lambda own, *request: own.app(*request)  # type: ignore[method-assign]
 

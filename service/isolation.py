@@ -1,6 +1,6 @@
 """Decoders in a process of their own: a file that kills one costs its request, and not the worker.
 
-What makes pixels of compressed bytes is native code: OpenCV with libpng, libjpeg-turbo and libtiff; GDCM, OpenJPEG and
+What makes pixels of compressed bytes is native code: OpenCV with libpng, libjpeg-turbo and libtiff; Pillow, GDCM and
 CharLS. It meets whatever is sent. So it runs in children of the worker, one call at a time in each, with a limit on
 memory and time. Pixels that stand uncompressed in a DICOM file meet no such code, and stay in the worker.
 
