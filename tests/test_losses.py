@@ -39,6 +39,21 @@ def test_focal_tversky_blames_what_is_missed_more_than_what_is_invented(batch):
     assert float(focal_tversky(truth, truth)) < 1e-4
 
 
+def test_the_entropy_near_outlines_weighs_more():
+    from scipy.ndimage import maximum_filter
+
+    from training.losses import EDGE_PX, EDGE_WEIGHT, outlines, soft_dice
+
+    rng = np.random.default_rng(0)
+    truth = np.zeros((2, 24, 30, 1), np.float32)
+    truth[0, 8:15, 10:20] = 1
+    p = rng.uniform(0.1, 0.9, truth.shape).astype(np.float32)
+    near, near_none = (maximum_filter(of, (1, 2 * EDGE_PX + 1, 2 * EDGE_PX + 1, 1)) for of in (truth, 1 - truth))
+    entropy = -(truth * np.log(p) + (1 - truth) * np.log(1 - p))
+    expected = np.where((near > 0) & (near_none > 0), EDGE_WEIGHT, 1) * entropy
+    assert float(outlines(truth, p)) == pytest.approx(expected.mean() + 1 + float(soft_dice(truth, p)), rel=1e-4)
+
+
 def test_dice_is_per_frame_and_one_where_both_are_empty(batch):
     from training import metrics
     from training.losses import dice

@@ -114,6 +114,37 @@ def test_phantom_frames_come_before_the_first_epoch(monkeypatch):
     assert np.abs(weights(1) - weights(0)).max() > 1e-4
 
 
+def test_hidden_parts_are_drawn_before_any_mask_is_seen():
+    """Of a batch of discs: better, the longer it was practised, than the grey that hides them."""
+    import keras
+
+    from training.restored import Hidden, restore
+    from training.unet import build
+
+    frames, _ = discs(16)
+    hidden, greys = Hidden(frames, recipe(1), seed=2)[0]
+    assert hidden.shape == greys.shape == (8, 32, 48, 1)
+    assert 0.2 < (hidden == 0).mean() < 0.8
+    assert (greys.min(), greys.max()) >= (0, 0) and greys.max() <= 1
+    model = build(TINY, SIZE)
+    restore(model, frames, recipe(1, restored=15), 1, keras.optimizers.Adam())
+    drawn = model(hidden)["mask"].numpy()
+    assert ((drawn - greys) ** 2).mean() < ((0.5 - greys) ** 2).mean()
+
+
+def test_coarser_levels_are_taught_the_mask_and_are_not_served(tmp_path):
+    from service.runtime import open_runtime
+
+    sides = {"train": discs(16), "validation": discs(8, seed=1)}
+    net = TINY.model_copy(update={"heads": ["mask", "presence", "coarse"]})
+    model, history = train(Candidate(input=SIZE, mirrored=False, net=net, recipe=recipe(4, restored=1)), sides, seed=1)
+    assert list(model.output) == ["mask", "presence", "coarse_4"]
+    assert history["val_coarse_4_loss"].iloc[-1] < history["val_coarse_4_loss"].iloc[0]
+    export(model, tmp_path / "unet.onnx")
+    mask, presence = open_runtime(tmp_path)(sides["validation"][0][..., np.newaxis].astype(np.float32))
+    assert (mask.shape, presence.shape) == ((8, 32, 48, 1), (8,))
+
+
 @pytest.mark.parametrize("heads", [["mask"], ["mask", "presence"]])
 def test_the_exported_network_is_the_trained_one(tmp_path, heads):
     from service.runtime import open_runtime

@@ -6,7 +6,7 @@ import cv2
 import keras
 import numpy as np
 
-from training.parameters import Augment, Head, Recipe
+from training.parameters import Augment, Recipe
 
 ELASTIC_GRID = (5, 7)  # rows and columns of places that move by themselves
 SLIDERS = 4  # gains over the depth, as a console's; and as many across
@@ -121,7 +121,7 @@ class Batches(keras.utils.PyDataset):
     A batch is (float32 (B, height, width, 1), targets by head); see `targets`.
     """
 
-    def __init__(self, frames: np.ndarray, masks: np.ndarray, recipe: Recipe, heads: list[Head], seed: int):
+    def __init__(self, frames: np.ndarray, masks: np.ndarray, recipe: Recipe, heads: list[str], seed: int):
         super().__init__(workers=2, max_queue_size=8)
         self.frames, self.masks, self.recipe, self.heads, self.seed = frames, masks, recipe, heads, seed
         self.epoch = 0
@@ -152,13 +152,12 @@ class Batches(keras.utils.PyDataset):
         return np.concatenate([rng.permutation(len(self.frames)) for _ in range(rounds)])[:wanted]
 
 
-def targets(masks: np.ndarray, heads: list[Head]) -> dict[str, np.ndarray]:
+def targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:
     """What each head ought to answer, float32, from uint8 masks (B, height, width, C): nerve, then vessel.
 
     A frame shows a nerve as far as its moved mask still does.
     """
     drawn = masks.astype(np.float32)
-    wanted = {"mask": drawn[..., :1], "presence": drawn[..., :1].max(axis=(1, 2))}
-    if "vessel" in heads:
-        wanted["vessel"] = drawn[..., 1:2]
-    return wanted
+    nerve = drawn[..., :1]
+    others = {"presence": nerve.max(axis=(1, 2)), "vessel": drawn[..., 1:2]}
+    return {head: others.get(head, nerve) for head in heads}

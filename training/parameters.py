@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-Head = Literal["mask", "presence", "vessel"]
+Head = Literal["mask", "presence", "vessel", "coarse"]
 
 
 class ParameterError(ValueError):
@@ -33,9 +33,10 @@ class Net(_Section):
     """A U-net: filters level by level, the first convolution's stride, and what it answers.
 
     heads: "mask" always; "presence" learns whether the frame holds a nerve (without it presence is read off the
-    mask); "vessel" learns vessels as a second task where the source labels them. encoder: instead of a way down of its
-    own, EfficientNet-Lite0 at a half of the input's resolution and less; filters are then those of the way up, the
-    widest level first. start: of that encoder's weights: as ImageNet taught them, or as every net's.
+    mask); "vessel" learns vessels as a second task where the source labels them; "coarse" draws the mask at each
+    coarser level of the way up, too, while it learns. encoder: instead of a way down of its own, EfficientNet-Lite0 at
+    a half of the input's resolution and less; filters are then those of the way up, the widest level first. start: of
+    that encoder's weights: as ImageNet taught them, or as every net's.
     """
 
     filters: list[PositiveInt]
@@ -99,16 +100,18 @@ class Recipe(_Phased):
     which is then what is kept. patience: epochs without a better validation Dice before training stops and the best
     epoch's weights are kept; None trains to the end and keeps the last. encoder_rate: share of the learning rate at
     which an encoder's weights move: what ImageNet has taught is not to be lost while the rest is still noise.
-    simulated: epochs on phantom frames that come before all others.
+    restored: epochs of drawing hidden parts of the training frames, without their masks, that come before all others.
+    simulated: epochs on phantom frames that come before those on real ones.
     """
 
-    loss: Literal["soft_dice", "cross_entropy_dice", "focal_tversky"]
+    loss: Literal["soft_dice", "cross_entropy_dice", "focal_tversky", "outlines"]
     batch: PositiveInt
     steps: PositiveInt | None = None
     augment: Augment | None = None
     average: float | None = None
     patience: PositiveInt | None = None
     encoder_rate: float = 1.0
+    restored: NonNegativeInt = 0
     simulated: NonNegativeInt = 0
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 UNETS = Path("models/unets")
 HEAD_WEIGHTS = {"mask": 1.0, "presence": 0.2, "vessel": 0.5}
+COARSE_WEIGHT = 0.25  # of each coarser level's mask
 
 
 def precision() -> str:
@@ -54,6 +55,7 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     from training.augment import Batches, targets
     from training.efficientnet import start_from_imagenet
     from training.losses import LOSSES, dice
+    from training.restored import restore
     from training.simulated import simulated
     from training.unet import build
 
@@ -71,21 +73,22 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
         keras.config.set_dtype_policy("float32")
     if net.start == "imagenet":
         start_from_imagenet(model)
-    mask_loss = LOSSES[recipe.loss]
-    losses = {"mask": mask_loss, "presence": "binary_crossentropy", "vessel": mask_loss}
+    if recipe.restored:
+        restore(model, sides["train"][0], recipe, seed, _optimizer(recipe))
+    taught = [head for head in model.output if head != "presence" or head in heads]  # or it is read off the mask
     model.compile(
         optimizer=_optimizer(recipe),
-        loss={head: losses[head] for head in heads},
-        loss_weights={head: HEAD_WEIGHTS[head] for head in heads},
+        loss={head: "binary_crossentropy" if head == "presence" else LOSSES[recipe.loss] for head in taught},
+        loss_weights={head: HEAD_WEIGHTS.get(head, COARSE_WEIGHT) for head in taught},
         metrics={"mask": [keras.metrics.MeanMetricWrapper(dice, name="dice")]},
     )
     if recipe.simulated:
-        begun = Batches(*simulated(candidate.input, labelled), recipe, heads, seed)
+        begun = Batches(*simulated(candidate.input, labelled), recipe, taught, seed)
         model.fit(begun, epochs=recipe.simulated, verbose=0)
     frames, masks = sides["validation"]
     history = model.fit(
-        Batches(*sides["train"], recipe, heads, seed),
-        validation_data=(frames[..., np.newaxis], targets(masks, heads)),
+        Batches(*sides["train"], recipe, taught, seed),
+        validation_data=(frames[..., np.newaxis], targets(masks, taught)),
         validation_batch_size=recipe.batch,
         epochs=epochs or recipe.epochs,
         callbacks=[*_schedule(candidate), *callbacks],

@@ -19,6 +19,7 @@ def build(net: Net, size: InputSize) -> "keras.Model":
       mask      float32 (N, height, width, 1), probability that a pixel is nerve, 0..1
       presence  float32 (N, 1), probability that the frame holds a nerve, 0..1
       vessel    float32 (N, height, width, 1), probability that a pixel is vessel (only with that head)
+      coarse_N  as mask, each drawn from the level that works at an N-th of the input's resolution (only with "coarse")
     Raises ValueError where the input cannot be halved as often as the net halves it.
     """
     import keras
@@ -34,15 +35,21 @@ def build(net: Net, size: InputSize) -> "keras.Model":
     skips, deepest = way_down(frame) if net.encoder else _way_down(frame, net)
     x = deepest  # (N, H / 2**halvings, ...)
     way_up = net.filters if net.encoder else net.filters[:-1]
+    levels = []  # of the way up, the coarsest first
     for filters, skip in zip(reversed(way_up), reversed(skips), strict=True):
         x = layers.Conv2DTranspose(filters, 2, strides=2, padding="same")(x)
         x = layers.Concatenate()([x, skip])
         x = _two_convolutions(x, filters, net.batch_norm)
+        levels.append(x)
 
     heads = {"mask": _pixel_head(x, net.stem, "mask")}
     heads["presence"] = _presence_head(deepest) if "presence" in net.heads else _presence_of(heads["mask"])
     if "vessel" in net.heads:
         heads["vessel"] = _pixel_head(x, net.stem, "vessel")
+    if "coarse" in net.heads:  # deep supervision: Lee et al. 2015 (arXiv 1409.5185)
+        for level in levels[:-1]:
+            share = size.height // level.shape[1]
+            heads[f"coarse_{share}"] = _pixel_head(level, share, f"coarse_{share}")
     return keras.Model(frame, heads, name="unet")
 
 
