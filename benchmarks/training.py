@@ -22,7 +22,7 @@ AS_IT_IS, HELD, FLOAT32 = "as it trains", "data held constant", "in float32"
 def measure() -> list[dict[str, Any]]:
     import_tensorflow()
     rows = []
-    for net in (net for net in parameters.nerve()["race"] if (PREPARED / net).exists()):
+    for net in (net for net in parameters.nerve().race if (PREPARED / net).exists()):
         ways = {AS_IT_IS: nullcontext, HELD: _held}
         if not parameters.candidate(net).net.encoder:  # which trains in float32 anyway
             ways[FLOAT32] = _float32

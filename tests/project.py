@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from training.parameters import Nerve, held
+
 ROOT = Path(__file__).parent.parent
 COPIED = (
     "service",
@@ -57,6 +59,17 @@ def surroundings() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC_"))}
     return inherited | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
+def nerve(changes: dict[str, Any]) -> Nerve:
+    """This project's section of params.yaml with other values. Raises ParameterError."""
+    given = yaml.safe_load((ROOT / "params.yaml").read_text())["nerve"]
+    return held(Nerve, given | changes, "nerve")
+
+
+def write_nerve(folder: Path, changes: dict[str, Any]) -> None:
+    """A params.yaml of that section alone."""
+    (folder / "params.yaml").write_text(yaml.safe_dump({"nerve": nerve(changes).model_dump()}))
 
 
 def toy(epochs: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.project import ROOT, project_copy, run
+from tests.project import ROOT, project_copy, run, write_nerve
 from tests.test_folds import TINY
 from training.ablations import ASKED, BASE, candidates, compared, table, varied
 from training.parameters import ParameterError, ablations
@@ -27,7 +27,7 @@ def test_the_project_s_own_variations_are_candidates_and_differ(monkeypatch):
 
 def test_a_misspelt_variation_is_named(tmp_path, monkeypatch):
     entry = {"base": "tiny", "folds": [1], "seeds": [1], "variations": {"no speckel": {"recipe": {"speckel": 0}}}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"nerve": {"unets": {"tiny": TINY}, "ablations": entry}}))
+    write_nerve(tmp_path, {"unets": {"tiny": TINY}, "ablations": entry})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError, match=r"no speckel.*recipe\.speckel"):
         candidates(ablations())

@@ -26,7 +26,7 @@ def rows(tmp_path, monkeypatch):
         return Pair(png(pixels), ".png", square * holds, "1", number, vessels=False)
 
     folder = tmp_path / "data" / "frames"
-    write((pair(number) for number in range(8)), folder, "phantom", "none", Faults(leave_out=False))
+    write((pair(number) for number in range(8)), folder, "phantom", Faults(leave_out=False))
     monkeypatch.chdir(tmp_path)
     return read_manifest(folder)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.project import nerve
 from training.evaluate import open_network
 from training.folds import FOLDS, leakage, scored, sides_of, trained
 from training.ingest import ingest
@@ -51,8 +52,7 @@ TINY = {
 
 def test_a_fold_is_trained_on_its_sides_and_scores_what_it_held_out(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    phantom = {"subjects": 4, "frames": 2, "seed": 1}
-    rows, _ = ingest({"source": "phantom", "path": "", "on_fault": "stop", "phantom": phantom}, FRAMES)
+    rows, _ = ingest(nerve({"phantom": {"subjects": 4, "frames": 2, "seed": 1}}), FRAMES)
     sides = {"train": rows[:4], "validation": rows[4:6], "held_out": rows[6:]}
     with trained(Candidate(**TINY), sides, seed=1) as folder:
         _, scores = scored(open_network(folder, mirrored=True), sides)

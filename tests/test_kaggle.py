@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from tests.frames import disc, tiff
+from tests.project import nerve
 from training.ingest import ingest
+from training.parameters import Nerve
 from training.sources import kaggle
 from training.sources.layout import Faults, SourceError, read_frame, read_labels, read_manifest
 
@@ -48,8 +50,8 @@ def zipped(folder: Path) -> Path:
     return Path(shutil.make_archive(str(folder), "zip", folder))
 
 
-def chosen(path: Path, on_fault: str = "stop") -> dict:
-    return {"source": "kaggle", "path": str(path), "on_fault": on_fault}
+def chosen(path: Path, on_fault: str = "stop") -> Nerve:
+    return nerve({"source": "kaggle", "path": str(path), "on_fault": on_fault})
 
 
 def read(path: Path, leave_out: bool = False) -> tuple[list[str], list[tuple[str, str]]]:

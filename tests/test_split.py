@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.frames import png
+from tests.project import write_nerve
 from training import split
 from training.parameters import ParameterError
 from training.sources.layout import FRAMES, Faults, Pair, write
@@ -114,14 +114,14 @@ def project(tmp_path, monkeypatch) -> Path:
     more = {(str(subject), 1): (pattern(100 + subject), labels(20)) for subject in range(3, 21)}
     pairs = [Pair(png(frame), ".png", mask, *key) for key, (frame, mask) in (PLANTED | more).items()]
     pairs.append(Pair(png(pattern(1)), ".png", None, "test", 1))
-    write(pairs, FRAMES, "planted", "none", Faults(False))
+    write(pairs, FRAMES, "planted", Faults(False))
     save_parameters(validation=0.15, test=0.2)
     return tmp_path
 
 
 def save_parameters(validation: float, test: float, seed: int = 1) -> None:
     chosen = {"validation": validation, "test": test, "blocks": 15, "seed": seed}
-    Path("params.yaml").write_text(yaml.safe_dump({"nerve": {"split": chosen}}))
+    write_nerve(Path(), {"split": chosen})
 
 
 def seed_with_subject_1_in(side: str) -> int:
@@ -179,5 +179,5 @@ def test_every_labelled_frame_stands_in_the_split_once(project):
 
 def test_the_stage_ends_with_the_message_alone(project):
     save_parameters(0.5, 0.5)
-    with pytest.raises(SystemExit, match=r"^split: nerve.split: 20 subjects .*validation 0.5 and test 0.5"):
+    with pytest.raises(SystemExit, match=r"^params.yaml: nerve.split: 20 subjects .*validation 0.5 and test 0.5"):
         split.main()

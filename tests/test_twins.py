@@ -25,7 +25,7 @@ def test_a_neighbour_in_a_scan_is_a_twin_and_another_scan_is_none(
     scans = [cv2.GaussianBlur(speckle(seed, 210, 290), (0, 0), 12) for seed in range(4)]
     drawn = [scans[0], scans[1], darker_and_moved(scans[0]), scans[2], darker_and_moved(scans[1]), scans[3]]
     labels = np.zeros((210, 290), np.uint8)
-    write((Pair(png(p), ".png", labels, "1", n) for n, p in enumerate(drawn)), FRAMES, "planted", "none", Faults(False))
+    write((Pair(png(p), ".png", labels, "1", n) for n, p in enumerate(drawn)), FRAMES, "planted", Faults(False))
     rows = read_manifest(FRAMES)
     assert have_twin(rows[2:], rows[:2]).tolist() == [True, False, True, False]
 

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from tests.frames import disc, png
+from tests.project import nerve
 from training.ingest import ingest
+from training.parameters import Nerve
 from training.sources import usgra
 from training.sources.layout import Faults, SourceError, read_frame, read_labels, read_manifest
 
@@ -52,11 +54,11 @@ def write_dataset(folder: Path, numbers: range = range(1, 13)) -> Path:
 
 @pytest.fixture
 def dataset(tmp_path) -> Path:
-    return write_dataset(tmp_path / "dataset")
+    return write_dataset(tmp_path / "sets/dataset")
 
 
-def chosen(path: Path, on_fault: str = "stop") -> dict:
-    return {"source": "usgra", "path": str(path), "on_fault": on_fault}
+def chosen(path: Path, on_fault: str = "stop") -> Nerve:
+    return nerve({"source": "usgra", "path": str(path), "on_fault": on_fault})
 
 
 def read(path: Path, leave_out: bool = False) -> tuple[list[int], list[str]]:
@@ -124,12 +126,12 @@ def test_faults_of_every_kind_are_left_out_and_listed_and_the_good_pairs_remain(
     ("kind", "reason"),
     [
         ("missing", "is neither a folder nor a zip"),
-        ("empty", r"holds no images/NNNN.png. Set nerve.path to the data set's folder dataset"),
-        ("one level too high", "holds no images/NNNN.png"),
+        ("empty", r"holds no images/NNNN.png .* in which images/ and masks/ lie"),
+        ("two levels too high", "holds no images/NNNN.png"),
     ],
 )
 def test_a_path_without_the_data_set_is_named(dataset, tmp_path, kind, reason):
-    path = tmp_path if kind == "one level too high" else tmp_path / "path"
+    path = dataset.parent.parent if kind == "two levels too high" else tmp_path / "path"
     if kind == "empty":
         path.mkdir()
     with pytest.raises(SourceError, match=reason) as raised:
@@ -162,7 +164,30 @@ def test_labels_are_the_palettes_indices(dataset, tmp_path):
     assert np.array_equal(read_labels(tmp_path / "frames", rows[0]), LABELS)
     assert (rows[0].nerve_px, rows[0].vessels, rows[0].spacing_mm) == (200, 1, None)
     assert {row.subject for row in rows} == {"usgra"}
-    assert rows[0].licence.startswith("CC BY 4.0")
+    assert rows[0].licence == "", "these frames are not the authors'"
+
+
+def test_own_frames_may_tell_their_subjects_and_have_masks_of_nerves_alone(dataset, tmp_path):
+    """In a zip of the folder, as file managers make it."""
+    for number in range(1, 13):
+        name, grey = f"masks/{number:04}.png", np.where(LABELS == 1, 255, 0).astype(np.uint8)
+        (dataset / name).write_bytes(png(grey))
+        for kind in ("images", "masks"):
+            (dataset / f"{kind}/{number:04}.png").rename(dataset / f"{kind}/p{number % 3}_{number:04}.png")
+    archive = shutil.make_archive(str(tmp_path / "own"), "zip", dataset.parent, dataset.name)
+    rows, _ = ingest(chosen(Path(archive)), tmp_path / "frames")
+    assert {row.subject for row in rows} == {"p0", "p1", "p2"}
+    assert {(row.nerve_px, row.vessels, row.licence) for row in rows} == {(200, 0, "")}
+
+
+def test_what_is_told_of_a_broken_mask_is_the_same_every_time(dataset, tmp_path):
+    """Or the data's md5 would change with every ingest."""
+    (dataset / "masks/0003.png").write_bytes(b"no picture")
+    for folder in ("once", "again"):
+        ingest(chosen(dataset, "leave_out"), tmp_path / folder)
+    once, again = ((tmp_path / folder / "left_out.csv").read_text() for folder in ("once", "again"))
+    assert once == again
+    assert "masks/0003.png,is no readable mask (not a whole PNG)" in once
 
 
 @pytest.fixture
@@ -255,6 +280,7 @@ def test_the_real_data_set(tmp_path):
     assert set(sizes) == {(534, 512), (512, 512), (761, 632)}
     assert all(row.nerve_px > 0 and row.vessels for row in rows), "every frame has a nerve"
     assert [row.number for row in rows] == sorted(row.number for row in rows)
+    assert {row.licence for row in rows} == {usgra.LICENCE}
     assert {file for file, _ in faults.listed} <= {"LICENSE", "README.md"}
 
 

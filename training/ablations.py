@@ -43,7 +43,7 @@ def varied(entry: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def candidates(chosen: Ablations) -> dict[str, Candidate]:
     """The base, and each variation of it, by name; all with what the ablations' own entry says of all."""
-    base = varied(parameters.nerve()["unets"][chosen.base], chosen.of_all)
+    base = varied(parameters.nerve().unets[chosen.base], chosen.of_all)
     variations = {BASE: {}, **chosen.variations}
     return {name: parameters.held(Candidate, varied(base, changes), name) for name, changes in variations.items()}
 
@@ -137,11 +137,11 @@ def main() -> None:
 
     nerve = parameters.nerve()
     chosen = parameters.ablations()
-    sides = {fold: sides_of_rows(fold - 1, nerve["split"]["validation"]) for fold in chosen.folds}
+    sides = {fold: sides_of_rows(fold - 1, nerve.split.validation) for fold in chosen.folds}
     tracking.store(EXPERIMENT)
     with (
         whole(REPORTS) as folder,
-        mlflow.start_run(run_name=f"ablations of {chosen.base}", tags=tracking.tags(nerve["source"])),
+        mlflow.start_run(run_name=f"ablations of {chosen.base}", tags=tracking.tags(nerve.source)),
     ):
         scores = pd.concat(trainings(chosen, sides), ignore_index=True)
         rows = compared(scores)

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training import tracking
+from training import parameters, tracking
 from training.evaluate import REPORTS
 
 CHAMPION = Path("reports/champion.json")
@@ -38,18 +38,15 @@ def choose(figures: dict[str, dict[str, Any]]) -> str:
     return name
 
 
-def evaluated() -> dict[str, dict[str, Any]]:
-    """metrics.json of every candidate that was scored on the data as they are now; others are named and left out."""
+def evaluated(race: list[str]) -> dict[str, dict[str, Any]]:
+    """metrics.json of each candidate of `race`. Raises NoChampionError where one was not scored on the present data."""
     now = tracking.data_digest()
     found = {}
-    for path in sorted(REPORTS.glob("*/metrics.json")):
-        figures = json.loads(path.read_text())
-        if figures["data"] == now:
-            found[path.parent.name] = figures
-        else:
-            print(f"{path.parent.name} was scored on other data and takes no part: `dvc repro` brings it up to date")
-    if not found:
-        raise NoChampionError(f"no champion: {REPORTS} holds no candidate scored on the present data: run `dvc repro`")
+    for name in race:
+        path = REPORTS / name / "metrics.json"
+        found[name] = json.loads(path.read_text()) if path.exists() else {"data": None}
+        if found[name]["data"] != now:
+            raise NoChampionError(f"no champion: {name} was not scored on the present data: run `dvc repro champion`")
     return found
 
 
@@ -68,8 +65,8 @@ def show(figures: dict[str, dict[str, Any]], champion: str) -> None:
 
 
 def main() -> None:
-    figures = evaluated()
     try:
+        figures = evaluated(parameters.nerve().race)
         name = choose(figures)
     except NoChampionError as fault:
         sys.exit(str(fault))

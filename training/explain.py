@@ -18,6 +18,7 @@ from training.evaluate import REPORTS
 from training.failures import GOOD, KINDS
 from training.refit import RUN, learnt
 from training.scores import LOST
+from training.sources.layout import licences
 from training.split import rows_of
 from training.train_unet import UNETS
 
@@ -99,7 +100,7 @@ def page(champion: dict[str, Any]) -> str:
 
     name, measured = champion["candidate"], ablations.REPORTS
     scores = pd.read_csv(REPORTS / name / "frames.csv", keep_default_na=False)
-    trained, refit = rows_of("train"), parameters.nerve()["refit"]
+    trained, refit = rows_of("train"), parameters.nerve().refit
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
     return template.render(
         champion=champion,
@@ -108,7 +109,7 @@ def page(champion: dict[str, Any]) -> str:
         data=champion["race"][name]["data"],
         trained=len(trained),
         source=trained[0].source,
-        licence=trained[0].licence,
+        licence=licences(trained),
         race=html(race(champion["race"])),
         candidates=len(champion["race"]),
         curves=embedded(curves(pd.read_csv(UNETS / name / "history.csv"))),

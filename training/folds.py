@@ -25,7 +25,7 @@ from service.card import Decision
 from training import parameters, tracking
 from training.baselines import MeanMask
 from training.evaluate import Network, fit_decision, in_order, open_network, score, shown_frames, write_sheet
-from training.parameters import Candidate
+from training.parameters import Candidate, Nerve
 from training.prepare import prepare, read_sides
 from training.quiet import import_tensorflow
 from training.scores import groups, rounded, spread, summary, table
@@ -111,7 +111,7 @@ def log(name: str, candidate: Candidate, figures: dict[str, Any], folder: Path) 
     import mlflow
 
     tracking.store()
-    with mlflow.start_run(run_name=f"{name}, folds", tags=tracking.tags(parameters.nerve()["source"])):
+    with mlflow.start_run(run_name=f"{name}, folds", tags=tracking.tags(parameters.nerve().source)):
         mlflow.log_params(tracking.flat(candidate.model_dump()))
         numbers = {**figures["all"], **figures["leakage"]}
         mlflow.log_metrics({f"folds_{key}": value for key, value in numbers.items() if value is not None})
@@ -125,12 +125,12 @@ def main(name: str) -> None:
         measure(name, candidate, chosen, written)
 
 
-def measure(name: str, candidate: Candidate, chosen: dict[str, Any], written: Path) -> None:
+def measure(name: str, candidate: Candidate, chosen: Nerve, written: Path) -> None:
     """All folds, one after another; what they came to goes into `written`, and to MLflow."""
     by_fold, rows = {}, []
     for fold in range(FOLDS):
-        sides = sides_of_rows(fold, chosen["split"]["validation"])
-        with trained(candidate, sides, chosen["seed"]) as folder:
+        sides = sides_of_rows(fold, chosen.split.validation)
+        with trained(candidate, sides, chosen.seed) as folder:
             network = open_network(folder, candidate.mirrored)
             decision, scores = scored(network, sides)
         by_fold[fold + 1] = scores

@@ -2,16 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
+from annotated_types import Gt, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 Head = Literal["mask", "presence", "vessel", "coarse"]
+Share = Annotated[float, Gt(0), Lt(1)]
 
 
-class ParameterError(ValueError):
-    """A value of params.yaml that cannot be used; the message names its key."""
+class ParameterError(SystemExit):
+    """A value of params.yaml that cannot be used; the message names its key. It ends a stage, and is all it says."""
 
 
 class _Section(BaseModel):
@@ -19,6 +21,42 @@ class _Section(BaseModel):
 
 
 S = TypeVar("S", bound=_Section)
+
+
+class Phantom(_Section):
+    """How many simulated subjects, and frames of each."""
+
+    subjects: PositiveInt
+    frames: PositiveInt
+    seed: int
+
+
+class Split(_Section):
+    """Shares of the groups that are held out. blocks: how many groups there are where subjects are not recorded."""
+
+    validation: Share
+    test: Share
+    blocks: PositiveInt
+    seed: int
+
+
+class Nerve(_Section):
+    """The section `nerve`. The entries of unets and ablations are held against what they must be where they are used.
+
+    path: "" is the source's own home. on_fault: what a faulty pair does. race: the candidates, by their names in unets.
+    refit: whether what is served is trained once more on every labelled frame.
+    """
+
+    source: Literal["phantom", "usgra", "kaggle"]
+    path: str
+    on_fault: Literal["stop", "leave_out"]
+    phantom: Phantom
+    split: Split
+    race: Annotated[list[str], MinLen(1)]
+    seed: int
+    refit: bool
+    unets: dict[str, dict[str, Any]]
+    ablations: dict[str, Any]
 
 
 class InputSize(_Section):
@@ -188,9 +226,9 @@ def root() -> Path:
     return Path(os.environ.get("DVC_ROOT", os.getcwd()))
 
 
-def nerve() -> dict[str, Any]:
-    """The section `nerve` of params.yaml."""
-    return _read()["nerve"]
+def nerve() -> Nerve:
+    """The section `nerve` of params.yaml. Raises ParameterError where an entry is faulty."""
+    return held(Nerve, _read()["nerve"], "nerve")
 
 
 def digits() -> Digits:
@@ -200,7 +238,7 @@ def digits() -> Digits:
 
 def candidate(name: str) -> Candidate:
     """The candidate `name` of `nerve.unets`. Raises ParameterError where it is missing or has a faulty entry."""
-    unets = nerve()["unets"]
+    unets = nerve().unets
     if name not in unets:
         raise ParameterError(f"params.yaml: nerve.unets has no {name!r}; it has {', '.join(unets)}")
     return held(Candidate, unets[name], f"nerve.unets.{name}")
@@ -208,7 +246,7 @@ def candidate(name: str) -> Candidate:
 
 def ablations() -> Ablations:
     """The section `nerve.ablations`. Raises ParameterError where an entry is faulty."""
-    return held(Ablations, nerve()["ablations"], "nerve.ablations")
+    return held(Ablations, nerve().ablations, "nerve.ablations")
 
 
 def _read() -> dict[str, Any]:

@@ -96,7 +96,7 @@ def log_run(name: str, candidate: Candidate, model: "keras.Model", folder: Path)
 
     tracking.store()
     judge = tracking.run_of(UNETS / name / "unet.onnx")
-    tags = tracking.tags(parameters.nerve()["source"]) | {"judged": judge.info.run_id if judge else ""}
+    tags = tracking.tags(parameters.nerve().source) | {"judged": judge.info.run_id if judge else ""}
     with mlflow.start_run(run_name=f"{name}, on every frame", tags=tags):
         mlflow.log_params(tracking.flat(candidate.model_dump()))
         tracking.log_model(model, folder)
@@ -106,9 +106,9 @@ def main() -> None:
     name = json.loads(CHAMPION.read_text())["candidate"]
     nerve, candidate, judged = parameters.nerve(), parameters.candidate(name), UNETS / name
     with whole(FOLDER) as folder:
-        if nerve["refit"]:
+        if nerve.refit:
             import_tensorflow()
-            model = train_on_all(candidate, judged, nerve["seed"])
+            model = train_on_all(candidate, judged, nerve.seed)
             model.save(folder / "unet.keras")
             export(model, folder / "unet.onnx")
             shutil.copy(judged / "input.json", folder)
@@ -117,7 +117,7 @@ def main() -> None:
             for file in FILES:
                 shutil.copy(judged / file, folder)
         (folder / RUN.name).write_text(json.dumps(register(folder / "unet.onnx", name), indent=2) + "\n")
-    print(f"{FOLDER}: {name}, {'trained on every frame' if nerve['refit'] else 'as it was judged'}")
+    print(f"{FOLDER}: {name}, {'trained on every frame' if nerve.refit else 'as it was judged'}")
 
 
 if __name__ == "__main__":

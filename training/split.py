@@ -5,7 +5,6 @@ train, validation, test, or left_out with the reason.
 """
 
 import itertools
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from pathlib import Path
@@ -44,7 +43,8 @@ def divide(group: np.ndarray, validation: float, test: float, seed: int) -> np.n
     held_out = {"test": max(1, round(test * total)), "validation": max(1, round(validation * total))}
     if sum(held_out.values()) >= total:
         raise parameters.ParameterError(
-            f"nerve.split: {total} subjects (or blocks) cannot be divided into validation {validation} and test {test}"
+            f"params.yaml: nerve.split: {total} subjects (or blocks) cannot be divided into validation {validation} "
+            f"and test {test}"
         )
     for name, count in held_out.items():
         rest = np.flatnonzero(side == "train")
@@ -124,12 +124,9 @@ def _reason(others: set[str]) -> str:
 
 def main() -> None:
     rows = [row for row in read_manifest(FRAMES) if row.mask]
-    chosen = parameters.nerve()["split"]
-    group = groups([row.subject for row in rows], chosen["blocks"])
-    try:
-        sides = divide(group, chosen["validation"], chosen["test"], chosen["seed"])
-    except parameters.ParameterError as fault:
-        sys.exit(f"split: {fault}")
+    chosen = parameters.nerve().split
+    group = groups([row.subject for row in rows], chosen.blocks)
+    sides = divide(group, chosen.validation, chosen.test, chosen.seed)
     contrary = contradictory_frames(rows)
 
     table = pd.DataFrame({"frame": [row.frame for row in rows], "group": group, "split": sides})

@@ -168,13 +168,13 @@ def main(name: str) -> None:
     tracking.store()
     with (
         whole(UNETS / name) as folder,
-        mlflow.start_run(run_name=name, tags=tracking.tags(nerve["source"])),
+        mlflow.start_run(run_name=name, tags=tracking.tags(nerve.source)),
     ):
         mlflow.log_params(tracking.flat(candidate.model_dump()))
         tracking.log_frames(sides)
         shown = {"validation": "val_loss", "Dice": "val_mask_dice"}
         callbacks = [Progress(name, candidate.recipe.epochs, shown), Curves(), Masks(*sides["validation"])]
-        model, history = train(candidate, sides, nerve["seed"], callbacks)
+        model, history = train(candidate, sides, nerve.seed, callbacks)
         model.save(folder / "unet.keras")
         export(model, folder / "unet.onnx")
         history.to_csv(folder / "history.csv", index=False)

@@ -60,7 +60,7 @@ def _pair(files: Files, key: Key, frame: str, mask: str | None) -> Pair:
     data = files.read(frame)
     _competition_sized(data, frame)
     labels = None if mask is None else _labels(files.read(mask), mask)
-    return Pair(data, ".tif", labels, *key, file=frame)
+    return Pair(data, ".tif", labels, *key, licence=LICENCE, file=frame)
 
 
 def _labels(data: bytes, file: str) -> np.ndarray:

@@ -41,7 +41,8 @@ class Pair:
         height and width; None for a frame that nobody labelled.
     subject: never empty; frames of one subject never stand on both sides of a split.
     number: the frame's order within its subject. spacing_mm: millimetres a pixel, None where not known.
-    vessels: whether vessels are labelled where there are some. file: the frame's name in its source, for messages.
+    vessels: whether vessels are labelled where there are some. licence: "" where nobody gave one. file: the frame's
+        name in its source, for messages.
     """
 
     frame: bytes
@@ -51,6 +52,7 @@ class Pair:
     number: int
     spacing_mm: float | None = None
     vessels: bool = False
+    licence: str = ""
     file: str = ""
 
     @property
@@ -113,14 +115,14 @@ def frame_of(data: bytes, file: str) -> Frame:
         raise SourceError(file, f"is no readable frame ({fault.message})", "Replace it, or remove the pair.") from fault
 
 
-def write(pairs: Iterable[Pair], folder: Path, source: str, licence: str, faults: Faults) -> list[Row]:
+def write(pairs: Iterable[Pair], folder: Path, source: str, faults: Faults) -> list[Row]:
     """Write the pairs into `folder` as they come, then the manifest and the list of what was left out.
 
     Raises SourceError where there is not one pair.
     """
     for name in ("frames", "masks"):
         (folder / name).mkdir(parents=True)
-    rows = sorted((_write_pair(pair, folder, source, licence) for pair in pairs), key=_order)
+    rows = sorted((_write_pair(pair, folder, source) for pair in pairs), key=_order)
     if not any(row.mask for row in rows):
         left_out = "".join(f", {file} {reason}" for file, reason in faults.listed[:1])
         reason = f"gives no frame with a mask ({len(faults.listed)} files left out{left_out})"
@@ -128,6 +130,11 @@ def write(pairs: Iterable[Pair], folder: Path, source: str, licence: str, faults
     _write_csv(folder / "manifest.csv", [f.name for f in fields(Row)], (asdict(row).values() for row in rows))
     _write_csv(folder / "left_out.csv", ["file", "reason"], sorted(faults.listed))
     return rows
+
+
+def licences(rows: list[Row]) -> str:
+    """Whose frames these are, as far as anybody said."""
+    return "; ".join(sorted({row.licence or "licence not known" for row in rows}))
 
 
 def read_manifest(folder: Path) -> list[Row]:
@@ -146,7 +153,7 @@ def read_labels(folder: Path, row: Row) -> np.ndarray:
     return decode((folder / row.mask).read_bytes()).pixels
 
 
-def _write_pair(pair: Pair, folder: Path, source: str, licence: str) -> Row:
+def _write_pair(pair: Pair, folder: Path, source: str) -> Row:
     stem = f"{pair.subject}_{pair.number}"
     frame, mask = f"frames/{stem}{pair.suffix}", ""
     (folder / frame).write_bytes(pair.frame)
@@ -167,7 +174,7 @@ def _write_pair(pair: Pair, folder: Path, source: str, licence: str) -> Row:
         int(pair.vessels),
         pair.spacing_mm,
         source,
-        licence,
+        pair.licence,
     )
 
 

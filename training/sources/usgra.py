@@ -3,29 +3,43 @@
 images/NNNN.png is a frame, masks/NNNN.png its labels: 0 background, 1 nerve, 2 vessel. Whose frame it is was not
 recorded, so all have one subject. Their numbers are taken for an order; neighbours are not always of one scan, and a
 frame's nearest twin may stand far off.
+
+Whoever lays out frames of their own alike may record more: S_NNNN.png is of subject S; and a mask of 0 and 255 is one
+of nerves alone. The authors' licence is given only to frames that are theirs, by their digests.
 """
 
+import hashlib
 import io
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from training.sources.files import Files
-from training.sources.layout import VESSEL, Faults, Pair, SourceError, frame_of
+from training.sources.layout import NERVE, VESSEL, Faults, Pair, SourceError, frame_of
 from training.sources.pairing import Key, by_key, paired
 
 LICENCE = "CC BY 4.0, T. M. K. and the authors of usgra-seg"
 REPOSITORY = "https://github.com/tmkand/usgra-seg"
 FOLDER = "dataset"
 COMMIT = "66dc77d"
-SUBJECT = "usgra"
-NAME = re.compile(r"(?P<kind>images|masks)/(?P<number>[0-9]+)\.png", re.IGNORECASE)
+DIGESTS = Path(__file__).with_suffix(".sha256")  # of the images at that commit, as sha256sum writes them
+UNRECORDED = "usgra"  # the subject of frames of nobody knows whom
+NAME = re.compile(
+    r"(?:[^/]+/)?(?P<kind>images|masks)/(?:(?P<subject>[0-9a-z]+)_)?(?P<number>[0-9]+)\.png", re.IGNORECASE
+)
+WANTED = "images/NNNN.png (or images/S_NNNN.png of a subject S)"
+
+
+@cache
+def theirs() -> frozenset[str]:
+    """SHA-256 of each of the data set's images."""
+    return frozenset(line.split()[0] for line in DIGESTS.read_text().splitlines())
 
 
 def fetch(target: Path, repository: str = REPOSITORY, commit: str = COMMIT) -> None:
@@ -64,14 +78,16 @@ def _pairs_of(path: Path, faults: Faults) -> Iterator[Pair]:
     files = Files(path)
     named: dict[str, list[tuple[Key, str]]] = {"images": [], "masks": []}
     for file in files.names:
-        if found := NAME.fullmatch(file):
-            named[found["kind"].lower()].append(((SUBJECT, int(found["number"])), file))
-        elif file.startswith("test/"):
+        if file.startswith("test/"):
             faults.list(file, "belongs to the authors' own test split, on which nothing is tuned")
+        elif found := NAME.fullmatch(file):
+            key = (found["subject"] or UNRECORDED, int(found["number"]))
+            named[found["kind"].lower()].append((key, file))
         else:
-            faults.list(file, "is neither images/NNNN.png nor masks/NNNN.png")
+            faults.list(file, f"is neither {WANTED} nor the mask of one")
     if not named["images"]:
-        raise SourceError(str(path), "holds no images/NNNN.png", f"Set nerve.path to the data set's folder {FOLDER}.")
+        remedy = "Set nerve.path to the folder, or zip of it, in which images/ and masks/ lie."
+        raise SourceError(str(path), f"holds no {WANTED}", remedy)
     images, masks = (by_key(named[kind], faults) for kind in named)
     for key, image, mask in paired(images, masks, str(path), faults):
         if pair := faults.checked(partial(_pair, files, key, image, mask)):
@@ -81,21 +97,26 @@ def _pairs_of(path: Path, faults: Faults) -> Iterator[Pair]:
 def _pair(files: Files, key: Key, image: str, mask: str) -> Pair:
     data = files.read(image)
     frame = frame_of(data, image)
-    labels = _labels(files.read(mask), mask)
+    labels, vessels = _labels(files.read(mask), mask)
     if labels.shape != frame.pixels.shape:
         sizes = [f"{shape[1]}x{shape[0]}" for shape in (labels.shape, frame.pixels.shape)]
         raise SourceError(mask, f"is {sizes[0]} pixels, its frame {sizes[1]}", "Copy both anew, or remove the pair.")
-    return Pair(data, ".png", labels, *key, vessels=True, file=image)
+    licence = LICENCE if hashlib.sha256(data).hexdigest() in theirs() else ""
+    return Pair(data, ".png", labels, *key, vessels=vessels, licence=licence, file=image)
 
 
-def _labels(data: bytes, file: str) -> np.ndarray:
-    """uint8 (height, width): the palette's indices, which are the labels, not its colours."""
+def _labels(data: bytes, file: str) -> tuple[np.ndarray, bool]:
+    """uint8 (height, width), the palette's indices, which are the labels, not its colours; and whether vessels are
+    labelled."""
     try:
         picture = Image.open(io.BytesIO(data), formats=("PNG",))
         labels = np.asarray(picture)
     except Exception as fault:  # a damaged file makes Pillow raise nearly anything
-        raise SourceError(file, f"is no readable mask ({fault})", "Copy it anew, or remove the pair.") from fault
+        reason = "is no readable mask (not a whole PNG)"
+        raise SourceError(file, reason, "Copy it anew, or remove the pair.") from fault
+    if labels.dtype == np.uint8 and np.isin(labels, (0, 255)).all() and labels.any():
+        return labels // 255 * NERVE, False
     if labels.ndim != 2 or labels.dtype != np.uint8 or labels.max() > VESSEL:
-        reason = f"holds other labels than 0, 1 and 2 (mode {picture.mode}, highest {labels.max()})"
+        reason = f"holds other labels than 0, 1 and 2, or 0 and 255 (mode {picture.mode}, highest {labels.max()})"
         raise SourceError(file, reason, "Copy it anew, or remove the pair.")
-    return labels
+    return labels, True

@@ -25,6 +25,7 @@ from training.sources.phantom.acoustics import envelope, log_compress
 from training.sources.phantom.anatomy import Subject, draw_subject
 from training.sources.phantom.probe import MARGIN, draw_pose, meet, nerve_is_met, plane_of
 
+LICENCE = "Apache-2.0 (made by this project)"
 LZW = 5  # TIFF's number for the compression of Kaggle's frames
 AHEAD = 4  # frames under way for each process: bounds the memory
 
@@ -56,8 +57,7 @@ def pair(seed: int, subject_number: int, number: int) -> Pair:
     written, tiff = cv2.imencode(".tif", pixels, [cv2.IMWRITE_TIFF_COMPRESSION, LZW])
     assert written, "OpenCV was built without TIFF"
     spacing_mm = round(subject(seed, subject_number).scanner.spacing_mm, 4)
-    name = f"{subject_number}_{number}.tif"
-    return Pair(tiff.tobytes(), ".tif", labels, str(subject_number), number, spacing_mm, vessels=True, file=name)
+    return Pair(tiff.tobytes(), ".tif", labels, str(subject_number), number, spacing_mm, True, LICENCE)
 
 
 def pairs(subjects: int, frames: int, seed: int) -> Iterator[Pair]:
