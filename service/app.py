@@ -41,6 +41,7 @@ PNG = ContentType("image/png")
 DICOM = ContentType("application/dicom")
 GEOJSON = "application/geo+json"
 TRACED = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+SETTINGS = {"NERVEMASK_METRICS": ("open", "key", "off"), "NERVEMASK_LOG": ("text", "json")}
 PAUSE_SECONDS = 5  # of a worker that has nothing to serve
 
 
@@ -100,6 +101,9 @@ class Nervemask:
     def check() -> None:
         """Before any worker starts: BentoML would start one again and again on what cannot be served."""
         told_as_configured()
+        for name, known in SETTINGS.items():
+            if os.environ.get(name) not in (None, "", *known):
+                sys.exit(f"nervemask: {name} is {os.environ[name]!r}; it can be {', '.join(known)}.")
         os.environ.pop("BENTOML_CONTAINERIZED", None)  # inside a container, BentoML would not replace a killed worker
         try:
             Card.read(champion_folder())
@@ -134,6 +138,8 @@ class Nervemask:
             known = ", ".join(answers.PICTURES)
             raise FrameError("picture", f"picture is one of {known}, not {picture[:20]!r}.", 400)
         geographic = GEOJSON in ctx.request.headers.get("accept", "")
+        if geographic and picture:
+            raise FrameError("picture", "GeoJSON holds no picture: leave out the parameter, or ask for JSON.", 400)
         cine = open_cine(ctx.request.state.upload)
         if cine.count > 1 and "index" not in query:
             parts = (

@@ -81,7 +81,9 @@ class Champion:
         self.account.close()
         account.info.set(1)  # which the old one's was, where both have one version
         self.account = account
-        log.info("the champion is version %s, no longer %s", account.card.version, old.version)
+        new, place = account.card, self.folder.resolve()
+        told = "the champion is version %s (run %s, %s), no longer %s (run %s)"
+        log.info(told, new.version, new.run_id or "unknown", place, old.version, old.run_id or "unknown")
 
 
 def state_of(folder: Path) -> State:

@@ -9,7 +9,7 @@ from service.card import WORST, Card
 from service.cine import LIMIT_PICTURE_BYTES
 from service.errors import FrameError
 from service.frame import Frame
-from service.guard import AT_ONCE, SECONDS
+from service.guard import AT_ONCE, SECONDS, SILENT_SECONDS
 from service.segmenter import Seen, Segmentation, Unseen
 from service.upload import FIELD, LIMIT_BYTES, RAW_TYPES
 
@@ -22,8 +22,11 @@ as the raw body with its type. PNG, JPEG and TIFF up to {LIMIT_PICTURE_BYTES // 
 {LIMIT_BYTES // 2**20} MiB; 8 or 16 bits, grey or colour. Frames of a cine are numbered from 0.
 
 `/stream` is a WebSocket: a binary message with a frame's file in, the JSON of /segment as text out, with the number
-of the `message` it answers. A message may have {MESSAGE_BYTES // 2**20} MiB; a larger one ends the stream with code
-1009. `?drop=true` drops waiting frames when a newer one comes (`"dropped": true`), `?picture=` is as for /segment.
+of the `message` it answers, from 0; where that was a cine, as many answers as it has frames. With `?drop=true` (else
+`false`) frames that wait when a newer one comes are answered `"dropped": true`; `?picture=` is as for /segment; of
+other settings the error `settings` is told. A message may have {MESSAGE_BYTES // 2**20} MiB. The stream is closed with
+1009 over a larger one, 1008 over settings or another site's page, 1001 when nothing came for {SILENT_SECONDS:.0f}
+seconds, and 1013 where there is no room for it now.
 
 Research software, not a medical device."""
 
@@ -39,10 +42,24 @@ ERRORS = {
     503: ("not_ready", "The service is not ready: try again shortly."),
     504: ("too_slow", f"No answer within {SECONDS:.0f} seconds."),
 }
+CODES = {
+    400: "broke_off decoder_ended empty index malformed multipart not_a_file one_frame picture unknown_parameter",
+    401: "key",
+    404: "not_found",
+    413: "header too_large too_many_fragments too_many_frames too_many_pixels",
+    415: "content_type unknown_type",
+    422: "header no_identity no_pixels no_such_frame not_dicom not_ultrasound pixel_type several_frames several_pages "
+    "too_small transfer_syntax",
+    429: "too_many wrong_keys",
+    500: "internal",
+    503: "no_audit no_room not_ready",
+    504: "too_slow",
+}
+ANY_CODE = sorted({code for codes in CODES.values() for code in codes.split()} | {"settings", "method_not_allowed"})
 WORDS = {
     400: "malformed or truncated, or what its decoder does not survive; or an unknown parameter",
     401: "no key, or one that is not known",
-    404: "switched off",
+    404: "switched off, or not to be shown",
     413: "too many bytes, pixels or frames",
     415: "not a type that is read",
     422: "a frame that can be read, but not used",
@@ -91,7 +108,7 @@ POSITION = {
 }  # fmt: skip
 RINGS = _array(_array(POSITION))
 SCHEMAS = {
-    "Error": _object({"error": _object({"code": TEXT, "message": TEXT})}),
+    "Error": _object({"error": _object({"code": {"enum": ANY_CODE}, "message": TEXT})}),
     "Segmentation": _object(
         {
             "frame": _object(
@@ -148,7 +165,7 @@ KEYS = {
 INDEX = {
     "name": "index",
     "in": "query",
-    "description": "which frame of a cine, from 0",
+    "description": "which frame of a cine, from 0: needed where the answer is of one frame (/mask, /overlay)",
     "schema": {"type": "integer", "minimum": 0, "maximum": 9999},
 }
 PICTURE = {
@@ -161,7 +178,7 @@ MODEL_HEADERS = {
     "x-model": "name of the model",
     "x-model-version": "its version",
     "x-model-run": "its MLflow run",
-    "x-warnings": "what the answer has to say against itself",
+    "x-warnings": "what the answer has to say against itself, sentences parted by '; '",
 }
 PICTURE_HEADERS = MODEL_HEADERS | {
     "x-nerve-present": "true or false",
@@ -223,7 +240,7 @@ def _upload(summary: str, answers: Schema, parameters: list[Schema], told: dict[
     file = {"schema": _object({FIELD: BINARY}), "encoding": {FIELD: {"contentType": ", ".join(RAW_TYPES)}}}
     body = {"multipart/form-data": file} | {kind: {"schema": BINARY} for kind in RAW_TYPES}
     headers = {name: {"schema": TEXT, "description": what} for name, what in told.items()}
-    answered = {"description": "seen", "content": answers} | ({"headers": headers} if headers else {})
+    answered = {"description": summary, "content": answers} | ({"headers": headers} if headers else {})
     return {
         "post": {
             "summary": summary,
@@ -235,7 +252,7 @@ def _upload(summary: str, answers: Schema, parameters: list[Schema], told: dict[
 
 
 def _get(summary: str, kind: str, schema: Schema, *errors: int) -> Schema:
-    answered = {"description": "as said", "content": {kind: {"schema": schema}}}
+    answered = {"description": summary, "content": {kind: {"schema": schema}}}
     return {"get": {"summary": summary, "responses": _responses(answered, errors)}}
 
 
@@ -247,6 +264,6 @@ def _error(status: int) -> Schema:
     code, message = ERRORS[status]
     example = {"error": {"code": code, "message": message}}
     return {
-        "description": WORDS[status],
+        "description": f"{WORDS[status]}. Codes: {', '.join(CODES[status].split())}.",
         "content": {"application/json": {"schema": _ref("Error"), "example": example}},
     }

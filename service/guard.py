@@ -37,6 +37,7 @@ OF_ONE_CLIENT = IN_HAND // 2  # so that nobody holds them all
 AT_ONCE = 64  # requests that wait for their turn or have it
 SECONDS = 30.0  # until an answer has to begin; and as long a client may keep us waiting, all in all
 LEAST_BYTES_PER_SECOND = 64 * 1024  # what a client that keeps us waiting has to bring or take
+SILENT_SECONDS = 300.0  # after which a stream on which nothing comes is closed: its place may be another's
 STEP: Message = {"type": "nervemask.step"}  # a route goes on with an answer that has not begun; it is not sent further
 PROBES = ("/livez", "/readyz", "/healthz")
 

@@ -18,7 +18,7 @@ from service import answers
 from service.accounts.account import Account
 from service.cine import open_cine
 from service.errors import FrameError
-from service.guard import TURNS
+from service.guard import SILENT_SECONDS, TURNS
 from service.machine import memory
 from service.refusals import FAILED
 from service.upload import budget
@@ -27,7 +27,6 @@ STREAMS_AT_ONCE = 16
 WAITING_FRAMES = 8  # held with their bytes; then the sender has to wait
 WAITING_DROPPED = 1024  # places in the line where all but the newest frame give up their bytes
 ROOM_BYTES = budget(memory()) // 4
-SILENT_SECONDS = 300.0  # after which a stream is closed: its place may be another's
 GOING_AWAY, POLICY_VIOLATION, TRY_AGAIN_LATER = 1001, 1008, 1013  # RFC 6455 7.4.1, and IANA's registry
 
 log = logging.getLogger("bentoml.nervemask")

@@ -73,13 +73,15 @@ class Upload:
 
 
 def _check_query(request: Request) -> None:
-    """A misspelt setting would change nothing without a word. Raises FrameError 400."""
+    """A misspelt setting would change nothing without a word, as would the first of two. Raises FrameError 400."""
     path = request.scope["path"]
     known = FRAME_ROUTES[path]
     for name in request.query_params:
         if name not in known:
             offered = f"{path} knows {' and '.join(known) or 'none'}"
             raise FrameError("unknown_parameter", f"There is no parameter {name[:40]!r}: {offered}.", 400)
+        if len(request.query_params.getlist(name)) > 1:
+            raise FrameError("unknown_parameter", f"The parameter {name!r} stands there twice: send it once.", 400)
 
 
 class Count:
@@ -154,13 +156,17 @@ async def _multipart(request: Request) -> IO[bytes]:
     except (HTTPException, KeyError, UnicodeDecodeError) as fault:  # inside an app, Starlette raises its own
         raise FrameError("multipart", "The multipart body is malformed.", 400) from fault
     parts = form.getlist(FIELD)
-    if len(parts) == 1 and isinstance(parts[0], UploadFile):
+    others = [name for name in form if name != FIELD]
+    if len(parts) == 1 and isinstance(parts[0], UploadFile) and not others:
         return parts[0].file
     await form.close()
     if len(parts) != 1:
         raise FrameError(
             "one_frame", f"Send one file in the field {FIELD!r} (curl -F {FIELD}=@FILE), not {len(parts)}.", 400
         )
+    if others:
+        told = f"There is no field {others[0][:40]!r}: a form holds {FIELD!r} alone, parameters stand in the address."
+        raise FrameError("unknown_parameter", told, 400)
     raise FrameError(
         "not_a_file", f"The field {FIELD!r} holds text: send the file itself (curl -F {FIELD}=@FILE).", 400
     )

@@ -331,8 +331,17 @@ def test_wrong_use(ask, data, arguments, told) -> None:
 def test_a_service_that_is_not_there(ask, data, server) -> None:
     write("frame.png", data[".png"])
     done = ask("frame.png", "--out", "o.png", "--server", server, status=2)
-    assert server in done.stderr and "make serve" in done.stderr
+    assert server in done.stderr and ("make serve" if "://" in server else "begins with http://") in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_is_no_frame_in_a_folder_is_told_of(ask, data) -> None:
+    write("in/frame.png", data[".png"])
+    write("in/notes.webp", b"x")
+    write("in/.hidden", b"x")
+    done = ask("in", "--out", "out")
+    assert done.stderr.count("passed over") == 1
+    assert "in/notes.webp is passed over: no PNG, JPEG, TIFF or DICOM file by its name" in done.stderr
 
 
 # A server between, which may have its own mind

@@ -1,5 +1,6 @@
 """/docs.json tells the truth: a fuzzer that knows nothing but the document finds no answer that is not in it."""
 
+import ast
 import json
 import os
 import subprocess
@@ -88,6 +89,24 @@ def test_the_examples_are_of_their_schemas(client) -> None:
     assert len(examples) == 3 and "error" in json.loads(lines[1])
     for example, schema in examples:
         Draft202012Validator({"$ref": schema, "components": document["components"]}).validate(example)
+
+
+def test_every_code_is_told_under_its_status(client) -> None:
+    """All that stand in the code as words, beside their status."""
+    told = [
+        [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        for file in (ROOT / "service").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "FrameError"
+    ]
+    raised = {(words[0], words[-1]) for words in told if len(words) > 1 and isinstance(words[0], str)}
+    assert len(raised) > 25
+    document = client.get("/docs.json").json()
+    known = document["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"]
+    answers = document["paths"]["/segment"]["post"]["responses"]
+    for code, status in raised - {("settings", 400)}:  # a stream's
+        assert code in answers[str(status)]["description"].partition("Codes: ")[2]
+    assert {code for code, _ in raised} <= set(known)
 
 
 @pytest.mark.parametrize("route", ["/mask", "/overlay", "/segment", "/dicom"])

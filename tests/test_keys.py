@@ -193,6 +193,16 @@ def test_it_speaks_tls(model_folder, tmp_path) -> None:
             assert httpx.get(f"https://127.0.0.1:{port}/model", verify=trusted).status_code == 200
             with pytest.raises(httpx.TransportError):
                 httpx.get(f"http://127.0.0.1:{port}/model")
+            (tmp_path / "frame.png").write_bytes(b"")
+            for trust, told in (("", "SSL_CERT_FILE names"), (str(tmp_path / "cert.pem"), "empty")):
+                asked = [*("-m", "service.client", str(tmp_path / "frame.png"), "--out", str(tmp_path / "mask.png"))]
+                done = subprocess.run(
+                    [sys.executable, *asked, "--server", f"https://127.0.0.1:{port}"],
+                    env={**os.environ, "SSL_CERT_FILE": trust},
+                    capture_output=True,
+                    text=True,
+                )
+                assert told in done.stderr
             with ExitStack() as stack:  # many that connect, and say nothing
                 for _ in range(idlers := 2 * WORKERS * BEGUN):
                     stack.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -203,6 +213,16 @@ def test_it_speaks_tls(model_folder, tmp_path) -> None:
         finally:
             server.terminate()
             server.wait(30)
+
+
+@pytest.mark.parametrize("name", ["NERVEMASK_METRICS", "NERVEMASK_LOG", "NERVEMASK_SPOOL_MIB"])
+def test_a_setting_that_is_not_known_is_refused_at_once(model_folder, tmp_path, monkeypatch, name) -> None:
+    monkeypatch.setenv(name, "sometimes")
+    monkeypatch.setenv("NERVEMASK_SPOOL", str(tmp_path / "spool"))
+    with (tmp_path / "log").open("wb") as said:
+        assert start(model_folder, free_port(), said).wait(30) == 1
+    told = (tmp_path / "log").read_text()
+    assert f"{name} is " in told and "'sometimes'" in told
 
 
 def test_what_is_no_certificate_is_refused_at_once(model_folder, tmp_path) -> None:

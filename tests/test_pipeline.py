@@ -33,7 +33,7 @@ def test_it_ends_in_a_champion_that_the_service_takes(project):
     assert card.data == yaml.safe_load((project / "dvc.lock").read_text())["stages"]["ingest"]["outs"][0]["md5"]
     test = json.loads((project / "reports/evaluate/toy/metrics.json").read_text())["test"]
     assert card.metrics["test"]["dice"] == test["dice"]
-    assert card.metrics["parity"]["largest_difference"] <= 1e-3
+    assert card.metrics["parity"]["float32_largest_difference"] <= 1e-3
 
 
 def test_the_bento_holds_the_champion_and_no_tensorflow(project):

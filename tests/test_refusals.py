@@ -40,6 +40,27 @@ REFUSED = {
         400,
         "unknown_parameter",
     ),
+    "a parameter twice": (
+        "POST",
+        "/mask?index=0&index=1",
+        {"content": FRAME, "headers": PNG},
+        400,
+        "unknown_parameter",
+    ),
+    "a parameter in the form": (
+        "POST",
+        "/mask",
+        {"files": {"frame": FRAME}, "data": {"index": "1"}},
+        400,
+        "unknown_parameter",
+    ),
+    "a picture in GeoJSON": (
+        "POST",
+        "/segment?picture=mask",
+        {"content": FRAME, "headers": PNG | {"accept": "application/geo+json"}},
+        400,
+        "picture",
+    ),
     "text": ("POST", "/mask", {"content": b"no picture", "headers": PNG}, 415, "unknown_type"),
     "text as a file": ("POST", "/mask", {"files": {"frame": b"no picture"}}, 415, "unknown_type"),
     "another type": (

@@ -75,7 +75,7 @@ def apart(trained: Network, served: Network, rows: list[Row], decision: Decision
             f"{NETWORK} is not unet.keras: probabilities differ by {difference:.2e} (at most {MOST_DIFFERENCE}), "
             f"{share:.2e} of the mask's pixels (at most {MOST_CHANGED})"
         )
-    return {"largest_difference": round(difference, 7), "changed_pixels": round(share, 8)}
+    return {"float32_largest_difference": round(difference, 7), "float32_changed_pixels": round(share, 8)}
 
 
 def quantise(folder: Path, candidate: str) -> None:

@@ -72,4 +72,7 @@ def open_spool() -> Spool | None:
     if not folder:
         return None
     Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Spool(Path(folder), int(os.environ.get("NERVEMASK_SPOOL_MIB") or DEFAULT_MIB) * 2**20)
+    mib = os.environ.get("NERVEMASK_SPOOL_MIB") or str(DEFAULT_MIB)
+    if not mib.isdecimal():
+        raise ValueError(f"NERVEMASK_SPOOL_MIB is a whole number of MiB, not {mib!r}")
+    return Spool(Path(folder), int(mib) * 2**20)

@@ -147,6 +147,15 @@ def message(answer: "httpx.Response") -> str:
         return f"{answer.url} answers {answer.status_code} {answer.reason_phrase}"
 
 
+def remedy(server: str, fault: str) -> str:
+    """What may help where no service was reached."""
+    if "CERTIFICATE_VERIFY_FAILED" in fault:
+        return "SSL_CERT_FILE names the file of a certificate that is to be trusted"
+    if not server.startswith(("http://", "https://")):
+        return f"an address begins with http:// or https://, as {SERVER} does"
+    return "`make serve` starts the service, --server says where it is"
+
+
 def ask(server: str, kind: Kind, targets: dict[Path, Path], files: Files, at_once: int) -> int:
     """How many frames, or whole files, failed. Raises ClientError where there is no service."""
     import httpx
@@ -180,8 +189,7 @@ def ask(server: str, kind: Kind, targets: dict[Path, Path], files: Files, at_onc
                     pool.shutdown(cancel_futures=True)
                     raise
     except (httpx.TransportError, httpx.InvalidURL) as fault:
-        remedy = "`make serve` starts the service, --server says where it is"
-        raise ClientError(f"{server} cannot be reached ({fault}): {remedy}.") from fault
+        raise ClientError(f"{server} cannot be reached ({fault}): {remedy(server, str(fault))}.") from fault
     return run.failures
 
 

@@ -1,6 +1,7 @@
 """Which files are asked for, and into which the answers go: no two into one, none over what is there, none half."""
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,18 +65,23 @@ def plan(inputs: list[Path], out: Path, kind: str | None) -> tuple[Kind, dict[Pa
 
 
 def frames_in(folder: Path, out: Path) -> list[Path]:
-    """All frames in a folder and below it, but what is hidden or an earlier answer. Raises ClientError."""
+    """All frames in a folder and below it, but what is hidden or an earlier answer; what else lies there is told of.
+
+    Raises ClientError.
+    """
     answers = out.resolve() if folder.resolve() in out.resolve().parents else None
-    found = [
+    files = [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and (path.suffix.lower() in READ or is_dicom(path))
         and answers not in path.resolve().parents
     ]
+    found = [path for path in files if path.suffix.lower() in READ or is_dicom(path)]
     if not found:
         raise ClientError(f"{folder} holds no PNG, JPEG, TIFF or DICOM file")
+    for path in sorted({*files} - {*found}):
+        print(f"nervemask: {path} is passed over: no PNG, JPEG, TIFF or DICOM file by its name", file=sys.stderr)
     return found
 
 
