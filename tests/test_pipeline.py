@@ -32,6 +32,7 @@ def test_it_ends_in_a_champion_that_the_service_takes(project):
     assert card.trained_on.source == "phantom"
     assert card.data == yaml.safe_load((project / "dvc.lock").read_text())["stages"]["ingest"]["outs"][0]["md5"]
     test = json.loads((project / "reports/evaluate/toy/metrics.json").read_text())["test"]
+    assert json.loads((project / "reports/evaluate/toy/figures.json").read_text())["test"] == test["dice"]
     assert card.metrics["test"]["dice"] == test["dice"]
     assert card.metrics["parity"]["float32_largest_difference"] <= 1e-3
 

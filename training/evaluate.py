@@ -4,6 +4,7 @@ The masks are those that the service would answer: the same network file, the sa
 
 `python -m training.evaluate NET` writes to reports/evaluate/NET
   metrics.json   the decision, and for validation and test the scores with their baselines
+  figures.json   those few of them that candidates are compared by, in a terminal
   frames.csv     a row a frame
   table.md       test Dice with intervals, by size of nerve and of frame
   roc.csv        the presence decision on test: false and true positive rate
@@ -207,6 +208,14 @@ def write_roc(path: Path, scores: pd.DataFrame) -> None:
     pd.DataFrame({"false_positive": false_positive, "true_positive": true_positive}).to_csv(path, index=False)
 
 
+def compared(figures: dict[str, Any]) -> dict[str, float | None]:
+    """What `dvc metrics show` has room for."""
+    test = figures["test"]
+    shown = {"test": "dice", "test_median": "dice_median", "lost": "dice_lost", "presence_auc": "presence_auc"}
+    shown |= {"empty_mask": "baseline_empty", "mean_mask": "baseline_mean_mask"}
+    return {"validation": figures["validation"]["dice"]} | {name: test[key] for name, key in shown.items()}
+
+
 def log(folder: Path, figures: dict[str, Any]) -> None:
     """The figures and pictures to the MLflow run that trained the network."""
     import mlflow
@@ -239,6 +248,7 @@ def main(name: str) -> None:
             "groups": groups(scores["test"]),
         }
         (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+        (folder / "figures.json").write_text(json.dumps(compared(figures), indent=2) + "\n")
         pd.concat(scores, names=["split"]).reset_index(level="split").to_csv(folder / "frames.csv", index=False)
         write_roc(folder / "roc.csv", scores["test"])
         (folder / "table.md").write_text(table(figures["groups"]))
