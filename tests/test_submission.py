@@ -9,6 +9,7 @@ import pytest
 
 from service.segmenter import Segmenter
 from tests.frames import tiff
+from tests.project import nerve
 from training import submission
 from training.ingest import ingest
 from training.sources import phantom
@@ -39,7 +40,7 @@ def project(competition: Path, model_folder: Path, tmp_path: Path, monkeypatch) 
     """A folder in which the competition was ingested and a champion packaged."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(model_folder, submission.FOLDER)
-    ingest({"source": "kaggle", "path": str(competition), "on_fault": "stop"}, FRAMES)
+    ingest(nerve({"source": "kaggle", "path": str(competition)}), FRAMES)
     return tmp_path
 
 
