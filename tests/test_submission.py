@@ -73,7 +73,7 @@ def test_a_row_a_test_frame_with_the_mask_that_is_served(
 def test_a_missing_test_frame_is_named(project: Path, competition: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(competition, tmp_path / "broken"))
     (broken / "test" / "7.tif").write_bytes(b"no frame")
-    ingest({"source": "kaggle", "path": str(broken), "on_fault": "leave_out"}, FRAMES)
+    ingest(nerve({"source": "kaggle", "path": str(broken), "on_fault": "leave_out"}), FRAMES)
     with pytest.raises(SystemExit, match=r"7\.tif is missing.*left_out\.csv"):
         submission.main(submission.SUBMISSION)
     assert not submission.SUBMISSION.exists()
@@ -82,6 +82,6 @@ def test_a_missing_test_frame_is_named(project: Path, competition: Path, tmp_pat
 def test_without_test_frames_the_remedy_is_named(project: Path, competition: Path, tmp_path: Path) -> None:
     labelled = Path(shutil.copytree(competition, tmp_path / "labelled"))
     shutil.rmtree(labelled / "test")
-    ingest({"source": "kaggle", "path": str(labelled), "on_fault": "stop"}, FRAMES)
+    ingest(nerve({"source": "kaggle", "path": str(labelled)}), FRAMES)
     with pytest.raises(SystemExit, match=r"no test frame: set nerve\.source"):
         submission.main(submission.SUBMISSION)
