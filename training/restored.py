@@ -3,15 +3,10 @@
 Pathak et al. 2016 (arXiv 1604.07379), with hidden squares as in Xie et al. 2022 (arXiv 2111.09886).
 """
 
-from typing import TYPE_CHECKING
-
 import keras
 import numpy as np
 
 from training.parameters import Recipe
-
-if TYPE_CHECKING:
-    from keras.optimizers import Optimizer
 
 SQUARE_PX = 16
 HIDDEN = 0.5  # of the squares
@@ -45,7 +40,7 @@ class Hidden(keras.utils.PyDataset):
         self.epoch += 1
 
 
-def restore(model: keras.Model, frames: np.ndarray, recipe: Recipe, seed: int, optimizer: "Optimizer") -> None:
+def restore(model: keras.Model, frames: np.ndarray, recipe: Recipe, seed: int, optimizer: keras.Optimizer) -> None:
     """Teach a U-net to draw by its mask's head what was hidden, for the recipe's epochs, at its first rate.
 
     frames: float32 (N, height, width), normalised.

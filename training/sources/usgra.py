@@ -114,7 +114,7 @@ def _labels(data: bytes, file: str) -> tuple[np.ndarray, bool]:
     except Exception as fault:  # a damaged file makes Pillow raise nearly anything
         reason = "is no readable mask (not a whole PNG)"
         raise SourceError(file, reason, "Copy it anew, or remove the pair.") from fault
-    if labels.dtype == np.uint8 and np.isin(labels, (0, 255)).all() and labels.any():
+    if labels.ndim == 2 and labels.dtype == np.uint8 and labels.any() and np.isin(labels, (0, 255)).all():
         return labels // 255 * NERVE, False
     if labels.ndim != 2 or labels.dtype != np.uint8 or labels.max() > VESSEL:
         reason = f"holds other labels than 0, 1 and 2, or 0 and 255 (mode {picture.mode}, highest {labels.max()})"
