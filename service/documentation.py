@@ -43,19 +43,20 @@ ERRORS = {
     504: ("too_slow", f"No answer within {SECONDS:.0f} seconds."),
 }
 CODES = {
-    400: "broke_off decoder_ended empty index malformed multipart not_a_file one_frame picture unknown_parameter",
+    400: "broke_off, decoder_ended, empty, index, malformed, multipart, not_a_file, one_frame, picture, "
+    "unknown_parameter",
     401: "key",
     404: "not_found",
-    413: "header too_large too_many_fragments too_many_frames too_many_pixels",
-    415: "content_type unknown_type",
-    422: "header no_identity no_pixels no_such_frame not_dicom not_ultrasound pixel_type several_frames several_pages "
-    "too_small transfer_syntax",
-    429: "too_many wrong_keys",
+    413: "header, too_large, too_many_fragments, too_many_frames, too_many_pixels",
+    415: "content_type, unknown_type",
+    422: "header, no_identity, no_pixels, no_such_frame, not_dicom, not_ultrasound, pixel_type, several_frames, "
+    "several_pages, too_small, transfer_syntax",
+    429: "too_many, wrong_keys",
     500: "internal",
-    503: "no_audit no_room not_ready",
+    503: "no_audit, no_room, not_ready",
     504: "too_slow",
 }
-ANY_CODE = sorted({code for codes in CODES.values() for code in codes.split()} | {"settings", "method_not_allowed"})
+ANY_CODE = sorted({code for codes in CODES.values() for code in codes.split(", ")} | {"settings", "method_not_allowed"})
 WORDS = {
     400: "malformed or truncated, or what its decoder does not survive; or an unknown parameter",
     401: "no key, or one that is not known",
@@ -264,6 +265,6 @@ def _error(status: int) -> Schema:
     code, message = ERRORS[status]
     example = {"error": {"code": code, "message": message}}
     return {
-        "description": f"{WORDS[status]}. Codes: {', '.join(CODES[status].split())}.",
+        "description": f"{WORDS[status]}. Codes: {CODES[status]}.",
         "content": {"application/json": {"schema": _ref("Error"), "example": example}},
     }

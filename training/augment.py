@@ -114,31 +114,23 @@ def _regrade(frame: np.ndarray, strength: Augment, rng: np.random.Generator) -> 
     return echo
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches of training frames, the same for the same seed whatever thread makes them.
+class Shuffled(keras.utils.PyDataset):
+    """Frames, float32 (N, height, width), normalised, in an order of its own for each epoch; the same for the same seed
+    whatever thread makes a batch of them."""
 
-    frames: float32 (N, height, width), normalised. masks: uint8 (N, height, width, C), 0 or 1: nerve, then vessel.
-    A batch is (float32 (B, height, width, 1), targets by head); see `targets`.
-    """
-
-    def __init__(self, frames: np.ndarray, masks: np.ndarray, recipe: Recipe, heads: list[str], seed: int):
+    def __init__(self, frames: np.ndarray, recipe: Recipe, seed: int):
         super().__init__(workers=2, max_queue_size=8)
-        self.frames, self.masks, self.recipe, self.heads, self.seed = frames, masks, recipe, heads, seed
+        self.frames, self.recipe, self.seed = frames, recipe, seed
         self.epoch = 0
         self.order = self._order()
 
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.recipe.batch)
 
-    def __getitem__(self, index: int):
+    def batch(self, index: int) -> tuple[np.ndarray, np.random.Generator]:
+        """Which frames are in a batch, int (B,), and its own chance."""
         start = index * self.recipe.batch
-        chosen = self.order[start : start + self.recipe.batch]
-        frames, masks = self.frames[chosen], self.masks[chosen]
-        if self.recipe.augment is not None:
-            rng = np.random.default_rng((self.seed, self.epoch, index))
-            moved = [augment(f, m, self.recipe.augment, rng) for f, m in zip(frames, masks, strict=True)]
-            frames, masks = (np.stack(arrays) for arrays in zip(*moved, strict=True))
-        return frames[..., np.newaxis], targets(masks, self.heads)
+        return self.order[start : start + self.recipe.batch], np.random.default_rng((self.seed, self.epoch, index))
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
@@ -150,6 +142,26 @@ class Batches(keras.utils.PyDataset):
         wanted = self.recipe.steps * self.recipe.batch if self.recipe.steps else len(self.frames)
         rounds = math.ceil(wanted / len(self.frames))
         return np.concatenate([rng.permutation(len(self.frames)) for _ in range(rounds)])[:wanted]
+
+
+class Batches(Shuffled):
+    """Batches of training frames, moved and changed.
+
+    masks: uint8 (N, height, width, C), 0 or 1: nerve, then vessel.
+    A batch is (float32 (B, height, width, 1), targets by head); see `targets`.
+    """
+
+    def __init__(self, frames: np.ndarray, masks: np.ndarray, recipe: Recipe, heads: list[str], seed: int):
+        super().__init__(frames, recipe, seed)
+        self.masks, self.heads = masks, heads
+
+    def __getitem__(self, index: int):
+        chosen, rng = self.batch(index)
+        frames, masks = self.frames[chosen], self.masks[chosen]
+        if self.recipe.augment is not None:
+            moved = [augment(f, m, self.recipe.augment, rng) for f, m in zip(frames, masks, strict=True)]
+            frames, masks = (np.stack(arrays) for arrays in zip(*moved, strict=True))
+        return frames[..., np.newaxis], targets(masks, self.heads)
 
 
 def targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:

@@ -102,7 +102,7 @@ def report(scores: list[float], milliseconds: list[float], seconds: dict[str, fl
     table.add_row("  of frames with a nerve", f"{test['dice_with_nerve']:.3f}")
     table.add_row("  of the empty mask", f"{test['baseline_empty']:.3f}")
     table.add_row("  of the mean mask", f"{test['baseline_mean_mask']:.3f}")
-    table.add_row(f"  of the first {len(scores)} again, over HTTP", f"{np.mean(scores):.3f}")
+    table.add_row(f"  of {len(scores)} of them, over HTTP", f"{np.mean(scores):.3f}")
     table.add_row("an answer over HTTP", f"{np.median(milliseconds):.0f} ms (median)")
     for step, took in seconds.items():
         table.add_row(step, f"{took:.0f} s")
@@ -111,7 +111,7 @@ def report(scores: list[float], milliseconds: list[float], seconds: dict[str, fl
     table.add_row("the champion, explained", str(PAGE))
     table.add_row("compare the runs", "make ui     then http://127.0.0.1:5000")
     table.add_row("serve the champion", "make serve  then http://127.0.0.1:3000")
-    table.add_row("the whole race", ". .venv/bin/activate && dvc repro package")
+    table.add_row("the whole race", "dvc repro package (. .venv/bin/activate)")
     Console().print(table)
 
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from annotated_types import Gt, Lt, MinLen
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 Head = Literal["mask", "presence", "vessel", "coarse"]
-Share = Annotated[float, Gt(0), Lt(1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ParameterError(SystemExit):
@@ -52,7 +51,7 @@ class Nerve(_Section):
     on_fault: Literal["stop", "leave_out"]
     phantom: Phantom
     split: Split
-    race: Annotated[list[str], MinLen(1)]
+    race: Annotated[list[str], Field(min_length=1)]
     seed: int
     refit: bool
     unets: dict[str, dict[str, Any]]

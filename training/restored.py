@@ -6,6 +6,7 @@ Pathak et al. 2016 (arXiv 1604.07379), with hidden squares as in Xie et al. 2022
 import keras
 import numpy as np
 
+from training.augment import Shuffled
 from training.parameters import Recipe
 
 SQUARE_PX = 16
@@ -13,31 +14,20 @@ HIDDEN = 0.5  # of the squares
 DEVIATIONS = 2.0  # of a frame's grey, between black and white
 
 
-class Hidden(keras.utils.PyDataset):
+class Hidden(Shuffled):
     """Batches of frames with squares at their mean grey, and the frames as they are, 0..1.
 
-    frames: float32 (N, height, width), normalised. A batch is two of float32 (B, height, width, 1).
+    A batch is two of float32 (B, height, width, 1).
     """
 
-    def __init__(self, frames: np.ndarray, recipe: Recipe, seed: int):
-        super().__init__(workers=2)
-        self.frames, self.batch, self.seed, self.epoch = frames, recipe.batch, seed, 0
-        self.steps = recipe.steps or -(-len(frames) // recipe.batch)
-
-    def __len__(self) -> int:
-        return self.steps
-
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        frames = self.frames[rng.integers(len(self.frames), size=self.batch)]
-        height, width = frames.shape[1:]
-        squares = rng.random((self.batch, -(-height // SQUARE_PX), -(-width // SQUARE_PX))) < HIDDEN
+        chosen, rng = self.batch(index)
+        frames = self.frames[chosen]
+        count, height, width = frames.shape
+        squares = rng.random((count, -(-height // SQUARE_PX), -(-width // SQUARE_PX))) < HIDDEN
         hidden = squares.repeat(SQUARE_PX, axis=1).repeat(SQUARE_PX, axis=2)[:, :height, :width]
         greys = np.clip((frames / DEVIATIONS + 1) / 2, 0, 1)
         return np.where(hidden, np.float32(0), frames)[..., np.newaxis], greys[..., np.newaxis]
-
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
 
 
 def restore(model: keras.Model, frames: np.ndarray, recipe: Recipe, seed: int, optimizer: keras.Optimizer) -> None:

@@ -57,7 +57,8 @@ def pair(seed: int, subject_number: int, number: int) -> Pair:
     written, tiff = cv2.imencode(".tif", pixels, [cv2.IMWRITE_TIFF_COMPRESSION, LZW])
     assert written, "OpenCV was built without TIFF"
     spacing_mm = round(subject(seed, subject_number).scanner.spacing_mm, 4)
-    return Pair(tiff.tobytes(), ".tif", labels, str(subject_number), number, spacing_mm, True, LICENCE)
+    key = (str(subject_number), number)
+    return Pair(tiff.tobytes(), ".tif", labels, *key, spacing_mm, vessels=True, licence=LICENCE)
 
 
 def pairs(subjects: int, frames: int, seed: int) -> Iterator[Pair]:
