@@ -5,6 +5,7 @@ import pytest
 
 from training.parameters import Candidate, InputSize, Net, Phase, Recipe, candidate
 from training.recipe import learning_rate, settle
+from training.teachers import softened
 from training.train_unet import export, train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and tf2onnx's own
@@ -61,10 +62,11 @@ def test_an_input_that_cannot_be_halved_is_refused():
         build(TINY, InputSize(height=30, width=48, normalisation="frame"))
 
 
-def test_one_batch_is_learnt_by_heart():
+@pytest.mark.parametrize("gated", [False, True])
+def test_one_batch_is_learnt_by_heart(gated):
     batch = discs(8)
     _, history = train(
-        Candidate(input=SIZE, mirrored=False, net=TINY, recipe=recipe(20)),
+        Candidate(input=SIZE, mirrored=False, net=TINY.model_copy(update={"gated": gated}), recipe=recipe(20)),
         {"train": batch, "validation": batch},
         seed=1,
     )
@@ -130,6 +132,26 @@ def test_hidden_parts_are_drawn_before_any_mask_is_seen():
     restore(model, frames, recipe(1, restored=15), 1, keras.optimizers.Adam())
     drawn = model(hidden)["mask"].numpy()
     assert ((drawn - greys) ** 2).mean() < ((0.5 - greys) ** 2).mean()
+
+
+def test_half_of_what_is_taught_may_be_what_teachers_say(monkeypatch):
+    """Of discs with two wrong masks: their targets are of two minds, and the others' are not."""
+    from training import train_unet
+    from training.augment import targets
+
+    frames, masks = discs(24)
+    masks[0], masks[1] = 0, masks[2]
+    sides = {"train": (frames, masks), "validation": discs(8, seed=1)}
+    told = []
+    monkeypatch.setattr(train_unet, "softened", lambda *given: told.append(softened(*given)) or told[0])
+    chosen = Candidate(input=SIZE, mirrored=False, net=TINY, recipe=recipe(15, teachers=3))
+    train(chosen, sides, seed=1)
+    (soft,) = told
+    assert (soft.shape, soft.dtype) == (masks.shape, np.float32)
+    assert np.all(soft[masks == 1] >= 0.5) and np.all(soft[masks == 0] <= 0.5)
+    assert soft[0].max() > 0.1 and soft[1][masks[1] == 1].mean() < 0.9
+    assert np.abs(soft[2:] - masks[2:]).mean() < 0.05
+    np.testing.assert_array_equal(targets(soft, ["presence"])["presence"], targets(masks, ["presence"])["presence"])
 
 
 def test_coarser_levels_are_taught_the_mask_and_are_not_served(tmp_path):

@@ -16,7 +16,7 @@ LEAST_CONTRAST = 1e-3  # in deviations: keeps the division finite where a frame 
 def augment(frame: np.ndarray, masks: np.ndarray, strength: Augment, rng: np.random.Generator):
     """One frame and its masks after the same random move; the frame's greys change too, the masks' never.
 
-    frame: float32 (height, width), normalised. masks: uint8 (height, width, C), 0 or 1.
+    frame: float32 (height, width), normalised. masks: uint8 or float32 (height, width, C), 0..1.
     Gives back both in the same shapes and types.
     """
     height, width = frame.shape
@@ -147,7 +147,7 @@ class Shuffled(keras.utils.PyDataset):
 class Batches(Shuffled):
     """Batches of training frames, moved and changed.
 
-    masks: uint8 (N, height, width, C), 0 or 1: nerve, then vessel.
+    masks: uint8 or float32 (N, height, width, C), 0..1: nerve, then vessel.
     A batch is (float32 (B, height, width, 1), targets by head); see `targets`.
     """
 
@@ -165,11 +165,11 @@ class Batches(Shuffled):
 
 
 def targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:
-    """What each head ought to answer, float32, from uint8 masks (B, height, width, C): nerve, then vessel.
+    """What each head ought to answer, float32, from masks (B, height, width, C), 0..1: nerve, then vessel.
 
     A frame shows a nerve as far as its moved mask still does.
     """
     drawn = masks.astype(np.float32)
     nerve = drawn[..., :1]
-    others = {"presence": nerve.max(axis=(1, 2)), "vessel": drawn[..., 1:2]}
+    others = {"presence": np.rint(nerve.max(axis=(1, 2))), "vessel": drawn[..., 1:2]}
     return {head: others.get(head, nerve) for head in heads}

@@ -73,7 +73,8 @@ class Net(_Section):
     mask); "vessel" learns vessels as a second task where the source labels them; "coarse" draws the mask at each
     coarser level of the way up, too, while it learns. encoder: instead of a way down of its own, EfficientNet-Lite0 at
     a half of the input's resolution and less; filters are then those of the way up, the widest level first. start: of
-    that encoder's weights: as ImageNet taught them, or as every net's.
+    that encoder's weights: as ImageNet taught them, or as every net's. gated: attention gates weigh what each level
+    hands across.
     """
 
     filters: list[PositiveInt]
@@ -82,6 +83,7 @@ class Net(_Section):
     heads: list[Head]
     encoder: Literal["efficientnet_lite0"] | None = None
     start: Literal["random", "imagenet"] = "random"
+    gated: bool = False
 
     @model_validator(mode="after")
     def _fits_its_encoder(self) -> "Net":
@@ -138,7 +140,8 @@ class Recipe(_Phased):
     epoch's weights are kept; None trains to the end and keeps the last. encoder_rate: share of the learning rate at
     which an encoder's weights move: what ImageNet has taught is not to be lost while the rest is still noise.
     restored: epochs of drawing hidden parts of the training frames, without their masks, that come before all others.
-    simulated: epochs on phantom frames that come before those on real ones.
+    simulated: epochs on phantom frames that come before those on real ones. teachers: nets of this recipe that are
+    trained before, whose mean answer is half of what this one is taught.
     """
 
     loss: Literal["soft_dice", "cross_entropy_dice", "focal_tversky", "outlines"]
@@ -150,6 +153,7 @@ class Recipe(_Phased):
     encoder_rate: float = 1.0
     restored: NonNegativeInt = 0
     simulated: NonNegativeInt = 0
+    teachers: NonNegativeInt = 0
 
 
 class Candidate(_Section):

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from training import parameters, tracking
-from training.parameters import Candidate, Recipe
+from training.parameters import Candidate, InputSize, Net, Recipe
 from training.prepare import PREPARED, read_sides
 from training.quiet import import_tensorflow
 from training.recipe import learning_rate, settle
+from training.teachers import lessons, softened
 from training.whole import whole
 
 if TYPE_CHECKING:
@@ -53,28 +54,23 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     import keras
 
     from training.augment import Batches, targets
-    from training.efficientnet import start_from_imagenet
     from training.losses import LOSSES, dice
     from training.restored import restore
     from training.simulated import simulated
     from training.unet import build
 
-    keras.utils.set_random_seed(seed)
     labelled = sides["train"][1].shape[-1]
     heads = [head for head in candidate.net.heads if head != "vessel" or labelled == 2]
     net = candidate.net.model_copy(update={"heads": heads})
     recipe = candidate.recipe
+    frames, masks = sides["train"]
+    if recipe.teachers:
+        masks = softened(frames, masks, _teachers(candidate, sides, seed))
 
-    # On CPUs the encoder's convolutions channel by channel take longer in bfloat16 than in float32.
-    keras.config.set_dtype_policy("float32" if net.encoder else precision())
-    try:
-        model = build(net, candidate.input)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    if net.start == "imagenet":
-        start_from_imagenet(model)
+    keras.utils.set_random_seed(seed)
+    model = _at_start(net, candidate.input)
     if recipe.restored:
-        restore(model, sides["train"][0], recipe, seed, _optimizer(recipe))
+        restore(model, frames, recipe, seed, _optimizer(recipe))
     taught = [head for head in model.output if head != "presence" or head in heads]  # or it is read off the mask
     model.compile(
         optimizer=_optimizer(recipe),
@@ -85,10 +81,10 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     if recipe.simulated:
         begun = Batches(*simulated(candidate.input, labelled), recipe, taught, seed)
         model.fit(begun, epochs=recipe.simulated, verbose=0)
-    frames, masks = sides["validation"]
+    looked_at, drawn = sides["validation"]
     history = model.fit(
-        Batches(*sides["train"], recipe, taught, seed),
-        validation_data=(frames[..., np.newaxis], targets(masks, taught)),
+        Batches(frames, masks, recipe, taught, seed),
+        validation_data=(looked_at[..., np.newaxis], targets(drawn, taught)),
         validation_batch_size=recipe.batch,
         epochs=epochs or recipe.epochs,
         callbacks=[*_schedule(candidate), *callbacks],
@@ -97,9 +93,33 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     served = build(net, candidate.input)
     served.set_weights(model.get_weights())
     # In any order but their own: neighbours are alike, and so would be a batch of them.
-    trained_on = sides["train"][0][np.random.default_rng(seed).permutation(len(sides["train"][0]))]
-    settle(served, trained_on[..., np.newaxis], min(recipe.batch, len(trained_on)))
+    shuffled = frames[np.random.default_rng(seed).permutation(len(frames))]
+    settle(served, shuffled[..., np.newaxis], min(recipe.batch, len(shuffled)))
     return served, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
+
+
+def _teachers(candidate: Candidate, sides: Sides, seed: int) -> list["keras.Model"]:
+    alone = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"teachers": 0})})
+    each = enumerate(lessons(*sides["train"], candidate.recipe.teachers), start=1)
+    return [train(alone, {**sides, "train": lesson}, seed + number)[0] for number, lesson in each]
+
+
+def _at_start(net: Net, size: InputSize) -> "keras.Model":
+    """The net before it is trained, in the precision that is trained in."""
+    import keras
+
+    from training.efficientnet import start_from_imagenet
+    from training.unet import build
+
+    # On CPUs the encoder's convolutions channel by channel take longer in bfloat16 than in float32.
+    keras.config.set_dtype_policy("float32" if net.encoder else precision())
+    try:
+        model = build(net, size)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    if net.start == "imagenet":
+        start_from_imagenet(model)
+    return model
 
 
 def _optimizer(recipe: Recipe) -> "keras.optimizers.Optimizer":

@@ -38,7 +38,7 @@ def build(net: Net, size: InputSize) -> "keras.Model":
     levels = []  # of the way up, the coarsest first
     for filters, skip in zip(reversed(way_up), reversed(skips), strict=True):
         x = layers.Conv2DTranspose(filters, 2, strides=2, padding="same")(x)
-        x = layers.Concatenate()([x, skip])
+        x = layers.Concatenate()([x, _gated(skip, x) if net.gated else skip])
         x = _two_convolutions(x, filters, net.batch_norm)
         levels.append(x)
 
@@ -76,6 +76,18 @@ def _stem(frame, net: Net):
 
 def _two_convolutions(x, filters: int, batch_norm: bool):
     return _convolution(_convolution(x, filters, batch_norm), filters, batch_norm)
+
+
+def _gated(skip, coarser):
+    """What a level hands across, each place of it weighed by what lies there and by what the coarser level found.
+
+    Oktay et al. 2018 (arXiv 1804.03999), equations 1 and 2, with the coarser level at the resolution of the skip.
+    """
+    from keras import layers
+
+    filters = skip.shape[-1] // 2
+    asked = layers.Add()([layers.Conv2D(filters, 1, use_bias=False)(skip), layers.Conv2D(filters, 1)(coarser)])
+    return layers.Multiply()([skip, layers.Conv2D(1, 1, activation="sigmoid")(layers.ReLU()(asked))])
 
 
 def _convolution(x, filters: int, batch_norm: bool, kernel: int = 3, strides: int = 1):
