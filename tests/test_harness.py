@@ -6,10 +6,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks import hostile, soak
+from benchmarks import hostile, nets, soak
 from benchmarks.hostile import attack, figures
 from benchmarks.kills import Disturbed
 from benchmarks.soak import Soak, known, link_of_two
+from benchmarks.uploads import Upload
 from benchmarks.watch import Look, Watch
 from tests.conftest import patched, serving
 from tests.project import project_copy, toy
@@ -114,6 +115,18 @@ def test_a_cut_is_explained_by_a_kill_just_before(tmp_path) -> None:
 def test_of_a_run_without_two_whole_rounds_no_growth_is_told() -> None:
     growing = watched([100.0 + at for at in range(100)], [2] * 100)
     assert growing.growth(80) is None and growing.growth(79) > 1
+
+
+def test_model_folders_are_asked_in_turns_and_held_against_the_first(
+    model_folder, same_frame, monkeypatch, capsys
+) -> None:
+    png = Upload("PNG", "image/png", [same_frame["8-bit PNG"]])
+    monkeypatch.setattr(nets, "uploads", lambda: [png])
+    monkeypatch.setattr(nets, "ROUNDS", 1)
+    nets.main([str(model_folder), f"{model_folder}/."])
+    of_each = [row for row in capsys.readouterr().out.splitlines() if " ms " in row]
+    assert [row.startswith(f"| {model_folder}") for row in of_each] == [True, True]
+    assert of_each[0].endswith("| 1.00 |")
 
 
 def test_a_pipeline_killed_twice_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
