@@ -18,6 +18,7 @@ COPIED = (
     "training",
     "deploy",
     "docs",
+    "folds",
     ".dvc/config",
     ".dvc/.gitignore",
     ".dvcignore",

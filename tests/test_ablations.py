@@ -7,8 +7,9 @@ import yaml
 
 from tests.project import ROOT, project_copy, run, write_nerve
 from tests.test_folds import TINY
-from training.ablations import ASKED, BASE, candidates, compared, table, varied
+from training.ablations import compared, read, table
 from training.parameters import ParameterError, ablations
+from training.variation import BASE, candidates, varied
 
 
 def test_a_variation_is_the_base_with_what_it_names_changed():
@@ -21,15 +22,16 @@ def test_a_variation_is_the_base_with_what_it_names_changed():
 
 def test_the_project_s_own_variations_are_candidates_and_differ(monkeypatch):
     monkeypatch.chdir(ROOT)
-    made = list(candidates(ablations()).values())
-    assert all(one != made[0] for one in made[1:])
+    made = candidates(ablations())
+    base = made.pop(BASE)
+    assert all(one != base for one in made.values())
 
 
 def test_a_misspelt_variation_is_named(tmp_path, monkeypatch):
-    entry = {"base": "tiny", "folds": [1], "seeds": [1], "variations": {"no speckel": {"recipe": {"speckel": 0}}}}
+    entry = {"base": "tiny", "folds": [1], "seeds": [1], "variations": {"no_speckel": {"recipe": {"speckel": 0}}}}
     write_nerve(tmp_path, {"unets": {"tiny": TINY}, "ablations": entry})
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ParameterError, match=r"no speckel.*recipe\.speckel"):
+    with pytest.raises(ParameterError, match=r"no_speckel.*recipe\.speckel"):
         candidates(ablations())
 
 
@@ -37,16 +39,25 @@ def test_a_distance_is_told_from_the_noise_of_hard_and_easy_frames():
     rng = np.random.default_rng(0)
     hardness = rng.random(40)
     scores = pd.concat(
-        pd.DataFrame({"frame": range(40), "variation": name, "dice": hardness + apart, "minutes": 1.0})
-        for name, apart in ((BASE, 0.0), ("worse", rng.normal(-0.05, 0.02, 40)))
+        pd.DataFrame({"frame": range(40), "variation": name, "seed": seed, "dice": hardness + apart, "minutes": 1.0})
+        for name, apart in ((BASE, 0.0), ("much_worse", rng.normal(-0.05, 0.02, 40)))
+        for seed in (1, 2)
     )
     rows = compared(scores)
-    assert rows.loc["worse", "dice_high"] > rows.loc[BASE, "dice"]  # by its own interval it may be as good
-    assert rows.loc["worse", "distance_high"] < 0
-    assert "| worse |" in table(rows)
+    assert rows.loc["much_worse", "dice_high"] > rows.loc[BASE, "dice"]  # by its own interval it may be as good
+    assert rows.loc["much_worse", "distance_high"] < 0
+    by_seed = f"{(hardness - 0.05).mean():.2f}"
+    assert f"| much worse | {by_seed}" in table(rows) and table(rows).count(f"{hardness.mean():.3f}, ") == 1
 
 
-def test_a_table_and_a_run_for_each_training(tmp_path):
+def test_without_the_base_it_says_what_to_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_nerve(tmp_path, {"ablations": {"base": "tiny", "folds": [1], "seeds": [1], "variations": {"base": {}}}})
+    with pytest.raises(SystemExit, match=r"dvc repro folds/dvc\.yaml:variation@base"):
+        read()
+
+
+def test_a_table_and_a_run_for_each_training_and_what_is_done_is_kept(tmp_path):
     from mlflow import MlflowClient
 
     parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -56,20 +67,21 @@ def test_a_table_and_a_run_for_each_training(tmp_path):
         "base": "tiny",
         "folds": [1, 2],
         "seeds": [1],
-        "variations": {"another loss": {"recipe": {"loss": "cross_entropy_dice"}}},
+        "of_all": {},
+        "variations": {"base": {}, "another_loss": {"recipe": {"loss": "cross_entropy_dice"}}},
     }
     project = project_copy(tmp_path, parameters)
-    run(project, "dvc", "repro", "split")
-    run(project, "python", "-m", "training.ablations")
+    run(project, "dvc", "repro", "folds/dvc.yaml:variation@base")
+    run(project, "dvc", "repro", "folds/dvc.yaml:ablations")
     written = (project / "reports/ablations/table.md").read_text()
-    assert all(f"| {name} |" in written for name in (BASE, ASKED[False], "another loss"))
+    assert all(f"| {name} |" in written for name in ("base", "asked twice once mirrored", "another loss"))
     assert (project / "reports/ablations/differences.png").exists()
     split = pd.read_csv(project / "data/split/split.csv").set_index("frame")["split"]
     scored = pd.read_csv(project / "reports/ablations/frames.csv")
     assert set(split[scored["frame"]]) <= {"train", "validation"}
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     made = client.search_runs([client.get_experiment_by_name("ablations").experiment_id])
-    parent = next(one for one in made if one.info.run_name == "ablations of tiny")
-    children = [one for one in made if one.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    assert len(children) == 4
-    assert all("dice" in one.data.metrics for one in children)
+    assert sorted(one.info.run_name for one in made) == [
+        f"{name}, fold {fold}, seed 1" for name in ("another_loss", "base") for fold in (1, 2)
+    ]
+    assert all("dice" in one.data.metrics for one in made)

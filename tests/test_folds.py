@@ -5,8 +5,9 @@ import pytest
 
 from tests.project import nerve
 from training.evaluate import open_network
-from training.folds import FOLDS, leakage, scored, sides_of, trained
+from training.folds import FOLDS, scored, sides_of, trained
 from training.ingest import ingest
+from training.leakage import leakage
 from training.parameters import Candidate
 from training.sources.layout import FRAMES
 
@@ -54,7 +55,7 @@ def test_a_fold_is_trained_on_its_sides_and_scores_what_it_held_out(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     rows, _ = ingest(nerve({"phantom": {"subjects": 4, "frames": 2, "seed": 1}}), FRAMES)
     sides = {"train": rows[:4], "validation": rows[4:6], "held_out": rows[6:]}
-    with trained(Candidate(**TINY), sides, seed=1) as folder:
+    with trained(Candidate(**TINY), sides, seed=1, title="tiny") as folder:
         _, scores = scored(open_network(folder, mirrored=True), sides)
     assert list(scores["frame"]) == [row.frame for row in sides["held_out"]]
     assert scores["dice"].between(0, 1).all()

@@ -1,6 +1,7 @@
 """Candidates side by side: the same frames, and the distance between them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,6 @@ import pandas as pd
 import pytest
 
 from training import folds, yardstick
-from training.scores import rounded, spread, summary
 
 
 def write(name: str, dice: np.ndarray) -> None:
@@ -18,6 +18,8 @@ def write(name: str, dice: np.ndarray) -> None:
             "fold": np.arange(50) // 10 + 1,
             "frame": [f"frames/{n}.png" for n in range(50)],
             "nerve": True,
+            "nerve_share": dice / 10,
+            "size": "580x420",
             "presence": 1.0,
             "confidence": dice,
             "dice": dice,
@@ -27,18 +29,16 @@ def write(name: str, dice: np.ndarray) -> None:
             "dice_mean_mask": 0.2,
         }
     )
-    folder = folds.REPORTS / name
-    folder.mkdir(parents=True)
-    scores.to_csv(folder / "frames.csv", index=False)
-    by_fold = {str(fold): rounded(spread(some["dice"])) for fold, some in scores.groupby("fold")}
-    leak = {"nearly_the_same": 0.02, "nearly_the_same_at_random": 0.4}
-    figures = {"all": summary(scores), "folds": by_fold, "leakage": leak}
-    (folder / "metrics.json").write_text(json.dumps(figures))
+    for fold, some in scores.groupby("fold"):
+        folder = folds.REPORTS / name / str(fold)
+        folder.mkdir(parents=True)
+        some.to_csv(folder / "frames.csv", index=False)
 
 
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(yardstick, "leaks", lambda: {"nearly_the_same": 0.02, "nearly_the_same_at_random": 0.4})
     hardness = np.random.default_rng(1).uniform(0.4, 0.9, 50)
     write("lecture", hardness - 0.3)
     write("deep", hardness)
@@ -58,9 +58,21 @@ def test_candidates_stand_in_one_table_the_best_first(measured: Path) -> None:
     assert "outside their fold: 2.0%" in table[-1]
     assert len({line.count("|") for line in table[:6]}) == 1
     assert (measured / "reports/yardstick/folds.png").stat().st_size > 5000
+    assert "| large nerve | 16 |" in (measured / "reports/yardstick/deep.md").read_text()
+    assert json.loads((measured / "reports/yardstick/metrics.json").read_text())["lecture"]["folds"].keys() == set(
+        "12345"
+    )
+
+
+def test_a_fold_that_is_not_trained_yet_stays_empty(measured: Path) -> None:
+    shutil.rmtree(folds.REPORTS / "lecture/2")
+    yardstick.main()
+    row = (measured / "reports/yardstick/table.md").read_text().splitlines()[3].split(" | ")
+    assert row[5] == "" and row[4] and row[6]
+    assert row[-1].startswith("-0.300")
 
 
 def test_without_folds_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"dvc repro folds/dvc.yaml:folds@light"):
+    with pytest.raises(SystemExit, match=r"dvc repro folds/dvc.yaml:yardstick"):
         yardstick.main()

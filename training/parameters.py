@@ -168,7 +168,7 @@ class Candidate(_Section):
 class Ablations(_Section):
     """The section `nerve.ablations`: variations of a candidate, each told by what it changes.
 
-    of_all: what all are told, the base among them. folds: of the five, from 1.
+    of_all: what all are told. folds: of the five, from 1. variations: among them "base", which changes nothing.
     """
 
     base: str

@@ -1,9 +1,11 @@
 """Every candidate by the same five folds: one table, one picture.
 
 `python -m training.yardstick` (`dvc repro folds/dvc.yaml:yardstick`) reads what `training.folds` wrote of each
-candidate and writes to reports/yardstick
-  table.md    a row a candidate: Dice with intervals, by fold, lost frames, baselines; and how much the folds leak
-  folds.png   each candidate's Dice by fold
+candidate's folds and writes to reports/yardstick
+  table.md      a row a candidate: Dice with intervals, by fold, lost frames, baselines; and how much the folds leak
+  folds.png     each candidate's Dice by fold
+  NET.md        a candidate's Dice by size of nerve and of frame
+  metrics.json  all that was measured
 Between two candidates stands the distance on the same frames: one is better where its interval leaves out 0.
 """
 
@@ -14,22 +16,40 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from training.folds import FOLDS, REPORTS
-from training.scores import LOST, RESAMPLED
+from training import parameters
+from training.evaluate import in_order
+from training.folds import FOLDS, REPORTS, sides_of_rows
+from training.leakage import leakage, look
+from training.scores import LOST, RESAMPLED, groups, rounded, spread, summary
+from training.scores import table as table_of_groups
 from training.whole import whole
 
 YARDSTICK = Path("reports/yardstick")
 
 
-def read() -> dict[str, tuple[dict[str, Any], pd.DataFrame]]:
-    """metrics.json and frames.csv of every candidate, the best first. Raises SystemExit where there is none."""
+def read() -> dict[str, pd.DataFrame]:
+    """The scored frames of every candidate, the best first. Raises SystemExit where there is none."""
     found = {
-        path.parent.name: (json.loads(path.read_text()), pd.read_csv(path.with_name("frames.csv")))
-        for path in sorted(REPORTS.glob("*/metrics.json"))
+        folder.name: pd.concat(map(pd.read_csv, sorted(folder.glob("[1-5]/frames.csv"))), ignore_index=True)
+        for folder in REPORTS.glob("*")
+        if any(folder.glob("[1-5]/frames.csv"))
     }
     if not found:
-        raise SystemExit(f"yardstick: {REPORTS} is empty: run `dvc repro folds/dvc.yaml:folds@light` or another's")
-    return dict(sorted(found.items(), key=lambda item: -item[1][0]["all"]["dice"]))
+        raise SystemExit(f"yardstick: {REPORTS} is empty: run `dvc repro folds/dvc.yaml:yardstick`")
+    return dict(sorted(found.items(), key=lambda item: -item[1]["dice"].mean()))
+
+
+def leaks() -> dict[str, float]:
+    """How much the folds leak, whoever is trained on them."""
+    validation = parameters.nerve().split.validation
+    held_out = [sides_of_rows(fold, validation)["held_out"] for fold in range(FOLDS)]
+    rows = [row for some in held_out for row in some]
+    return leakage(np.stack(in_order(look, rows, "leakage")), np.repeat(np.arange(FOLDS), list(map(len, held_out))))
+
+
+def by_fold(scores: pd.DataFrame) -> dict[int, dict[str, float]]:
+    """`spread` of each fold that was trained."""
+    return {int(fold): spread(scores.loc[scores["fold"] == fold, "dice"]) for fold in scores["fold"].unique()}
 
 
 def distance(scores: pd.DataFrame, best: pd.DataFrame) -> str:
@@ -40,39 +60,40 @@ def distance(scores: pd.DataFrame, best: pd.DataFrame) -> str:
     return f"{apart.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def table(candidates: dict[str, tuple[dict[str, Any], pd.DataFrame]]) -> str:
-    """Markdown."""
-    first, best = next(iter(candidates.values()))
+def table(candidates: dict[str, pd.DataFrame], leak: dict[str, float]) -> str:
+    """Markdown. A fold that was not trained is left empty."""
+    best = next(iter(candidates.values()))
     titles = ["candidate", "mean Dice (95 %)", "median", f"below {LOST}", *(f"fold {n + 1}" for n in range(FOLDS))]
     lines = [[*titles, "from the best (95 %)"], ["---"] * (len(titles) + 1)]
-    for name, (figures, scores) in candidates.items():
-        of_all, apart = figures["all"], "-" if scores is best else distance(scores, best)
+    for name, scores in candidates.items():
+        of_all, of_fold = spread(scores["dice"]), by_fold(scores)
         mean = f"{of_all['dice']:.3f} ({of_all['dice_low']:.3f} to {of_all['dice_high']:.3f})"
-        by_fold = [f"{fold['dice']:.3f}" for fold in figures["folds"].values()]
-        lines.append([name, mean, f"{of_all['dice_median']:.3f}", f"{of_all['dice_lost']:.1%}", *by_fold, apart])
+        folds = [f"{of_fold[fold]['dice']:.3f}" if fold in of_fold else "" for fold in range(1, FOLDS + 1)]
+        apart = "-" if scores is best else distance(scores, best)
+        lines.append([name, mean, f"{of_all['dice_median']:.3f}", f"{of_all['dice_lost']:.1%}", *folds, apart])
     for baseline in ("empty", "mean_mask"):
-        reached = f"{first['all'][f'baseline_{baseline}']:.3f}"
+        reached = f"{best[f'dice_{baseline}'].mean():.3f}"
         lines.append([f"{baseline.replace('_', ' ')} (baseline)", reached, *[""] * (len(titles) - 1)])
-    leak = first["leakage"]
     return (
         "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        + f"\n\n{first['all']['frames']} frames, none of the test split. Nearly like a frame outside their fold: "
+        + f"\n\n{len(best)} frames, none of the test split. Nearly like a frame outside their fold: "
         f"{leak['nearly_the_same']:.1%}; of folds dealt at random, {leak['nearly_the_same_at_random']:.1%}.\n"
     )
 
 
-def picture(path: Path, candidates: dict[str, tuple[dict[str, Any], pd.DataFrame]]) -> None:
+def picture(path: Path, candidates: dict[str, pd.DataFrame]) -> None:
     """A column of dots a candidate, a dot a fold, and the mean of all frames with its interval."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.6 + 1.2 * len(candidates), 3.4), layout="constrained")
     axis = figure.subplots()
-    for place, (figures, _) in enumerate(candidates.values()):
-        of_all = figures["all"]
-        axis.plot([place] * FOLDS, [fold["dice"] for fold in figures["folds"].values()], "o", color="0.6", markersize=5)
+    for place, scores in enumerate(candidates.values()):
+        of_all = spread(scores["dice"])
+        dots = [fold["dice"] for fold in by_fold(scores).values()]
+        axis.plot([place] * len(dots), dots, "o", color="0.6", markersize=5)
         reach = [[of_all["dice"] - of_all["dice_low"]], [of_all["dice_high"] - of_all["dice"]]]
         axis.errorbar(place + 0.15, of_all["dice"], reach, fmt="s", color="#0b5c66", capsize=4)
-    axis.axhline(next(iter(candidates.values()))[0]["all"]["baseline_mean_mask"], color="0.6", linestyle="--")
+    axis.axhline(next(iter(candidates.values()))["dice_mean_mask"].mean(), color="0.6", linestyle="--")
     axis.set_xticks(range(len(candidates)), list(candidates))
     axis.set(ylabel="Dice of held-out frames", xlim=(-0.5, len(candidates) - 0.3), ylim=(0, 1))
     axis.set_title("dots: folds; squares: all frames, 95 %; dashes: the mean mask", fontsize=7)
@@ -80,11 +101,19 @@ def picture(path: Path, candidates: dict[str, tuple[dict[str, Any], pd.DataFrame
 
 
 def main() -> None:
-    candidates = read()
+    candidates, leak = read(), leaks()
+    figures: dict[str, Any] = {"leakage": leak}
     with whole(YARDSTICK) as folder:
-        (folder / "table.md").write_text(table(candidates))
+        for name, scores in candidates.items():
+            figures[name] = {
+                "all": summary(scores),
+                "folds": {fold: rounded(of) for fold, of in by_fold(scores).items()},
+            }
+            (folder / f"{name}.md").write_text(table_of_groups(groups(scores)))
+        (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+        (folder / "table.md").write_text(table(candidates, leak))
         picture(folder / "folds.png", candidates)
-    print(table(candidates))
+    print(table(candidates, leak))
 
 
 if __name__ == "__main__":
