@@ -1,6 +1,7 @@
 """The nets and their training, on tiny real data."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from training.parameters import Candidate, InputSize, Net, Phase, Recipe, candidate
@@ -62,16 +63,17 @@ def test_an_input_that_cannot_be_halved_is_refused():
         build(TINY, InputSize(height=30, width=48, normalisation="frame"))
 
 
-@pytest.mark.parametrize("gated", [False, True])
-def test_one_batch_is_learnt_by_heart(gated):
+@pytest.mark.parametrize("change", [{}, {"gated": True}, {"heads": ["mask"]}])
+def test_one_batch_is_learnt_by_heart(change):
     batch = discs(8)
     _, history = train(
-        Candidate(input=SIZE, mirrored=False, net=TINY.model_copy(update={"gated": gated}), recipe=recipe(20)),
+        Candidate(input=SIZE, mirrored=False, net=TINY.model_copy(update=change), recipe=recipe(20)),
         {"train": batch, "validation": batch},
         seed=1,
     )
     assert history["val_mask_dice"].iloc[-1] >= 0.95
-    assert history["val_presence_loss"].iloc[-1] < 0.1
+    assert ("val_presence_loss" in history) is ("presence" in (change.get("heads") or TINY.heads))
+    assert history.get("val_presence_loss", pd.Series(0.0)).iloc[-1] < 0.1
 
 
 def test_the_same_seed_gives_the_same_dice():

@@ -71,7 +71,8 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     model = _at_start(net, candidate.input)
     if recipe.restored:
         restore(model, frames, recipe, seed, _optimizer(recipe))
-    taught = [head for head in model.output if head != "presence" or head in heads]  # or it is read off the mask
+    answered = list(model.output)
+    taught = [head for head in answered if head != "presence" or head in heads]  # or it is read off the mask
     model.compile(
         optimizer=_optimizer(recipe),
         loss={head: "binary_crossentropy" if head == "presence" else LOSSES[recipe.loss] for head in taught},
@@ -79,12 +80,12 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
         metrics={"mask": [keras.metrics.MeanMetricWrapper(dice, name="dice")]},
     )
     if recipe.simulated:
-        begun = Batches(*simulated(candidate.input, labelled), recipe, taught, seed)
+        begun = Batches(*simulated(candidate.input, labelled), recipe, answered, seed)
         model.fit(begun, epochs=recipe.simulated, verbose=0)
     looked_at, drawn = sides["validation"]
     history = model.fit(
-        Batches(frames, masks, recipe, taught, seed),
-        validation_data=(looked_at[..., np.newaxis], targets(drawn, taught)),
+        Batches(frames, masks, recipe, answered, seed),
+        validation_data=(looked_at[..., np.newaxis], targets(drawn, answered)),
         validation_batch_size=recipe.batch,
         epochs=epochs or recipe.epochs,
         callbacks=[*_schedule(candidate), *callbacks],
