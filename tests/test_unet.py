@@ -46,12 +46,21 @@ def test_the_lectures_recipe_is_the_lectures():
 
 
 @pytest.mark.parametrize("name", ["lecture", "light", "deep", "large"])
-def test_every_candidate_answers_its_heads_at_its_input_s_size(name):
-    from training.unet import build
-
+def test_every_candidate_can_be_trained_and_answers_at_its_input_s_size(name):
     chosen = candidate(name)
     height, width = chosen.input.height, chosen.input.width
-    answers = build(chosen.net, chosen.input)(np.zeros((2, height, width, 1), np.float32))
+    frames = np.random.default_rng(0).normal(size=(2, height, width)).astype(np.float32)
+    masks = np.zeros((2, height, width, 2), np.uint8)
+    masks[0, 40:60, 30:70, 0] = masks[1, 10:30, 20:40, 1] = 1
+    short = chosen.recipe.model_copy(update={"batch": 2, "steps": 1})
+    model, history = train(
+        chosen.model_copy(update={"recipe": short}),
+        {"train": (frames, masks), "validation": (frames, masks)},
+        1,
+        epochs=1,
+    )
+    assert np.isfinite(history["val_loss"]).all()
+    answers = model(frames[..., np.newaxis])
     assert tuple(answers["mask"].shape) == (2, height, width, 1)
     assert tuple(answers["presence"].shape) == (2, 1)
 
