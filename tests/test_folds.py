@@ -1,4 +1,4 @@
-"""Folds of whole groups, none held out twice, and what their leakage measure sees."""
+"""Folds of whole groups, none held out twice."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from tests.project import nerve
 from training.evaluate import open_network
 from training.folds import FOLDS, scored, sides_of, trained
 from training.ingest import ingest
-from training.leakage import leakage
 from training.parameters import Candidate
 from training.sources.layout import FRAMES
 
@@ -27,20 +26,6 @@ def test_every_frame_is_held_out_once_and_no_group_is_divided() -> None:
 def test_a_fold_is_one_contiguous_run(fold: int) -> None:
     held_out = sides_of(GROUP, fold, 0.15) == "held_out"
     assert np.count_nonzero(np.diff(held_out.astype(int))) <= 2
-
-
-def test_neighbouring_frames_leak_at_random_and_hardly_in_blocks() -> None:
-    """Frames of a block are alike, as those of one sweep are."""
-    steps = np.random.default_rng(1).random((120, 40)).astype(np.float32)
-    slow = steps + 3 * steps[GROUP * 10]
-    found = leakage(slow, GROUP * FOLDS // 12)
-    assert found["nearest"] > 1.5 * found["nearest_at_random"]
-
-
-def test_a_frame_repeated_in_another_fold_is_seen() -> None:
-    looked = np.eye(120, dtype=np.float32)
-    looked[100] = looked[0]
-    assert leakage(looked, GROUP * FOLDS // 12)["nearly_the_same"] == pytest.approx(2 / 120, abs=1e-3)
 
 
 TINY = {

@@ -10,7 +10,7 @@ import pytest
 from tests.frames import png, speckle
 from training.scores import groups
 from training.sources.layout import FRAMES, Faults, Pair, read_manifest, write
-from training.twins import have_twin
+from training.twins import have_twin, leakage
 
 
 def darker_and_moved(pixels: np.ndarray) -> np.ndarray:
@@ -36,3 +36,26 @@ def test_frames_with_a_twin_have_a_row_of_their_own() -> None:
     told = groups(scores.assign(twin=[True, False, False]))
     assert told["with a near twin in training"]["dice"] == 0.9
     assert told["without one"]["dice"] == 0.6
+
+
+def of_length_one(looked: np.ndarray) -> np.ndarray:
+    centred = looked - looked.mean(axis=1, keepdims=True)
+    return (centred / np.linalg.norm(centred, axis=1, keepdims=True)).astype(np.float32)
+
+
+BLOCK = np.arange(120) // 10
+FOLD = BLOCK * 5 // 12  # no block is divided
+
+
+def test_neighbouring_frames_leak_at_random_and_hardly_in_blocks() -> None:
+    """Frames of a block of ten are alike, as those of one sweep are."""
+    steps = np.random.default_rng(1).random((120, 40))
+    found = leakage(of_length_one(steps + 3 * steps[BLOCK * 10]), FOLD)
+    assert found["twins_at_random"] > 0.9 and found["twins"] < 0.05
+    assert found["likest_at_random"] > found["likest"]
+
+
+def test_a_frame_repeated_in_another_fold_is_seen() -> None:
+    looked = np.random.default_rng(1).random((120, 400))
+    looked[100] = looked[0]
+    assert leakage(of_length_one(looked), FOLD)["twins"] == pytest.approx(2 / 120, abs=1e-4)

@@ -38,7 +38,7 @@ def write(name: str, dice: np.ndarray) -> None:
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(yardstick, "leaks", lambda: {"nearly_the_same": 0.02, "nearly_the_same_at_random": 0.4})
+    monkeypatch.setattr(yardstick, "leaks", lambda: {"twins": 0.02, "twins_at_random": 0.4})
     hardness = np.random.default_rng(1).uniform(0.4, 0.9, 50)
     write("lecture", hardness - 0.3)
     write("deep", hardness)

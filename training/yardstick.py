@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 
 from training import parameters
-from training.evaluate import in_order
 from training.folds import FOLDS, REPORTS, sides_of_rows
-from training.leakage import leakage, look
 from training.scores import LOST, RESAMPLED, groups, rounded, spread, summary
 from training.scores import table as table_of_groups
+from training.twins import leakage, looks
 from training.whole import whole
 
 YARDSTICK = Path("reports/yardstick")
@@ -44,7 +43,7 @@ def leaks() -> dict[str, float]:
     validation = parameters.nerve().split.validation
     held_out = [sides_of_rows(fold, validation)["held_out"] for fold in range(FOLDS)]
     rows = [row for some in held_out for row in some]
-    return leakage(np.stack(in_order(look, rows, "leakage")), np.repeat(np.arange(FOLDS), list(map(len, held_out))))
+    return leakage(looks(rows), np.repeat(np.arange(FOLDS), [len(some) for some in held_out]))
 
 
 def by_fold(scores: pd.DataFrame) -> dict[int, dict[str, float]]:
@@ -76,8 +75,8 @@ def table(candidates: dict[str, pd.DataFrame], leak: dict[str, float]) -> str:
         lines.append([f"{baseline.replace('_', ' ')} (baseline)", reached, *[""] * (len(titles) - 1)])
     return (
         "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        + f"\n\n{len(best)} frames, none of the test split. Nearly like a frame outside their fold: "
-        f"{leak['nearly_the_same']:.1%}; of folds dealt at random, {leak['nearly_the_same_at_random']:.1%}.\n"
+        + f"\n\n{len(best)} frames, none of the test split. With a near twin outside their fold: {leak['twins']:.1%}; "
+        f"of folds dealt at random, {leak['twins_at_random']:.1%}.\n"
     )
 
 
