@@ -51,6 +51,11 @@ def by_fold(scores: pd.DataFrame) -> dict[int, dict[str, float]]:
     return {int(fold): spread(scores.loc[scores["fold"] == fold, "dice"]) for fold in scores["fold"].unique()}
 
 
+def scored_frames(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """A row for each frame that any candidate was scored on; what does not depend on the candidate may be read off."""
+    return pd.concat(candidates.values()).drop_duplicates("frame")
+
+
 def distance(scores: pd.DataFrame, best: pd.DataFrame) -> str:
     """How much lower the Dice is than the best candidate's on the same frames, with 95 % of a bootstrap over them."""
     apart = (scores.set_index("frame")["dice"] - best.set_index("frame")["dice"]).dropna().to_numpy()
@@ -62,7 +67,7 @@ def distance(scores: pd.DataFrame, best: pd.DataFrame) -> str:
 def table(candidates: dict[str, pd.DataFrame], leak: dict[str, float]) -> str:
     """Markdown. A fold that was not trained is left empty."""
     best = next(iter(candidates.values()))
-    every = pd.concat(candidates.values()).drop_duplicates("frame")  # of the folds that any was trained on
+    every = scored_frames(candidates)
     titles = ["candidate", "mean Dice (95 %)", "median", f"below {LOST}", *(f"fold {n + 1}" for n in range(FOLDS))]
     lines = [[*titles, "from the best (95 %)"], ["---"] * (len(titles) + 1)]
     for name, scores in candidates.items():
@@ -93,7 +98,7 @@ def picture(path: Path, candidates: dict[str, pd.DataFrame]) -> None:
         axis.plot([place] * len(dots), dots, "o", color="0.6", markersize=5)
         reach = [[of_all["dice"] - of_all["dice_low"]], [of_all["dice_high"] - of_all["dice"]]]
         axis.errorbar(place + 0.15, of_all["dice"], reach, fmt="s", color="#0b5c66", capsize=4)
-    axis.axhline(next(iter(candidates.values()))["dice_mean_mask"].mean(), color="0.6", linestyle="--")
+    axis.axhline(scored_frames(candidates)["dice_mean_mask"].mean(), color="0.6", linestyle="--")
     axis.set_xticks(range(len(candidates)), list(candidates))
     axis.set(ylabel="Dice of held-out frames", xlim=(-0.5, len(candidates) - 0.3), ylim=(0, 1))
     axis.set_title("dots: folds; squares: all frames, 95 %; dashes: the mean mask", fontsize=7)
@@ -103,6 +108,7 @@ def picture(path: Path, candidates: dict[str, pd.DataFrame]) -> None:
 def main() -> None:
     candidates, leak = read(), leaks()
     figures: dict[str, Any] = {"leakage": leak}
+    told = table(candidates, leak)
     with whole(YARDSTICK) as folder:
         for name, scores in candidates.items():
             figures[name] = {
@@ -111,9 +117,9 @@ def main() -> None:
             }
             (folder / f"{name}.md").write_text(table_of_groups(groups(scores)))
         (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
-        (folder / "table.md").write_text(table(candidates, leak))
+        (folder / "table.md").write_text(told)
         picture(folder / "folds.png", candidates)
-    print(table(candidates, leak))
+    print(told)
 
 
 if __name__ == "__main__":
