@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from training import explain
-from training.failures import KINDS, failure
+from training.failures import KINDS, counted, failure
 
 NERVE = (slice(20, 40), slice(20, 40))
 NOTHING = (slice(0), slice(0))
@@ -36,11 +36,11 @@ def test_a_failure_has_a_name(mask, truth, kind) -> None:
 
 
 def test_failures_are_counted_and_said() -> None:
-    told = explain.failed(pd.DataFrame({"failure": ["", "missed", "missed", "outline", ""]}))
+    told = counted(pd.DataFrame({"failure": ["", "missed", "missed", "outline", ""]}))
     assert told["what"].tolist() == ["missed", "outline"]
-    assert told["test frames"].tolist() == ["2 of 5", "1 of 5"]
+    assert told["frames"].tolist() == ["2 of 5", "1 of 5"]
     assert told["that is"].tolist() == [KINDS["missed"], KINDS["outline"]]
-    assert explain.html(explain.failed(pd.DataFrame({"failure": ["", ""]}))) == ""
+    assert explain.html(counted(pd.DataFrame({"failure": ["", ""]}))) == ""
 
 
 def test_what_a_table_holds_is_text() -> None:

@@ -4,11 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from training import folds, yardstick
+from training import explain, folds, yardstick
 
 
 def write(name: str, dice: np.ndarray) -> None:
@@ -27,12 +28,14 @@ def write(name: str, dice: np.ndarray) -> None:
             "hausdorff95_px": 1.0,
             "dice_empty": 0.0,
             "dice_mean_mask": 0.2,
+            "failure": np.where(dice < 0.7, "outline", ""),
         }
     )
     for fold, some in scores.groupby("fold"):
         folder = folds.REPORTS / name / str(fold)
         folder.mkdir(parents=True)
         some.to_csv(folder / "frames.csv", index=False)
+        cv2.imwrite(str(folder / "sheet.png"), np.full((30, 40, 3), 50 * fold, np.uint8))
 
 
 @pytest.fixture
@@ -58,18 +61,30 @@ def test_candidates_stand_in_one_table_the_best_first(measured: Path) -> None:
     assert "outside their fold: 2.0%" in table[-1]
     assert len({line.count("|") for line in table[:6]}) == 1
     assert (measured / "reports/yardstick/folds.png").stat().st_size > 5000
-    assert "| large nerve | 16 |" in (measured / "reports/yardstick/deep.md").read_text()
+    told = " ".join((measured / "reports/yardstick/deep.md").read_text().split())
+    assert "| large nerve | 16 |" in told
+    assert "The nerve is found, at about its size, but the outlines run apart." in told
+    sheet = cv2.imread(str(measured / "reports/yardstick/sheet.png"))
+    assert sheet[::30, 0, 0].tolist() == [50, 100, 150, 200, 250]  # all five folds, in their order
     assert json.loads((measured / "reports/yardstick/metrics.json").read_text())["lecture"]["folds"].keys() == set(
         "12345"
     )
 
 
+def test_the_champion_s_page_tells_of_them_where_there_are_any(measured: Path) -> None:
+    assert explain.folds() == {}
+    yardstick.main()
+    told = explain.folds()
+    assert "<td>lecture</td>" in told["folds"]
+    assert told["leaking"].startswith("50 frames") and told["by_fold"].startswith("data:image/png")
+
+
 def test_a_fold_that_is_not_trained_yet_stays_empty(measured: Path) -> None:
     shutil.rmtree(folds.REPORTS / "lecture/2")
     yardstick.main()
-    row = (measured / "reports/yardstick/table.md").read_text().splitlines()[3].split(" | ")
-    assert row[5] == "" and row[4] and row[6]
-    assert row[-1].startswith("-0.300")
+    row = (measured / "reports/yardstick/table.md").read_text().splitlines()[3].strip("| ").split("|")
+    assert [bool(cell.strip()) for cell in row[4:7]] == [True, False, True]
+    assert row[-1].strip().startswith("-0.300")
 
 
 def test_without_folds_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

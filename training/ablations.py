@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from training import parameters, variation
-from training.scores import LOST, RESAMPLED
+from training.scores import LOST, RESAMPLED, markdown
 from training.variation import BASE
 from training.whole import whole
 
@@ -69,13 +69,6 @@ def worded(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def table(rows: pd.DataFrame) -> str:
-    """`compared` as a Markdown table."""
-    said = worded(rows)
-    lines = [list(said.columns), ["---"] * len(said.columns), *said.values.tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def draw(path: Path, rows: pd.DataFrame) -> None:
     """The distances from the base with their intervals, the first at the top."""
     from matplotlib.figure import Figure
@@ -93,11 +86,12 @@ def draw(path: Path, rows: pd.DataFrame) -> None:
 def main() -> None:
     scores = read()
     rows = compared(scores)
+    told = markdown(worded(rows))
     with whole(REPORTS) as folder:
         scores.to_csv(folder / "frames.csv", index=False)
-        (folder / "table.md").write_text(table(rows))
+        (folder / "table.md").write_text(told)
         draw(folder / "differences.png", rows)
-    print(table(rows))
+    print(told)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Stage explain: one page on the champion, for people: the race, learning curves, figures, failures, ablations.
+"""Stage explain: one page on the champion, for people: the race, learning curves, figures, failures, folds, ablations.
 
-Writes reports/champion.html, which needs nothing beside it, and adds it to the champion's run in MLflow. Ablations are
-told of where `dvc repro folds/dvc.yaml:ablations` has left any.
+Writes reports/champion.html, which needs nothing beside it, and adds it to the champion's run in MLflow. Folds and
+ablations are told of where `dvc repro folds/dvc.yaml:yardstick` and `:ablations` have left any.
 """
 
 import base64
@@ -12,19 +12,18 @@ from typing import Any
 
 import pandas as pd
 
-from training import ablations, parameters, tracking
+from training import ablations, parameters, tracking, yardstick
 from training.champion import CHAMPION
 from training.evaluate import REPORTS
-from training.failures import GOOD, KINDS
+from training.failures import GOOD, counted
 from training.refit import RUN, learnt
-from training.scores import LOST
+from training.scores import LOST, interval, worded
 from training.sources.layout import licences
 from training.split import rows_of
 from training.train_unet import UNETS
 
 PAGE = Path("reports/champion.html")
 TEMPLATE = Path(__file__).with_name("explain.html")
-SPREAD = {"mean Dice": "dice", "median Dice": "dice_median"}
 
 
 def embedded(picture: bytes) -> str:
@@ -37,10 +36,6 @@ def html(table: pd.DataFrame) -> str:
     from markupsafe import Markup
 
     return Markup("" if table.empty else table.to_html(index=False, border=0, justify="left"))
-
-
-def interval(figures: dict[str, Any], name: str) -> str:
-    return f"{figures[name]:.3f} ({figures[f'{name}_low']:.3f} to {figures[f'{name}_high']:.3f})"
 
 
 def race(candidates: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -60,26 +55,6 @@ def race(candidates: dict[str, dict[str, Any]]) -> pd.DataFrame:
     )
 
 
-def grouped(groups: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """A row a group of test frames: by size of nerve and of frame."""
-    return pd.DataFrame(
-        {"test frames": name, "number": figures["frames"]}
-        | {title: interval(figures, key) for title, key in SPREAD.items()}
-        | {f"below {LOST}": f"{figures['dice_lost']:.1%}"}
-        for name, figures in groups.items()
-    )
-
-
-def failed(scores: pd.DataFrame) -> pd.DataFrame:
-    """A row a kind of failure, the most frequent first. scores: `failure`, a row a frame, empty where it did not."""
-    counts = scores["failure"].value_counts()
-    return pd.DataFrame(
-        {"what": kind, "test frames": f"{counts[kind]} of {len(scores)}", "that is": KINDS[kind]}
-        for kind in counts.index
-        if kind in KINDS
-    )
-
-
 def curves(history: pd.DataFrame) -> bytes:
     """Loss and Dice by epoch as a PNG: training and validation."""
     from matplotlib.figure import Figure
@@ -94,11 +69,35 @@ def curves(history: pd.DataFrame) -> bytes:
     return picture.getvalue()
 
 
+def folds() -> dict[str, Any]:
+    """What the page says of the five folds: nothing where none is measured."""
+    if not yardstick.YARDSTICK.exists():
+        return {}
+    candidates = yardstick.read()
+    leak = json.loads((yardstick.YARDSTICK / "metrics.json").read_text())["leakage"]
+    return {
+        "folds": html(yardstick.compared(candidates)),
+        "leaking": yardstick.leaking(candidates, leak),
+        "by_fold": embedded((yardstick.YARDSTICK / "folds.png").read_bytes()),
+    }
+
+
+def parts() -> dict[str, Any]:
+    """What the page says of the ablations: nothing where none is measured."""
+    if not ablations.REPORTS.exists():
+        return {}
+    scores = pd.read_csv(ablations.REPORTS / "frames.csv")
+    return {
+        "ablations": html(ablations.worded(ablations.compared(scores))),
+        "differences": embedded((ablations.REPORTS / "differences.png").read_bytes()),
+    }
+
+
 def page(champion: dict[str, Any]) -> str:
     """The page. champion: what the stage before wrote."""
     from jinja2 import Environment
 
-    name, measured = champion["candidate"], ablations.REPORTS
+    name = champion["candidate"]
     scores = pd.read_csv(REPORTS / name / "frames.csv", keep_default_na=False)
     trained, refit = rows_of("train"), parameters.nerve().refit
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
@@ -113,15 +112,13 @@ def page(champion: dict[str, Any]) -> str:
         race=html(race(champion["race"])),
         candidates=len(champion["race"]),
         curves=embedded(curves(pd.read_csv(UNETS / name / "history.csv"))),
-        groups=html(grouped(champion["race"][name]["groups"])),
+        groups=html(worded(champion["race"][name]["groups"])),
         reliability=embedded((REPORTS / name / "reliability.png").read_bytes()),
         worst=embedded((REPORTS / name / "worst.png").read_bytes()),
         good=GOOD,
-        failures=html(failed(scores[scores["split"] == "test"])),
-        ablations=html(ablations.worded(ablations.compared(pd.read_csv(measured / "frames.csv"))))
-        if measured.exists()
-        else None,
-        differences=embedded((measured / "differences.png").read_bytes()) if measured.exists() else None,
+        failures=html(counted(scores[scores["split"] == "test"])),
+        **folds(),
+        **parts(),
     )
 
 

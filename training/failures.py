@@ -1,6 +1,7 @@
 """What went wrong with a mask, as far as its pixels tell: a word for a frame, and a sentence for the word."""
 
 import numpy as np
+import pandas as pd
 
 from training.metrics import dice
 from training.scores import LOST
@@ -31,3 +32,13 @@ def failure(mask: np.ndarray, truth: np.ndarray) -> str:
     if drawn > 2 * wanted:
         return "too large"
     return "too small" if 2 * drawn < wanted else "outline"
+
+
+def counted(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row a kind of failure, the most frequent first. scores: `failure`, a row a frame, empty where it did not."""
+    counts = scores["failure"].value_counts()
+    return pd.DataFrame(
+        {"what": kind, "frames": f"{counts[kind]} of {len(scores)}", "that is": KINDS[kind]}
+        for kind in counts.index
+        if kind in KINDS
+    )

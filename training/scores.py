@@ -76,15 +76,30 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"{size} pixels", some
 
 
+def interval(figures: dict[str, float], name: str) -> str:
+    """One of `spread`'s figures with its interval, as people read it."""
+    return f"{figures[name]:.3f} ({figures[f'{name}_low']:.3f} to {figures[f'{name}_high']:.3f})"
+
+
+def worded(grouped: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """`groups` as people read it."""
+    return pd.DataFrame(
+        {
+            "frames": name,
+            "number": row["frames"],
+            "mean Dice (95 %)": interval(row, "dice"),
+            "median Dice (95 %)": interval(row, "dice_median"),
+            f"below {LOST}": f"{row['dice_lost']:.1%}",
+        }
+        for name, row in grouped.items()
+    )
+
+
 def table(grouped: dict[str, dict[str, Any]]) -> str:
     """`groups` as a Markdown table."""
-    lines = [
-        f"| test frames | number | mean Dice (95 %) | median Dice (95 %) | below {LOST} |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name, row in grouped.items():
-        mean, median = (
-            f"{row[key]:.3f} ({row[f'{key}_low']:.3f} to {row[f'{key}_high']:.3f})" for key in ("dice", "dice_median")
-        )
-        lines.append(f"| {name} | {row['frames']} | {mean} | {median} | {row['dice_lost']:.1%} |")
-    return "\n".join(lines) + "\n"
+    return markdown(worded(grouped))
+
+
+def markdown(said: pd.DataFrame) -> str:
+    """A table that is read as it stands: no word of it is taken for a number."""
+    return said.to_markdown(index=False, disable_numparse=True) + "\n"

@@ -4,7 +4,8 @@
 candidate's folds and writes to reports/yardstick
   table.md      a row a candidate: Dice with intervals, by fold, lost frames, baselines; and how much the folds leak
   folds.png     each candidate's Dice by fold
-  NET.md        a candidate's Dice by size of nerve and of frame
+  sheet.png     the best candidate's folds, one below the other: the best, median and worst frames of each
+  NET.md        a candidate's Dice by size of nerve and of frame, and what is wrong with its masks
   metrics.json  all that was measured
 Between two candidates stands the distance on the same frames: one is better where its interval leaves out 0.
 """
@@ -15,15 +16,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from skimage.io import imread, imsave
 
 from training import parameters
+from training.failures import counted
 from training.folds import FOLDS, REPORTS, sides_of_rows
-from training.scores import LOST, RESAMPLED, groups, rounded, spread, summary
-from training.scores import table as table_of_groups
+from training.scores import LOST, RESAMPLED, groups, interval, markdown, rounded, spread, summary, table
 from training.twins import leakage, looks
 from training.whole import whole
 
 YARDSTICK = Path("reports/yardstick")
+MEAN = "mean Dice (95 %)"
 
 
 def read() -> dict[str, pd.DataFrame]:
@@ -64,25 +67,34 @@ def distance(scores: pd.DataFrame, best: pd.DataFrame) -> str:
     return f"{apart.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def table(candidates: dict[str, pd.DataFrame], leak: dict[str, float]) -> str:
-    """Markdown. A fold that was not trained is left empty."""
+def compared(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """A row a candidate and a baseline, as people read it. A fold that was not trained is left empty."""
     best = next(iter(candidates.values()))
-    every = scored_frames(candidates)
-    titles = ["candidate", "mean Dice (95 %)", "median", f"below {LOST}", *(f"fold {n + 1}" for n in range(FOLDS))]
-    lines = [[*titles, "from the best (95 %)"], ["---"] * (len(titles) + 1)]
+    rows = []
     for name, scores in candidates.items():
         of_all, of_fold = spread(scores["dice"]), by_fold(scores)
-        mean = f"{of_all['dice']:.3f} ({of_all['dice_low']:.3f} to {of_all['dice_high']:.3f})"
-        folds = [f"{of_fold[fold]['dice']:.3f}" if fold in of_fold else "" for fold in range(1, FOLDS + 1)]
-        apart = "-" if scores is best else distance(scores, best)
-        lines.append([name, mean, f"{of_all['dice_median']:.3f}", f"{of_all['dice_lost']:.1%}", *folds, apart])
+        rows.append(
+            {
+                "candidate": name,
+                MEAN: interval(of_all, "dice"),
+                "median": f"{of_all['dice_median']:.3f}",
+                f"below {LOST}": f"{of_all['dice_lost']:.1%}",
+                **{f"fold {n}": f"{of_fold[n]['dice']:.3f}" if n in of_fold else "" for n in range(1, FOLDS + 1)},
+                "from the best (95 %)": "-" if scores is best else distance(scores, best),
+            }
+        )
+    every = scored_frames(candidates)
     for baseline in ("empty", "mean_mask"):
         reached = f"{every[f'dice_{baseline}'].mean():.3f}"
-        lines.append([f"{baseline.replace('_', ' ')} (baseline)", reached, *[""] * (len(titles) - 1)])
+        rows.append({"candidate": f"{baseline.replace('_', ' ')} (baseline)", MEAN: reached})
+    return pd.DataFrame(rows).fillna("")
+
+
+def leaking(candidates: dict[str, pd.DataFrame], leak: dict[str, float]) -> str:
+    """A sentence of the frames and of `leaks`."""
     return (
-        "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        + f"\n\n{len(every)} frames, none of the test split. With a near twin outside their fold: {leak['twins']:.1%}; "
-        f"of folds dealt at random, {leak['twins_at_random']:.1%}.\n"
+        f"{len(scored_frames(candidates))} frames, none of the test split. With a near twin outside their fold: "
+        f"{leak['twins']:.1%}; of folds dealt at random, {leak['twins_at_random']:.1%}."
     )
 
 
@@ -105,20 +117,27 @@ def picture(path: Path, candidates: dict[str, pd.DataFrame]) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
+def sheet(path: Path, name: str) -> None:
+    """The sheets of a candidate's folds, one below the other."""
+    sheets = [imread(of_fold) for of_fold in sorted((REPORTS / name).glob("[1-5]/sheet.png"))]
+    imsave(path, np.concatenate(sheets), check_contrast=False)
+
+
 def main() -> None:
     candidates, leak = read(), leaks()
     figures: dict[str, Any] = {"leakage": leak}
-    told = table(candidates, leak)
+    told = f"{markdown(compared(candidates))}\n{leaking(candidates, leak)}\n"
     with whole(YARDSTICK) as folder:
         for name, scores in candidates.items():
             figures[name] = {
                 "all": summary(scores),
                 "folds": {fold: rounded(of) for fold, of in by_fold(scores).items()},
             }
-            (folder / f"{name}.md").write_text(table_of_groups(groups(scores)))
+            (folder / f"{name}.md").write_text(f"{table(groups(scores))}\n{markdown(counted(scores))}")
         (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
         (folder / "table.md").write_text(told)
         picture(folder / "folds.png", candidates)
+        sheet(folder / "sheet.png", next(iter(candidates)))
     print(told)
 
 
