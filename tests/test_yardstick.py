@@ -35,13 +35,14 @@ def write(name: str, dice: np.ndarray) -> None:
         folder = folds.REPORTS / name / str(fold)
         folder.mkdir(parents=True)
         some.to_csv(folder / "frames.csv", index=False)
-        cv2.imwrite(str(folder / "sheet.png"), np.full((30, 40, 3), 50 * fold, np.uint8))
+        # One is narrower, as of a fold that holds few nerves.
+        cv2.imwrite(str(folder / "sheet.png"), np.full((30, 40 - 10 * (fold == 3), 3), 50 * fold, np.uint8))
 
 
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(yardstick, "leaks", lambda: {"twins": 0.02, "twins_at_random": 0.4})
+    monkeypatch.setattr(yardstick, "leaks", lambda: {"frames": 50, "twins": 0.02, "twins_at_random": 0.4})
     hardness = np.random.default_rng(1).uniform(0.4, 0.9, 50)
     write("lecture", hardness - 0.3)
     write("deep", hardness)

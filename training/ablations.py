@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from training import parameters, variation
-from training.scores import LOST, RESAMPLED, markdown
+from training.scores import LOST, RESAMPLED, interval, markdown
 from training.variation import BASE
 from training.whole import whole
 
@@ -56,16 +56,16 @@ def worded(rows: pd.DataFrame) -> pd.DataFrame:
     """`compared` as people read it."""
     return pd.DataFrame(
         {
-            "variation": str(row.name).replace("_", " "),
-            "mean Dice (95 %)": f"{row.dice:.3f} ({row.dice_low:.3f} to {row.dice_high:.3f})",
+            "variation": str(name).replace("_", " "),
+            "mean Dice (95 %)": interval(row, "dice"),
             "apart from the base (95 %)": ""
-            if row.name == BASE
-            else f"{row.distance:+.3f} ({row.distance_low:+.3f} to {row.distance_high:+.3f})",
-            "by seed": row.by_seed,
-            f"below {LOST}": f"{row.lost:.1%}",
-            "minutes of training": f"{row.minutes:.1f}",
+            if name == BASE
+            else f"{row['distance']:+.3f} ({row['distance_low']:+.3f} to {row['distance_high']:+.3f})",
+            "by seed": row["by_seed"],
+            f"below {LOST}": f"{row['lost']:.1%}",
+            "minutes of training": f"{row['minutes']:.1f}",
         }
-        for row in rows.rename_axis("name").reset_index().itertuples()
+        for name, row in rows.to_dict("index").items()
     )
 
 

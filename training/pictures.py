@@ -41,9 +41,14 @@ def grid(rows: list[list[np.ndarray]], height: int = 160, gap: int = 4) -> np.nd
         scaled = [_scaled(picture, height) for picture in row]
         spacer = np.full((height, gap, 3), 255, np.uint8)
         lines.append(np.concatenate([part for picture in scaled for part in (picture, spacer)][:-1], axis=1))
-    widest = max(line.shape[1] for line in lines)
-    padded = [np.pad(line, ((0, gap), (0, widest - line.shape[1]), (0, 0)), constant_values=255) for line in lines]
-    return np.concatenate(padded)[:-gap]
+    return stacked(lines, gap)
+
+
+def stacked(pictures: list[np.ndarray], gap: int = 0) -> np.ndarray:
+    """Pictures one below the other, white between them and beside the narrower ones."""
+    widest = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(one, ((0, gap), (0, widest - one.shape[1]), (0, 0)), constant_values=255) for one in pictures]
+    return np.concatenate(padded)[: -gap or None]
 
 
 def _scaled(picture: np.ndarray, height: int) -> np.ndarray:

@@ -4,7 +4,7 @@ Scores are the table that `training.evaluate.score` gives, a row a frame. Interv
 over frames; frames of one subject are alike, so another subject's may lie further off.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"{size} pixels", some
 
 
-def interval(figures: dict[str, float], name: str) -> str:
+def interval(figures: Mapping[Any, float], name: str) -> str:
     """One of `spread`'s figures with its interval, as people read it."""
     return f"{figures[name]:.3f} ({figures[f'{name}_low']:.3f} to {figures[f'{name}_high']:.3f})"
 

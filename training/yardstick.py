@@ -3,6 +3,7 @@
 `python -m training.yardstick` (`dvc repro folds/dvc.yaml:yardstick`) reads what `training.folds` wrote of each
 candidate's folds and writes to reports/yardstick
   table.md      a row a candidate: Dice with intervals, by fold, lost frames, baselines; and how much the folds leak
+  table.csv     its rows
   folds.png     each candidate's Dice by fold
   sheet.png     the best candidate's folds, one below the other: the best, median and worst frames of each
   NET.md        a candidate's Dice by size of nerve and of frame, and what is wrong with its masks
@@ -21,6 +22,7 @@ from skimage.io import imread, imsave
 from training import parameters
 from training.failures import counted
 from training.folds import FOLDS, REPORTS, sides_of_rows
+from training.pictures import stacked
 from training.scores import LOST, RESAMPLED, groups, interval, markdown, rounded, spread, summary, table
 from training.twins import leakage, looks
 from training.whole import whole
@@ -42,11 +44,12 @@ def read() -> dict[str, pd.DataFrame]:
 
 
 def leaks() -> dict[str, float]:
-    """How much the folds leak, whoever is trained on them."""
+    """How many frames the folds hold, and how much they leak, whoever is trained on them."""
     validation = parameters.nerve().split.validation
     held_out = [sides_of_rows(fold, validation)["held_out"] for fold in range(FOLDS)]
     rows = [row for some in held_out for row in some]
-    return leakage(looks(rows), np.repeat(np.arange(FOLDS), [len(some) for some in held_out]))
+    folds = np.repeat(np.arange(FOLDS), [len(some) for some in held_out])
+    return {"frames": len(rows), **leakage(looks(rows), folds)}
 
 
 def by_fold(scores: pd.DataFrame) -> dict[int, dict[str, float]]:
@@ -90,10 +93,10 @@ def compared(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("")
 
 
-def leaking(candidates: dict[str, pd.DataFrame], leak: dict[str, float]) -> str:
-    """A sentence of the frames and of `leaks`."""
+def leaking(leak: dict[str, float]) -> str:
+    """`leaks` as people read it."""
     return (
-        f"{len(scored_frames(candidates))} frames, none of the test split. With a near twin outside their fold: "
+        f"{leak['frames']} frames, none of the test split. With a near twin outside their fold: "
         f"{leak['twins']:.1%}; of folds dealt at random, {leak['twins_at_random']:.1%}."
     )
 
@@ -120,13 +123,14 @@ def picture(path: Path, candidates: dict[str, pd.DataFrame]) -> None:
 def sheet(path: Path, name: str) -> None:
     """The sheets of a candidate's folds, one below the other."""
     sheets = [imread(of_fold) for of_fold in sorted((REPORTS / name).glob("[1-5]/sheet.png"))]
-    imsave(path, np.concatenate(sheets), check_contrast=False)
+    imsave(path, stacked(sheets), check_contrast=False)
 
 
 def main() -> None:
     candidates, leak = read(), leaks()
     figures: dict[str, Any] = {"leakage": leak}
-    told = f"{markdown(compared(candidates))}\n{leaking(candidates, leak)}\n"
+    rows = compared(candidates)
+    told = f"{markdown(rows)}\n{leaking(leak)}\n"
     with whole(YARDSTICK) as folder:
         for name, scores in candidates.items():
             figures[name] = {
@@ -136,6 +140,7 @@ def main() -> None:
             (folder / f"{name}.md").write_text(f"{table(groups(scores))}\n{markdown(counted(scores))}")
         (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
         (folder / "table.md").write_text(told)
+        rows.to_csv(folder / "table.csv", index=False)
         picture(folder / "folds.png", candidates)
         sheet(folder / "sheet.png", next(iter(candidates)))
     print(told)
