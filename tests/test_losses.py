@@ -54,6 +54,25 @@ def test_the_entropy_near_outlines_weighs_more():
     assert float(outlines(truth, p)) == pytest.approx(expected.mean() + 1 + float(soft_dice(truth, p)), rel=1e-4)
 
 
+def test_a_pixel_costs_what_it_lies_from_the_outline():
+    from scipy.ndimage import distance_transform_cdt
+
+    from training.losses import FAR_PX, boundary, cross_entropy_dice
+
+    rng = np.random.default_rng(0)
+    truth = np.zeros((3, 60, 70, 1), np.float32)  # the last without a nerve
+    truth[0, 8:15, 10:20] = truth[1, 5:45, 5:45] = 1
+    p = rng.uniform(0.1, 0.9, truth.shape).astype(np.float32)
+    inside, outside = (
+        np.stack([distance_transform_cdt(frame[..., 0], "chessboard") for frame in of])[..., np.newaxis]
+        for of in (truth, 1 - truth)
+    )
+    signed = np.minimum(outside, FAR_PX) - np.minimum(inside, FAR_PX)
+    signed[2] = FAR_PX  # scipy knows no distance where there is nothing to be away from
+    expected = (signed / FAR_PX * p).mean() + float(cross_entropy_dice(truth, p))
+    assert float(boundary(truth, p)) == pytest.approx(expected, rel=1e-4)
+
+
 def test_dice_is_per_frame_and_one_where_both_are_empty(batch):
     from training import metrics
     from training.losses import dice

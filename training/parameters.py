@@ -144,7 +144,7 @@ class Recipe(_Phased):
     trained before, whose mean answer is half of what this one is taught.
     """
 
-    loss: Literal["soft_dice", "cross_entropy_dice", "focal_tversky", "outlines"]
+    loss: Literal["soft_dice", "cross_entropy_dice", "focal_tversky", "outlines", "boundary"]
     batch: PositiveInt
     steps: PositiveInt | None = None
     augment: Augment | None = None
