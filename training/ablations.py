@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from training import parameters, variation
-from training.scores import LOST, RESAMPLED, interval, markdown
+from training.scores import LOST, distance, interval, markdown, spread
 from training.variation import BASE
 from training.whole import whole
 
@@ -33,22 +33,19 @@ def compared(scores: pd.DataFrame) -> pd.DataFrame:
     """A row a variation: its mean Dice, its mean distance from the base's, each with low and high, what it lost, and
     its mean Dice by seed: a change within the seeds' noise is none.
 
-    scores: variation, frame, seed, dice, minutes; of several seeds a frame counts by its mean. Intervals of 95 % by a
-    bootstrap over frames, the same frames for both sides of a distance.
+    scores: variation, frame, seed, dice, minutes; of several seeds a frame counts by its mean.
     """
     by_frame = scores.pivot_table(index="frame", columns="variation", values="dice", sort=False)
-    resampled = np.random.default_rng(1).integers(len(by_frame), size=(RESAMPLED, len(by_frame)))
     rows = {}
     for name, dice in by_frame.items():
-        apart = (dice - by_frame[BASE]).to_numpy()
         own = scores[scores["variation"] == name]
-        rows[name] = {"dice": dice.mean(), "distance": apart.mean(), "lost": (own["dice"] < LOST).mean()}
-        rows[name]["minutes"] = own["minutes"].mean()
-        rows[name]["by_seed"] = ", ".join(f"{mean:.3f}" for mean in own.groupby("seed")["dice"].mean())
-        for of, values in (("dice", dice.to_numpy()), ("distance", apart)):
-            rows[name][f"{of}_low"], rows[name][f"{of}_high"] = np.percentile(
-                values[resampled].mean(axis=1), (2.5, 97.5)
-            )
+        rows[name] = {
+            **spread(dice.dropna()),
+            **distance(dice, by_frame[BASE]),
+            "dice_lost": (own["dice"] < LOST).mean(),
+            "minutes": own["minutes"].mean(),
+            "by_seed": ", ".join(f"{mean:.3f}" for mean in own.groupby("seed")["dice"].mean()),
+        }
     return pd.DataFrame(rows).T
 
 
@@ -58,11 +55,9 @@ def worded(rows: pd.DataFrame) -> pd.DataFrame:
         {
             "variation": str(name).replace("_", " "),
             "mean Dice (95 %)": interval(row, "dice"),
-            "apart from the base (95 %)": ""
-            if name == BASE
-            else f"{row['distance']:+.3f} ({row['distance_low']:+.3f} to {row['distance_high']:+.3f})",
+            "apart from the base (95 %)": "" if name == BASE else interval(row, "distance", "+"),
             "by seed": row["by_seed"],
-            f"below {LOST}": f"{row['lost']:.1%}",
+            f"below {LOST}": f"{row['dice_lost']:.1%}",
             "minutes of training": f"{row['minutes']:.1f}",
         }
         for name, row in rows.to_dict("index").items()

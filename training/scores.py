@@ -4,7 +4,7 @@ Scores are the table that `training.evaluate.score` gives, a row a frame. Interv
 over frames; frames of one subject are alike, so another subject's may lie further off.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,24 @@ def summary(scores: pd.DataFrame) -> dict[str, Any]:
 
 def spread(dice: pd.Series) -> dict[str, float]:
     """Mean and median Dice, each with its interval, and the share of frames that were lost."""
-    resampled = np.random.default_rng(1).choice(dice.to_numpy(), (RESAMPLED, len(dice)))
-    intervals = {"": np.mean(resampled, axis=1), "_median": np.median(resampled, axis=1)}
     found = {"dice": dice.mean(), "dice_median": dice.median(), "dice_lost": (dice < LOST).mean()}
-    for name, values in intervals.items():
-        found[f"dice{name}_low"], found[f"dice{name}_high"] = np.percentile(values, (2.5, 97.5))
+    for name, of_frames in {"dice": np.mean, "dice_median": np.median}.items():
+        found[f"{name}_low"], found[f"{name}_high"] = _bootstrapped(dice, of_frames)
     return found
+
+
+def distance(dice: pd.Series, other: pd.Series) -> dict[str, float]:
+    """How much higher the mean Dice is than another net's on the frames that both have, with its interval; both by
+    frame."""
+    apart = (dice - other).dropna()
+    low, high = _bootstrapped(apart, np.mean)
+    return {"distance": apart.mean(), "distance_low": low, "distance_high": high}
+
+
+def _bootstrapped(values: pd.Series, of_frames: Callable[..., Any]) -> tuple[float, float]:
+    resampled = np.random.default_rng(1).choice(values.to_numpy(), (RESAMPLED, len(values)))
+    low, high = np.percentile(of_frames(resampled, axis=1), (2.5, 97.5))
+    return low, high
 
 
 def rounded(figures: dict[str, Any]) -> dict[str, float | None]:
@@ -76,9 +88,10 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"{size} pixels", some
 
 
-def interval(figures: Mapping[Any, float], name: str) -> str:
-    """One of `spread`'s figures with its interval, as people read it."""
-    return f"{figures[name]:.3f} ({figures[f'{name}_low']:.3f} to {figures[f'{name}_high']:.3f})"
+def interval(figures: Mapping[Any, float], name: str, sign: str = "") -> str:
+    """A figure with its interval, as people read it. sign: "+" where it is told also of what is positive."""
+    middle, low, high = (format(figures[of], f"{sign}.3f") for of in (name, f"{name}_low", f"{name}_high"))
+    return f"{middle} ({low} to {high})"
 
 
 def worded(grouped: dict[str, dict[str, Any]]) -> pd.DataFrame:

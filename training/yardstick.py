@@ -23,7 +23,7 @@ from training import parameters
 from training.failures import counted
 from training.folds import FOLDS, REPORTS, sides_of_rows
 from training.pictures import stacked
-from training.scores import LOST, RESAMPLED, groups, interval, markdown, rounded, spread, summary, table
+from training.scores import LOST, distance, groups, interval, markdown, rounded, spread, summary, table
 from training.twins import leakage, looks
 from training.whole import whole
 
@@ -62,17 +62,10 @@ def scored_frames(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(candidates.values()).drop_duplicates("frame")
 
 
-def distance(scores: pd.DataFrame, best: pd.DataFrame) -> str:
-    """How much lower the Dice is than the best candidate's on the same frames, with 95 % of a bootstrap over them."""
-    apart = (scores.set_index("frame")["dice"] - best.set_index("frame")["dice"]).dropna().to_numpy()
-    resampled = np.random.default_rng(1).choice(apart, (RESAMPLED, len(apart))).mean(axis=1)
-    low, high = np.percentile(resampled, (2.5, 97.5))
-    return f"{apart.mean():+.3f} ({low:+.3f} to {high:+.3f})"
-
-
 def compared(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """A row a candidate and a baseline, as people read it. A fold that was not trained is left empty."""
-    best = next(iter(candidates.values()))
+    dice = {name: scores.set_index("frame")["dice"] for name, scores in candidates.items()}
+    best = next(iter(dice))
     rows = []
     for name, scores in candidates.items():
         of_all, of_fold = spread(scores["dice"]), by_fold(scores)
@@ -83,7 +76,9 @@ def compared(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 "median": f"{of_all['dice_median']:.3f}",
                 f"below {LOST}": f"{of_all['dice_lost']:.1%}",
                 **{f"fold {n}": f"{of_fold[n]['dice']:.3f}" if n in of_fold else "" for n in range(1, FOLDS + 1)},
-                "from the best (95 %)": "-" if scores is best else distance(scores, best),
+                "from the best (95 %)": "-"
+                if name == best
+                else interval(distance(dice[name], dice[best]), "distance", "+"),
             }
         )
     every = scored_frames(candidates)
