@@ -42,8 +42,8 @@ def summary(scores: pd.DataFrame) -> dict[str, Any]:
 def spread(dice: pd.Series) -> dict[str, float]:
     """Mean and median Dice, each with its interval, and the share of frames that were lost."""
     found = {"dice": dice.mean(), "dice_median": dice.median(), "dice_lost": (dice < LOST).mean()}
-    for name, of_frames in {"dice": np.mean, "dice_median": np.median}.items():
-        found[f"{name}_low"], found[f"{name}_high"] = _bootstrapped(dice, of_frames)
+    found["dice_low"], found["dice_high"] = _bootstrapped(dice, np.mean)
+    found["dice_median_low"], found["dice_median_high"] = _bootstrapped(dice, np.median)
     return found
 
 

@@ -68,7 +68,7 @@ def compared(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
     best = next(iter(dice))
     rows = []
     for name, scores in candidates.items():
-        of_all, of_fold = spread(scores["dice"]), by_fold(scores)
+        of_all, of_fold, apart = spread(scores["dice"]), by_fold(scores), distance(dice[name], dice[best])
         rows.append(
             {
                 "candidate": name,
@@ -76,9 +76,7 @@ def compared(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 "median": f"{of_all['dice_median']:.3f}",
                 f"below {LOST}": f"{of_all['dice_lost']:.1%}",
                 **{f"fold {n}": f"{of_fold[n]['dice']:.3f}" if n in of_fold else "" for n in range(1, FOLDS + 1)},
-                "from the best (95 %)": "-"
-                if name == best
-                else interval(distance(dice[name], dice[best]), "distance", "+"),
+                "from the best (95 %)": "-" if name == best else interval(apart, "distance", "+"),
             }
         )
     every = scored_frames(candidates)
