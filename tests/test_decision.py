@@ -38,6 +38,25 @@ def test_the_largest_parts_are_kept(components: int | None, area: int) -> None:
     assert np.count_nonzero(mask == 255) == np.count_nonzero(mask) == area
 
 
+@pytest.mark.parametrize(("faint", "area"), [(0.58, 400), (0.62, 404)])
+def test_a_part_that_is_faint_beside_another_is_left_out(faint: float, area: int) -> None:
+    probability = np.full((100, 100), 0.001, np.float32)
+    probability[60:80, 20:40] = 0.5  # connected with what is sure, and drawn
+    probability[65:66, 25:26] = 1.0
+    probability[5:7, 5:7] = faint
+    mask = decide(probability, 1.0, Decision(0.5, 0.0))
+    assert mask[60:80, 20:40].all()
+    assert np.count_nonzero(mask == 255) == np.count_nonzero(mask) == area
+
+
+def test_what_is_faint_is_told_by_the_calibrated_probability() -> None:
+    probability = np.full((100, 100), 0.001, np.float32)
+    probability[60:80, 20:40], probability[5:7, 5:7] = 0.9, 0.5
+    assert not decide(probability, 1.0, Decision(0.5, 0.0))[5, 5]
+    flattened = Logistic(0.2, 0.0)  # 0.9 becomes 0.61
+    assert decide(probability, 1.0, Decision(0.5, 0.0, pixel_calibration=flattened))[5, 5]
+
+
 def test_the_area_is_of_what_was_kept() -> None:
     probability = np.zeros((100, 100), np.float32)
     probability[10:20, 10:20] = probability[10:20, 40:49] = 0.9  # 100 and 90 pixels
@@ -55,7 +74,7 @@ def test_presence_is_decided_upon_calibrated() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_other_cut_has_a_greater_expected_dice(seed: int, calibration: Logistic) -> None:
     probability = np.random.default_rng(seed).random((60, 80), np.float32) ** 6
-    drawn = decide(probability, 1.0, Decision(0.0, 0.0, pixel_calibration=calibration))
+    drawn = (probability >= best_cut(probability, calibration)).view(np.uint8)
     reached = expected_dice(probability, drawn, calibration)
     others = ((probability >= cut).view(np.uint8) for cut in np.linspace(0.01, 0.99, 99, dtype=np.float32))
     assert reached is not None
