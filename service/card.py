@@ -115,12 +115,15 @@ class Familiar:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainedOn:
-    """The data behind the network: its source ("phantom", "usgra", ...), licence, and how much of it."""
+    """The data behind the network: its source ("phantom", "usgra", ...), licence, and how much of it.
+
+    subjects: None where the source does not tell them.
+    """
 
     source: str
     licence: str
     frames: int
-    subjects: int
+    subjects: int | None
 
 
 @dataclass(frozen=True, config=STRICT)

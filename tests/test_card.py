@@ -43,6 +43,11 @@ def test_both_normalisations_go_round(card: Card, folder: Path, normalisation: N
     assert kept == {key: value for key, value in asdict(normalisation).items() if value is not None}
 
 
+def test_frames_of_unrecorded_subjects_go_round(card: Card, folder: Path) -> None:
+    replace(card, trained_on=replace(card.trained_on, subjects=None)).write(folder)
+    assert Card.read(folder).trained_on.subjects is None
+
+
 def change(**fields: Any) -> Callable[[dict[str, Any]], None]:
     return lambda card: card.update(fields)
 

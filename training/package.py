@@ -67,7 +67,7 @@ def card(champion: dict[str, Any], run: dict[str, str], network: Input) -> Card:
             source=training[0].source,
             licence=licences(training),
             frames=len(training),
-            subjects=len({row.subject for row in training}),
+            subjects=len({row.subject for row in training} - {usgra.UNRECORDED}) or None,
         ),
         input=network,
         decision=TypeAdapter(Decision).validate_json(json.dumps(figures["decision"])),

@@ -28,13 +28,14 @@ function method({ net, recipe }) {
 
 function facts(card) {
   const { source, licence, frames, subjects } = card.trained_on;
+  const of = subjects ? many(subjects, "subject") : "unrecorded subjects";
   const { height, width } = card.input;
   return {
     "Intended use": card.intended_use || "not told",
     Name: card.name,
     Version: card.version,
     Candidate: card.candidate,
-    "Trained on": `${source}: ${many(frames, "frame")} of ${many(subjects, "subject")} (${licence})${card.refit ? REFIT : ""}`,
+    "Trained on": `${source}: ${many(frames, "frame")} of ${of} (${licence})${card.refit ? REFIT : ""}`,
     Method: method(card.method),
     "Looks at": `${width} × ${height} pixels, to which a frame is scaled`,
     "MLflow run": card.run_id,
