@@ -12,7 +12,7 @@ from service.card import Decision, Logistic
 # pixel, and a calibration is a table.
 LEVELS = (int(np.float32(1).view(np.uint32)) >> 16) + 1
 SAMPLED = 128  # rows and columns of a frame that tell its sums well enough, at the least
-# Of the greatest probability in a mask: a part of it that nowhere reaches that is taken for no nerve.
+# Of a frame's greatest probability, both calibrated: a part of a mask that nowhere reaches that is taken for no nerve.
 FAINT = 0.6
 
 
