@@ -89,7 +89,8 @@ class Decision:
     """What makes a nerve of a network's answer, and what that nerve is worth; fitted on validation.
 
     presence, min_area: the least calibrated presence, the mask's least share of the frame. components: how many of
-    the mask's largest parts are kept, None for all.
+    the mask's largest parts are kept, None for all. faint: the share of the frame's greatest calibrated probability
+    that a part has to reach somewhere, or it is left out.
     presence_calibration, pixel_calibration: what the network says of presence, and of a pixel, to the probability of
     a nerve; dice_calibration: the mask's expected Dice to what such masks reached. Each is the identity where there
     was nothing to fit it on.
@@ -101,6 +102,7 @@ class Decision:
     presence_calibration: Logistic = Logistic()
     pixel_calibration: Logistic = Logistic()
     dice_calibration: Logistic = Logistic()
+    faint: Share = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -12,8 +12,6 @@ from service.card import Decision, Logistic
 # pixel, and a calibration is a table.
 LEVELS = (int(np.float32(1).view(np.uint32)) >> 16) + 1
 SAMPLED = 128  # rows and columns of a frame that tell its sums well enough, at the least
-# Of a frame's greatest probability, both calibrated: a part of a mask that nowhere reaches that is taken for no nerve.
-FAINT = 0.6
 
 
 def decide(probability: np.ndarray, presence: float, decision: Decision) -> np.ndarray:
@@ -26,7 +24,7 @@ def decide(probability: np.ndarray, presence: float, decision: Decision) -> np.n
         return np.zeros(probability.shape, np.uint8)
     cut = best_cut(probability, decision.pixel_calibration)
     mask = _drawn(probability, cut)
-    sure = _sure(probability, decision.pixel_calibration)
+    sure = _sure(probability, decision)
     if sure > cut and len(_outlines(mask)) > 1:
         mask = _with_any(mask, _drawn(probability, sure))
     if decision.components:
@@ -73,10 +71,10 @@ def calibrated(calibration: Logistic) -> np.ndarray:
     return calibration.of_all(np.minimum(middle.view(np.float32), 1))
 
 
-def _sure(probability: np.ndarray, calibration: Logistic) -> np.float32:
-    """The probability from which on a pixel, calibrated, is at least FAINT times as probable as the frame's best."""
-    nerve = calibrated(calibration)
-    return _least(nerve, FAINT * nerve[levels(probability.max(keepdims=True))[0]])
+def _sure(probability: np.ndarray, decision: Decision) -> np.float32:
+    """The probability that a part of the mask has to reach somewhere, or it is too faint beside the frame's best."""
+    nerve = calibrated(decision.pixel_calibration)
+    return _least(nerve, decision.faint * nerve[levels(probability.max(keepdims=True))[0]])
 
 
 def _least(nerve: np.ndarray, wanted: float) -> np.float32:

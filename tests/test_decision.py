@@ -44,7 +44,7 @@ def test_a_part_that_is_faint_beside_another_is_left_out(faint: float, area: int
     probability[60:80, 20:40] = 0.5  # connected with what is sure, and drawn
     probability[65:66, 25:26] = 1.0
     probability[5:7, 5:7] = faint
-    mask = decide(probability, 1.0, Decision(0.5, 0.0))
+    mask = decide(probability, 1.0, Decision(0.5, 0.0, faint=0.6))
     assert mask[60:80, 20:40].all()
     assert np.count_nonzero(mask == 255) == np.count_nonzero(mask) == area
 
@@ -52,9 +52,10 @@ def test_a_part_that_is_faint_beside_another_is_left_out(faint: float, area: int
 def test_what_is_faint_is_told_by_the_calibrated_probability() -> None:
     probability = np.full((100, 100), 0.001, np.float32)
     probability[60:80, 20:40], probability[5:7, 5:7] = 0.9, 0.5
-    assert not decide(probability, 1.0, Decision(0.5, 0.0))[5, 5]
+    assert decide(probability, 1.0, Decision(0.5, 0.0))[5, 5], "unless the card says otherwise, nothing is too faint"
+    assert not decide(probability, 1.0, Decision(0.5, 0.0, faint=0.6))[5, 5]
     flattened = Logistic(0.2, 0.0)  # 0.9 becomes 0.61
-    assert decide(probability, 1.0, Decision(0.5, 0.0, pixel_calibration=flattened))[5, 5]
+    assert decide(probability, 1.0, Decision(0.5, 0.0, pixel_calibration=flattened, faint=0.6))[5, 5]
 
 
 def test_the_area_is_of_what_was_kept() -> None:
