@@ -29,6 +29,15 @@ def test_cross_entropy_dice_is_their_sum(batch):
     assert float(cross_entropy_dice(truth, p)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_dice_of_each_frame_counts_the_same(batch):
+    from training.losses import cross_entropy_frame_dice
+
+    truth, p = batch
+    entropy = -(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean()
+    of_frames = [(2 * (t * q).sum() + 20) / (t.sum() + q.sum() + 20) for t, q in zip(truth, p, strict=True)]
+    assert float(cross_entropy_frame_dice(truth, p)) == pytest.approx(entropy + 1 - np.mean(of_frames), rel=1e-4)
+
+
 def test_focal_tversky_blames_what_is_missed_more_than_what_is_invented(batch):
     from training.losses import focal_tversky
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 SMOOTH = 1.0
+FRAME_SMOOTH = 20.0  # pixels, of a frame's own Dice: the rim of a nerve does not weigh like a whole one
 EDGE_PX = 3  # from a nerve's outline, of the network's input
 EDGE_WEIGHT = 5.0
 FAR_PX = 16  # from a nerve's outline: pixels farther away weigh no more
@@ -22,6 +23,16 @@ def cross_entropy_dice(truth, probability):
     """
     entropy = ops.mean(keras.losses.binary_crossentropy(truth, probability))
     return entropy + 1.0 + soft_dice(truth, probability)
+
+
+def cross_entropy_frame_dice(truth, probability):
+    """Cross-entropy over pixels plus one minus the mean of the frames' own soft Dice, each with FRAME_SMOOTH.
+
+    It is frames that masks are judged by: in a batch's Dice a large nerve counts for several small ones.
+    """
+    overlap, drawn, said = (ops.sum(of, axis=(1, 2, 3)) for of in (truth * probability, truth, probability))
+    of_frames = (2.0 * overlap + FRAME_SMOOTH) / (drawn + said + FRAME_SMOOTH)
+    return ops.mean(keras.losses.binary_crossentropy(truth, probability)) + 1.0 - ops.mean(of_frames)
 
 
 def focal_tversky(truth, probability):
@@ -68,7 +79,10 @@ def signed_distance(truth):
     return distance / FAR_PX
 
 
-LOSSES = {loss.__name__: loss for loss in (soft_dice, cross_entropy_dice, focal_tversky, outlines, boundary)}
+LOSSES = {
+    loss.__name__: loss
+    for loss in (soft_dice, cross_entropy_dice, cross_entropy_frame_dice, focal_tversky, outlines, boundary)
+}
 
 
 def dice(truth, probability):

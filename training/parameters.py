@@ -144,7 +144,9 @@ class Recipe(_Phased):
     trained before, whose mean answer is half of what this one is taught.
     """
 
-    loss: Literal["soft_dice", "cross_entropy_dice", "focal_tversky", "outlines", "boundary"]
+    loss: Literal[
+        "soft_dice", "cross_entropy_dice", "cross_entropy_frame_dice", "focal_tversky", "outlines", "boundary"
+    ]
     batch: PositiveInt
     steps: PositiveInt | None = None
     augment: Augment | None = None

@@ -68,7 +68,7 @@ def compared(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
     best = next(iter(dice))
     rows = []
     for name, scores in candidates.items():
-        of_all, of_fold, apart = groups(scores)["all"], by_fold(scores), distance(dice[name], dice[best])
+        of_all, of_fold, apart = spread(scores["dice"]), by_fold(scores), distance(dice[name], dice[best])
         rows.append(
             {
                 "candidate": name,
