@@ -22,6 +22,15 @@ def test_every_frame_is_held_out_once_and_no_group_is_divided() -> None:
         assert (side == "validation").sum() == 20
 
 
+def test_frames_that_are_groups_of_their_own_are_dealt_at_random_each_held_out_once() -> None:
+    sides = np.stack([sides_of(np.arange(100), fold, 0.15) for fold in range(FOLDS)])
+    assert ((sides == "held_out").sum(axis=0) == 1).all()
+    assert ((sides == "held_out").sum(axis=1) == 20).all()
+    assert ((sides == "validation").sum(axis=1) == 15).all()
+    for side in sides:
+        assert np.count_nonzero(np.diff((side == "held_out").astype(int))) > 20  # one run: 2
+
+
 @pytest.mark.parametrize("fold", range(FOLDS))
 def test_a_fold_is_one_contiguous_run(fold: int) -> None:
     held_out = sides_of(GROUP, fold, 0.15) == "held_out"

@@ -1,4 +1,5 @@
-"""A fold of a candidate's five-fold validation: by subject or, where none is recorded, by contiguous blocks of frames.
+"""A fold of a candidate's five-fold validation: by subject or, where none is recorded, by contiguous blocks of frames
+(frame by frame at random, where `nerve.split.blocks` makes each frame a block).
 
 `python -m training.folds NET FOLD` (`dvc repro folds/dvc.yaml:fold@NET-FOLD`), FOLD from 1 to 5, writes to
 reports/folds/NET/FOLD
@@ -34,16 +35,20 @@ from training.whole import whole
 REPORTS = Path("reports/folds")
 EXPERIMENT = "folds"
 FOLDS = 5
+DEALT = 1  # the seed of folds dealt frame by frame
 
 
 def sides_of(group: np.ndarray, fold: int, validation: float) -> np.ndarray:
-    """ "train", "validation" or "held_out" for each frame, str (N,): whole groups, in their order round and round.
+    """ "train", "validation" or "held_out" for each frame, str (N,): whole groups, in their order round and round;
+    where each frame is a group of its own, neighbours are not to be kept together: they are dealt at random.
 
     group: int (N,). fold: from 0. validation: share of the groups.
     """
     order = np.unique(group)
-    held_out = np.array_split(order, FOLDS)[fold]
-    after = np.roll(order, -np.searchsorted(order, held_out[0]))[len(held_out) :]
+    if len(order) == len(group):
+        order = np.random.default_rng(DEALT).permutation(order)
+    parts = np.array_split(order, FOLDS)
+    held_out, after = parts[fold], np.concatenate(parts[fold + 1 :] + parts[:fold])
     followed = after[: max(1, round(validation * len(order)))]
     return np.select([np.isin(group, held_out), np.isin(group, followed)], ["held_out", "validation"], "train")
 
