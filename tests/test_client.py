@@ -21,7 +21,6 @@ from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from service.client.__main__ import TRIES, main
-from tests.conftest import free_port
 from tests.dicoms import region, ultrasound, written
 
 ROOT = Path(__file__).parent.parent
@@ -215,11 +214,11 @@ def test_a_folder(ask, data) -> None:
 @pytest.mark.parametrize(
     ("inputs", "outputs"),
     [
-        (["a/x.png", "b/x.png"], {"a/x.png", "b/x.png"}),
-        (["a", "b"], {"a/x.png", "b/x.png"}),
-        (["a/x.png", "a"], {"x.png"}),
-        (["c"], {"x.png.png", "x.tif.png", "y.png"}),
-        (["a/x.png"], {"x.png"}),
+        (["a/x.png", "b/x.png"], ["a/x.png", "b/x.png"]),
+        (["a", "b"], ["a/x.png", "b/x.png"]),
+        (["a/x.png", "a"], ["x.png"]),
+        (["c"], ["x.png.png", "x.tif.png", "y.png"]),
+        (["a/x.png"], ["x.png"]),
     ],
     ids=str,
 )
@@ -227,7 +226,7 @@ def test_names_do_not_collide(ask, data, inputs, outputs) -> None:
     for name in ("a/x.png", "b/x.png", "c/x.png", "c/x.tif", "c/y.tif"):
         write(name, data[Path(name).suffix])
     ask(*inputs, "--out", "out")
-    assert files("out") == outputs
+    assert files("out") == set(outputs)
 
 
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=str)
@@ -327,7 +326,7 @@ def test_wrong_use(ask, data, arguments, told) -> None:
     assert files(".") == {"frame.png", "frame.tif"}
 
 
-@pytest.mark.parametrize("server", [f"http://127.0.0.1:{free_port()}", "127.0.0.1:3000", "http://["])
+@pytest.mark.parametrize("server", ["http://127.0.0.1:1", "127.0.0.1:3000", "http://["])
 def test_a_service_that_is_not_there(ask, data, server) -> None:
     write("frame.png", data[".png"])
     done = ask("frame.png", "--out", "o.png", "--server", server, status=2)
