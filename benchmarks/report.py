@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from tabulate import tabulate
 
 from service.card import Card, champion_folder
 from service.machine import cores
@@ -21,9 +22,7 @@ REPORT = "report"
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows of the same keys as Markdown."""
-    heads = list(rows[0])
-    lines = [heads, ["---"] * len(heads), *([f"{row[head]}" for head in heads] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
 def machine() -> dict[str, Any]:
