@@ -41,8 +41,9 @@ lock:  ## write the locked requirements anew
 demo: setup  ## the main job from nothing: train on the phantom, serve, ask for a mask
 	python -m training.demo
 
-test: setup .venv/contract/ready  ## the whole test suite, two tests at a time
-	python -m pytest -n 2 --dist loadfile
+test: setup .venv/contract/ready  ## the whole test suite, two tests at a time where they bear it
+	python -m pytest -m alone
+	python -m pytest -m "not alone" -n 2 --dist loadfile
 
 .venv/contract/ready: tests/contract/requirements.txt .venv/ready
 	uv venv --quiet --allow-existing --python .venv/bin/python .venv/contract

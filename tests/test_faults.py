@@ -24,6 +24,8 @@ from service.champion import before
 from service.pictures import png
 from tests.conftest import Serving, free_port, serving, start, wait_until_ready
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parent.parent
 PNG = {"content-type": "image/png"}
 

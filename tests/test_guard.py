@@ -28,6 +28,8 @@ from service.upload import Upload
 from tests.conftest import patched
 from tests.dicoms import ultrasound, written
 
+pytestmark = pytest.mark.alone
+
 PNG = {"content-type": "image/png"}
 HEAD = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 

@@ -15,6 +15,8 @@ from benchmarks.watch import Look, Watch
 from tests.conftest import patched, serving
 from tests.project import project_copy, toy
 
+pytestmark = pytest.mark.alone
+
 
 def port(address: str) -> int:
     return int(address.rpartition(":")[2])

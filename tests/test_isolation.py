@@ -21,6 +21,8 @@ from tests import decoders
 from tests.conftest import patched
 from tests.dicoms import compressed, written
 
+pytestmark = pytest.mark.alone
+
 PNG = {"content-type": "image/png"}
 
 

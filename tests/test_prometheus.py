@@ -20,6 +20,8 @@ from service.frame import Frame
 from service.pictures import png
 from tests.conftest import serving
 
+pytestmark = pytest.mark.alone
+
 PNG = {"content-type": "image/png"}
 
 
