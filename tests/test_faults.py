@@ -188,12 +188,9 @@ def test_connections_are_shared_by_the_workers(model_folder, tmp_path) -> None:
     with serving(model_folder, tmp_path) as server, ExitStack() as stack:
         host, port = server.address.removeprefix("http://").split(":")
         workers = [psutil.Process(one) for one in server.workers()]
-        for worker in workers:
-            worker.suspend()
-        for _ in range(64):
+
+        def connect(stack: ExitStack) -> None:
             stack.enter_context(socket.create_connection((host, int(port))))
-        for worker in workers:
-            worker.resume()
 
         def taken() -> list[int]:
             at = [
@@ -202,6 +199,20 @@ def test_connections_are_shared_by_the_workers(model_folder, tmp_path) -> None:
             ]
             return [ports.count(int(port)) for ports in at]
 
+        with ExitStack() as first:  # ready is who is first; the other may be loading
+
+            def both_take() -> bool:
+                connect(first)
+                return min(taken()) > 0
+
+            wait_for(both_take)
+        wait_for(lambda: sum(taken()) == 0)
+        for worker in workers:
+            worker.suspend()
+        for _ in range(64):
+            connect(stack)
+        for worker in workers:
+            worker.resume()
         wait_for(lambda: sum(taken()) == 64)
         assert min(taken()) >= 8
 
