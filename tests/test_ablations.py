@@ -28,7 +28,13 @@ def test_the_project_s_own_variations_are_candidates_and_differ(monkeypatch):
 
 
 def test_a_misspelt_variation_is_named(tmp_path, monkeypatch):
-    entry = {"base": "tiny", "folds": [1], "seeds": [1], "variations": {"no_speckel": {"recipe": {"speckel": 0}}}}
+    entry = {
+        "base": "tiny",
+        "folds": [1],
+        "seeds": [1],
+        "base_seeds": [1],
+        "variations": {"no_speckel": {"recipe": {"speckel": 0}}},
+    }
     write_nerve(tmp_path, {"unets": {"tiny": TINY}, "ablations": entry})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError, match=r"no_speckel.*recipe\.speckel"):
@@ -53,7 +59,10 @@ def test_a_distance_is_told_from_the_noise_of_hard_and_easy_frames():
 
 def test_without_the_base_it_says_what_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_nerve(tmp_path, {"ablations": {"base": "tiny", "folds": [1], "seeds": [1], "variations": {"base": {}}}})
+    write_nerve(
+        tmp_path,
+        {"ablations": {"base": "tiny", "folds": [1], "seeds": [1], "base_seeds": [1], "variations": {"base": {}}}},
+    )
     with pytest.raises(SystemExit, match=r"dvc repro folds/dvc\.yaml:variation@base"):
         read()
 
@@ -68,6 +77,7 @@ def test_a_table_and_a_run_for_each_training_and_what_is_done_is_kept(tmp_path):
         "base": "tiny",
         "folds": [1, 2],
         "seeds": [1],
+        "base_seeds": [1, 2],
         "of_all": {},
         "variations": {"base": {}, "another_loss": {"recipe": {"loss": "cross_entropy_dice"}}},
     }
@@ -83,6 +93,9 @@ def test_a_table_and_a_run_for_each_training_and_what_is_done_is_kept(tmp_path):
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     made = client.search_runs([client.get_experiment_by_name("ablations").experiment_id])
     assert sorted(one.info.run_name for one in made) == [
-        f"{name}, fold {fold}, seed 1" for name in ("another_loss", "base") for fold in (1, 2)
+        f"{name}, fold {fold}, seed {seed}"
+        for name, seeds in (("another_loss", (1,)), ("base", (1, 2)))
+        for fold in (1, 2)
+        for seed in seeds
     ]
     assert all("dice" in one.data.metrics for one in made)

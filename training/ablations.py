@@ -4,7 +4,7 @@
 writes to reports/ablations
   table.md         each variation's Dice, and its distance from the base's on the same frames, with intervals
   frames.csv       a row a frame, fold, seed and variation, scored by a net that did not see the frame
-  differences.png  the distances, with their intervals
+  differences.png  the distances, with their intervals, and how far the base's seeds lie apart
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ def read() -> pd.DataFrame:
 
 def compared(scores: pd.DataFrame) -> pd.DataFrame:
     """A row a variation: its mean Dice, its mean distance from the base's, each with low and high, what it lost, and
-    its mean Dice by seed: a change within the seeds' noise is none.
+    its mean Dice by seed, a list: a change within the seeds' noise is none.
 
     scores: variation, frame, seed, dice, minutes; of several seeds a frame counts by its mean.
     """
@@ -44,7 +44,7 @@ def compared(scores: pd.DataFrame) -> pd.DataFrame:
             **distance(dice, by_frame[BASE]),
             "dice_lost": (own["dice"] < LOST).mean(),
             "minutes": own["minutes"].mean(),
-            "by_seed": ", ".join(f"{mean:.3f}" for mean in own.groupby("seed")["dice"].mean()),
+            "by_seed": own.groupby("seed")["dice"].mean().to_list(),
         }
     return pd.DataFrame(rows).T
 
@@ -56,7 +56,7 @@ def worded(rows: pd.DataFrame) -> pd.DataFrame:
             "variation": str(name).replace("_", " "),
             "mean Dice (95 %)": interval(row, "dice"),
             "apart from the base (95 %)": "" if name == BASE else interval(row, "distance", "+"),
-            "by seed": row["by_seed"],
+            "by seed": ", ".join(f"{mean:.3f}" for mean in row["by_seed"]),
             f"below {LOST}": f"{row['dice_lost']:.1%}",
             "minutes of training": f"{row['minutes']:.1f}",
         }
@@ -65,7 +65,8 @@ def worded(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(path: Path, rows: pd.DataFrame) -> None:
-    """The distances from the base with their intervals, the first at the top."""
+    """The distances from the base with their intervals, the first at the top, over a band from the base's worst seed
+    to its best."""
     from matplotlib.figure import Figure
 
     shown = rows.drop(index=BASE)[::-1]
@@ -74,7 +75,9 @@ def draw(path: Path, rows: pd.DataFrame) -> None:
     reach = np.abs(shown[["distance_low", "distance_high"]].to_numpy().T - shown["distance"].to_numpy())
     axis.errorbar(shown["distance"], list(shown.index), xerr=reach, fmt="o")
     axis.axvline(0, color="0.6", linestyle="--")
-    axis.set(xlabel=f"mean Dice, apart from the base's {rows['dice'][BASE]:.3f}")
+    by_chance = np.array(rows["by_seed"][BASE]) - rows["dice"][BASE]
+    axis.axvspan(by_chance.min(), by_chance.max(), color="0.9", zorder=0)
+    axis.set(xlabel=f"mean Dice, apart from the base's {rows['dice'][BASE]:.3f}; grey: the base's seeds")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

@@ -170,12 +170,14 @@ class Candidate(_Section):
 class Ablations(_Section):
     """The section `nerve.ablations`: variations of a candidate, each told by what it changes.
 
-    of_all: what all are told. folds: of the five, from 1. variations: among them "base", which changes nothing.
+    of_all: what all are told. folds: of the five, from 1. seeds: of each training of a variation; base_seeds: of the
+    base's, which so shows how far chance alone moves it. variations: among them "base", which changes nothing.
     """
 
     base: str
     folds: list[PositiveInt]
     seeds: list[int]
+    base_seeds: list[int]
     of_all: dict[str, Any] = {}
     variations: dict[str, dict[str, Any]]
 

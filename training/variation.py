@@ -77,8 +77,9 @@ def main(name: str) -> None:
     if name not in known:
         raise SystemExit(f"params.yaml: nerve.ablations.variations has no {name!r}; it has {', '.join(known)}")
     tracking.store(EXPERIMENT)
+    seeds = chosen.base_seeds if name == BASE else chosen.seeds
     with whole(REPORTS / name) as folder:
-        each = [scores_of(name, known[name], fold, seed) for fold in chosen.folds for seed in chosen.seeds]
+        each = [scores_of(name, known[name], fold, seed) for fold in chosen.folds for seed in seeds]
         pd.concat(each, ignore_index=True).to_csv(folder / "frames.csv", index=False)
 
 
