@@ -73,7 +73,8 @@ def draw(path: Path, rows: pd.DataFrame) -> None:
     figure = Figure(figsize=(7, 1 + 0.35 * len(shown)), layout="constrained")
     axis = figure.subplots()
     reach = np.abs(shown[["distance_low", "distance_high"]].to_numpy().T - shown["distance"].to_numpy())
-    axis.errorbar(shown["distance"], list(shown.index), xerr=reach, fmt="o")
+    names = [str(name).replace("_", " ") for name in shown.index]
+    axis.errorbar(shown["distance"], names, xerr=reach, fmt="o")
     axis.axvline(0, color="0.6", linestyle="--")
     by_chance = np.array(rows["by_seed"][BASE]) - rows["dice"][BASE]
     axis.axvspan(by_chance.min(), by_chance.max(), color="0.9", zorder=0)
