@@ -32,7 +32,6 @@ def test_a_misspelt_variation_is_named(tmp_path, monkeypatch):
         "base": "tiny",
         "folds": [1],
         "seeds": [1],
-        "base_seeds": [1],
         "variations": {"no_speckel": {"recipe": {"speckel": 0}}},
     }
     write_nerve(tmp_path, {"unets": {"tiny": TINY}, "ablations": entry})
@@ -61,7 +60,7 @@ def test_without_the_base_it_says_what_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_nerve(
         tmp_path,
-        {"ablations": {"base": "tiny", "folds": [1], "seeds": [1], "base_seeds": [1], "variations": {"base": {}}}},
+        {"ablations": {"base": "tiny", "folds": [1], "seeds": [1], "variations": {"base": {}}}},
     )
     with pytest.raises(SystemExit, match=r"dvc repro folds/dvc\.yaml:variation@base"):
         read()
@@ -77,9 +76,8 @@ def test_a_table_and_a_run_for_each_training_and_what_is_done_is_kept(tmp_path):
         "base": "tiny",
         "folds": [1, 2],
         "seeds": [1],
-        "base_seeds": [1, 2],
         "of_all": {},
-        "variations": {"base": {}, "another_loss": {"recipe": {"loss": "cross_entropy_dice"}}},
+        "variations": {"base": {"seeds": [1, 2]}, "another_loss": {"recipe": {"loss": "cross_entropy_dice"}}},
     }
     project = project_copy(tmp_path, parameters)
     run(project, "dvc", "repro", "folds/dvc.yaml:variation@base")

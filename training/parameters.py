@@ -167,19 +167,33 @@ class Candidate(_Section):
     recipe: Recipe
 
 
-class Ablations(_Section):
-    """The section `nerve.ablations`: variations of a candidate, each told by what it changes.
+class Variation(_Section):
+    """What is told a candidate otherwise, and seeds of its trainings; where it has none, those of all variations."""
 
-    of_all: what all are told. folds: of the five, from 1. seeds: of each training of a variation; base_seeds: of the
-    base's, which so shows how far chance alone moves it. variations: among them "base", which changes nothing.
+    seeds: list[int] = []
+    input: dict[str, Any] = {}
+    mirrored: bool | None = None
+    net: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Of a candidate's entry, what the variation names."""
+        return self.model_dump(exclude={"seeds"}, exclude_unset=True)
+
+
+class Ablations(_Section):
+    """The section `nerve.ablations`: variations of a candidate.
+
+    of_all: what all are told. folds: of the five, from 1. seeds: of each variation's trainings. variations: among them
+    "base", which changes nothing; its own seeds show how far chance alone moves it.
     """
 
     base: str
     folds: list[PositiveInt]
     seeds: list[int]
-    base_seeds: list[int]
     of_all: dict[str, Any] = {}
-    variations: dict[str, dict[str, Any]]
+    variations: dict[str, Variation]
 
 
 class Move(_Section):

@@ -41,8 +41,8 @@ def candidates(chosen: Ablations) -> dict[str, Candidate]:
     """Each variation of the base, by name; all with what the ablations' own entry says of all."""
     base = varied(parameters.nerve().unets[chosen.base], chosen.of_all)
     return {
-        name: parameters.held(Candidate, varied(base, changes), f"nerve.ablations.variations.{name}")
-        for name, changes in chosen.variations.items()
+        name: parameters.held(Candidate, varied(base, variation.changes), f"nerve.ablations.variations.{name}")
+        for name, variation in chosen.variations.items()
     }
 
 
@@ -77,7 +77,7 @@ def main(name: str) -> None:
     if name not in known:
         raise SystemExit(f"params.yaml: nerve.ablations.variations has no {name!r}; it has {', '.join(known)}")
     tracking.store(EXPERIMENT)
-    seeds = chosen.base_seeds if name == BASE else chosen.seeds
+    seeds = chosen.variations[name].seeds or chosen.seeds
     with whole(REPORTS / name) as folder:
         each = [scores_of(name, known[name], fold, seed) for fold in chosen.folds for seed in seeds]
         pd.concat(each, ignore_index=True).to_csv(folder / "frames.csv", index=False)
