@@ -1,4 +1,7 @@
-"""What training minimises, and the Dice it watches. All arrays are float32 (N, height, width, 1) in 0..1."""
+"""What training minimises, each by the name that a recipe's `loss` has for it, and the Dice it watches.
+
+All arrays are float32 (N, height, width, 1) in 0..1.
+"""
 
 import keras
 from keras import ops
@@ -77,12 +80,6 @@ def signed_distance(truth):
         distance += none - nerve  # 1 where only none has come, -1 where only the nerve has, 0 where both
         nerve, none = (ops.max_pool(of, 3, strides=1, padding="same") for of in (nerve, none))
     return distance / FAR_PX
-
-
-LOSSES = {
-    loss.__name__: loss
-    for loss in (soft_dice, cross_entropy_dice, cross_entropy_frame_dice, focal_tversky, outlines, boundary)
-}
 
 
 def dice(truth, probability):

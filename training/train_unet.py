@@ -53,8 +53,8 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     """
     import keras
 
+    from training import losses
     from training.augment import Batches, targets
-    from training.losses import LOSSES, dice
     from training.restored import restore
     from training.simulated import simulated
     from training.unet import build
@@ -75,9 +75,9 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     taught = [head for head in answered if head != "presence" or head in heads]  # or it is read off the mask
     model.compile(
         optimizer=_optimizer(recipe),
-        loss={head: "binary_crossentropy" if head == "presence" else LOSSES[recipe.loss] for head in taught},
+        loss={head: "binary_crossentropy" if head == "presence" else getattr(losses, recipe.loss) for head in taught},
         loss_weights={head: HEAD_WEIGHTS.get(head, COARSE_WEIGHT) for head in taught},
-        metrics={"mask": [keras.metrics.MeanMetricWrapper(dice, name="dice")]},
+        metrics={"mask": [keras.metrics.MeanMetricWrapper(losses.dice, name="dice")]},
     )
     if recipe.simulated:
         begun = Batches(*simulated(candidate.input, labelled), recipe, answered, seed)
