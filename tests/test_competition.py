@@ -1,0 +1,58 @@
+"""The competition's way by the two commands of the README, on frames of its size, in its layout."""
+
+import csv
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.frames import disc, tiff
+from tests.project import ROOT, project_copy, run, toy
+
+TEST_FRAMES = 5
+BRIGHT = 150  # no speckle is
+
+
+@pytest.fixture
+def competition(tmp_path: Path) -> Path:
+    """Twelve subjects, four frames each; two of the four have a nerve, so bright that a toy finds it."""
+    folder, rng = tmp_path / "competition", np.random.default_rng(1)
+    for name in ("train", "test"):
+        (folder / name).mkdir(parents=True)
+
+    def frame(nerve: bool) -> np.ndarray:
+        return disc(420, 580, *rng.uniform(0.3, 0.7, 2)) if nerve else disc(420, 580, across=-1)
+
+    for subject, number in product(range(1, 13), range(1, 5)):
+        pixels = frame(nerve=number % 2 == 1)
+        (folder / "train" / f"{subject}_{number}.tif").write_bytes(tiff(pixels))
+        (folder / "train" / f"{subject}_{number}_mask.tif").write_bytes(tiff(np.uint8(255) * (pixels > BRIGHT)))
+    for number in range(1, TEST_FRAMES + 1):
+        (folder / "test" / f"{number}.tif").write_bytes(tiff(frame(nerve=number > 1)))
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A toy, and the preset for a GPU as it is, but for its two steps of training."""
+    parameters = toy(epochs=6)
+    large = yaml.safe_load((ROOT / "params.yaml").read_text())["nerve"]["unets"]["large"]
+    large["recipe"]["phases"][0]["epochs"], large["recipe"]["steps"] = 1, 2
+    parameters["nerve"]["unets"]["large"] = large
+    return project_copy(tmp_path / "project", parameters)
+
+
+def test_it_ends_in_a_score_and_a_row_for_every_test_frame(project: Path, competition: Path) -> None:
+    choice = ("nerve.race=[toy, large]", "nerve.source=kaggle", f"nerve.path={competition}")
+    run(project, "dvc", "exp", "run", *(word for said in choice for word in ("-S", said)), "package")
+    raced = json.loads((project / "reports/champion.json").read_text())["race"]
+    assert {name: of["validation"]["frames"] for name, of in raced.items()} == {"toy": 8, "large": 8}
+    run(project, "python", "-m", "training.submission")
+    with (project / "reports/submission.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["img", "pixels"]
+    assert [int(number) for number, _ in rows] == list(range(1, TEST_FRAMES + 1))
+    assert [bool(pixels) for _, pixels in rows] == [False, True, True, True, True]
