@@ -92,8 +92,8 @@ class Decision:
     the mask's largest parts are kept, None for all. faint: the share of the frame's greatest calibrated probability
     that a part has to reach somewhere, or it is left out.
     presence_calibration, pixel_calibration: what the network says of presence, and of a pixel, to the probability of
-    a nerve; dice_calibration: the mask's expected Dice to what such masks reached. Each is the identity where there
-    was nothing to fit it on.
+    a nerve; certainty_calibration: how certain the mask's pixels are to the Dice that such masks reached. Each is the
+    identity where there was nothing to fit it on.
     """
 
     presence: Share
@@ -101,7 +101,7 @@ class Decision:
     components: PositiveInt | None = None
     presence_calibration: Logistic = Logistic()
     pixel_calibration: Logistic = Logistic()
-    dice_calibration: Logistic = Logistic()
+    certainty_calibration: Logistic = Logistic()
     faint: Share = 0.0
 
 

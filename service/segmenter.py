@@ -13,7 +13,7 @@ import numpy as np
 
 from service.card import NETWORKS, REMEDY, Card, Input
 from service.cine import Cine
-from service.decision import decide, expected_dice
+from service.decision import certainty, decide
 from service.errors import FrameError, ModelFolderError
 from service.familiar import notes
 from service.frame import Frame
@@ -129,8 +129,8 @@ class Segmenter:
         probability, presence = probabilities(self.runtime, self.card.input, scan, alone=self.at_work.alone)
         decision = self.card.decision
         mask = decide(probability, presence, decision)
-        expected = expected_dice(probability, mask, decision.pixel_calibration)
-        confidence = None if expected is None else decision.dice_calibration(expected)
+        certain = certainty(probability, mask, decision.pixel_calibration)
+        confidence = None if certain is None else decision.certainty_calibration(certain)
         if frame.area is not None:
             scanned, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
             frame.area.of(mask)[:] = scanned

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.card import Decision, Logistic
-from service.decision import LEVELS, best_cut, calibrated, decide, expected_dice, levels
+from service.decision import LEVELS, best_cut, calibrated, certainty, decide, levels
 
 SPOT = np.full((100, 100), 0.001, np.float32)
 SPOT[40:50, 40:60] = 0.7  # 200 of 10,000 pixels
@@ -75,11 +75,14 @@ def test_presence_is_decided_upon_calibrated() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_other_cut_has_a_greater_expected_dice(seed: int, calibration: Logistic) -> None:
     probability = np.random.default_rng(seed).random((60, 80), np.float32) ** 6
-    drawn = (probability >= best_cut(probability, calibration)).view(np.uint8)
-    reached = expected_dice(probability, drawn, calibration)
-    others = ((probability >= cut).view(np.uint8) for cut in np.linspace(0.01, 0.99, 99, dtype=np.float32))
-    assert reached is not None
-    assert reached >= max(expected_dice(probability, mask, calibration) or 0.0 for mask in others) - 1e-3
+    drawn = probability >= best_cut(probability, calibration)
+    nerve = calibration.of_all(probability.ravel()).reshape(probability.shape)
+
+    def expected_dice(mask: np.ndarray) -> float:
+        return 2 * nerve[mask].sum() / (nerve.sum() + mask.sum())
+
+    others = (probability >= cut for cut in np.linspace(0.01, 0.99, 99, dtype=np.float32))
+    assert expected_dice(drawn) >= max(map(expected_dice, others)) - 1e-3
 
 
 def test_where_nothing_is_sure_more_is_drawn() -> None:
@@ -102,11 +105,14 @@ def test_a_map_that_is_the_same_everywhere_is_drawn_whole(grey: float) -> None:
     assert best_cut(np.full((420, 580), grey, np.float32), Logistic()) <= grey
 
 
-def test_expected_dice_is_that_of_pixels_as_probable_as_they_are() -> None:
+def test_a_mask_is_as_certain_as_its_pixels_whatever_lies_around_it() -> None:
     mask = np.zeros((10, 10), np.uint8)
-    assert expected_dice(np.ones((10, 10), np.float32), mask, Logistic()) is None
-    mask[:5] = 255
-    assert expected_dice((mask / 255).astype(np.float32), mask, Logistic()) == pytest.approx(1, abs=1e-4)
-    # 50 pixels of mask, 25 of them nerve, and 25 more outside it.
-    half = np.full((10, 10), 0.5, np.float32)
-    assert expected_dice(half, mask, Logistic()) == pytest.approx(2 * 25 / (50 + 50), abs=0.01)
+    assert certainty(np.ones((10, 10), np.float32), mask, Logistic()) is None
+    mask[:4], mask[4, 0] = 255, 255
+    probability = np.full((10, 10), 0.4, np.float32)
+    probability[:2] = 0.8
+    of_pixels = (20 * 0.8 + 21 * 0.4) / 41
+    assert certainty(probability, mask, Logistic()) == pytest.approx(of_pixels, abs=0.004)
+    probability[5:] = 0.1
+    assert certainty(probability, mask, Logistic()) == pytest.approx(of_pixels, abs=0.004)
+    assert certainty(probability, mask, Logistic(1.0, -20.0)) == pytest.approx(0, abs=1e-4)

@@ -65,7 +65,7 @@ def test_eight_threads_get_each_their_own_mask(segmenter: Segmenter, speckle) ->
 def test_what_is_answered_is_calibrated(card: Card, segmenter: Segmenter, model_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(model_folder, tmp_path / "champion"))
     doubting = Logistic(1.0, -1.0)
-    decision = replace(card.decision, presence=0.0, presence_calibration=doubting, dice_calibration=doubting)
+    decision = replace(card.decision, presence=0.0, presence_calibration=doubting, certainty_calibration=doubting)
     replace(card, decision=decision).write(folder)
     pixels = np.full((420, 580), 20, np.uint8)
     pixels[100:200, 300:450] = 255

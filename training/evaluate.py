@@ -27,7 +27,7 @@ import pandas as pd
 from rich.progress import track
 
 from service.card import Decision, Input, Normalisation
-from service.decision import decide, expected_dice, levels
+from service.decision import certainty, decide, levels
 from service.frame import Frame
 from service.runtime import open_runtime
 from service.segmenter import probabilities
@@ -86,11 +86,11 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
         probability, presence = network(read_frame(FRAMES, row))
         truth = read_labels(FRAMES, row) == NERVE
         masks = [decide(probability, 1.0, choice) for choice in choices]
-        expected = [expected_dice(probability, mask, pixel) or 0.0 for mask in masks]
-        return [dice(m > 0, truth) for m in masks], [(m > 0).mean() for m in masks], expected, presence, truth.any()
+        certain = [certainty(probability, mask, pixel) or 0.0 for mask in masks]
+        return [dice(m > 0, truth) for m in masks], [(m > 0).mean() for m in masks], certain, presence, truth.any()
 
     columns = zip(*in_order(under_every_choice, rows, "thresholds"), strict=True)
-    drawn, areas, expected, said, nerve = (np.array(column) for column in columns)  # (frames, parts), then (frames,)
+    drawn, areas, certain, said, nerve = (np.array(column) for column in columns)  # (frames, parts), then (frames,)
     presence_calibration = calibration.fit_presence(said, nerve)
     presence = np.array([presence_calibration(value) for value in said])
     # By frame, presence level, area level and parts.
@@ -110,7 +110,7 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
         PARTS[parts],
         presence_calibration,
         pixel,
-        calibration.fit(expected[shown, parts], drawn[shown, parts]),
+        calibration.fit(certain[shown, parts], drawn[shown, parts]),
         FAINT,
     )
 
@@ -148,7 +148,7 @@ def score(
     def of(row: Row) -> dict[str, Any]:
         probability, presence = network(read_frame(FRAMES, row))
         decided = decide(probability, presence, decision)
-        expected = expected_dice(probability, decided, decision.pixel_calibration)
+        certain = certainty(probability, decided, decision.pixel_calibration)
         mask, truth = decided > 0, read_labels(FRAMES, row) == NERVE
         return {
             "frame": row.frame,
@@ -157,7 +157,7 @@ def score(
             "nerve_share": truth.mean(),
             "size": f"{row.width}x{row.height}",
             "presence": decision.presence_calibration(presence),
-            "confidence": np.nan if expected is None else decision.dice_calibration(expected),
+            "confidence": np.nan if certain is None else decision.certainty_calibration(certain),
             "dice": dice(mask, truth),
             "iou": iou(mask, truth),
             "failure": failure(mask, truth),
