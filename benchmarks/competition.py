@@ -5,6 +5,7 @@
 """
 
 import argparse
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -42,7 +43,10 @@ def lay_out(folder: Path, subjects: int, frames: int, tests: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="a phantom as large as the Kaggle competition")
     parser.add_argument("folder", type=Path)
-    lay_out(parser.parse_args().folder, SUBJECTS, FRAMES, ROWS)
+    try:
+        lay_out(parser.parse_args().folder, SUBJECTS, FRAMES, ROWS)
+    except FileExistsError as fault:
+        sys.exit(f"competition: {fault.filename} is there already: name another folder, or remove it")
 
 
 if __name__ == "__main__":
