@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 
 
-def disc(height: int, width: int, across: float = 0.5, down: float = 0.5) -> np.ndarray:
+def disc(height: int, width: int, across: float = 0.5, down: float = 0.5, seed: int = 1) -> np.ndarray:
     """A bright disc on dark speckle: uint8 (height, width); its centre lies at shares `across` and `down`."""
     rows, columns = np.mgrid[:height, :width]
     reach = 0.25 * min(height, width)
     inside = (rows - down * height) ** 2 + (columns - across * width) ** 2 < reach**2
-    speckle = np.random.default_rng(1).rayleigh(12, (height, width))
+    speckle = np.random.default_rng(seed).rayleigh(12, (height, width))
     return np.clip(speckle + 180 * inside, 0, 255).astype(np.uint8)
 
 

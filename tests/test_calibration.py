@@ -5,7 +5,7 @@ import pytest
 
 from service.card import Logistic
 from service.decision import levels
-from training.calibration import calibration_error, counted, fit, fit_pixels, fit_presence, reliability
+from training.calibration import calibration_error, counted, fit, fit_certainty, fit_pixels, fit_presence, reliability
 
 
 @pytest.fixture
@@ -61,6 +61,13 @@ def test_frames_that_all_hold_a_nerve_leave_presence_as_it_is(tmp_path, capsys) 
     assert "not calibrated" in capsys.readouterr().out
     reliability(tmp_path / "reliability.png", said, always)
     assert (tmp_path / "reliability.png").stat().st_size > 0
+
+
+def test_too_few_masks_leave_certainty_as_it_is(capsys) -> None:
+    assert fit_certainty(np.linspace(0.5, 0.9, 9), np.linspace(0.1, 0.9, 9)) == Logistic()
+    assert "confidence is not calibrated: 9 masks" in capsys.readouterr().out
+    assert fit_certainty(np.linspace(0.5, 0.9, 10), np.linspace(0.1, 0.9, 10)) != Logistic()
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("probability", [0.01, 0.25, 0.5, 0.999])

@@ -21,7 +21,7 @@ TEST_FRAMES = 12  # past 9: numbers are no words
 @pytest.fixture(scope="module")
 def competition(tmp_path_factory) -> Path:
     """The competition's folder: frames of the phantom with masks of 0 and 255, and test frames without."""
-    folder = tmp_path_factory.mktemp("competition")
+    folder = tmp_path_factory.mktemp("competition") / "files"
     lay_out(folder, subjects=2, frames=1, tests=TEST_FRAMES)
     # The champion of these tests knows bright from dark: here it finds nothing.
     (folder / "test" / "2.tif").write_bytes(tiff(np.zeros((420, 580), np.uint8)))
@@ -61,6 +61,12 @@ def test_a_row_a_test_frame_with_the_mask_that_is_served(
         assert np.array_equal(decoded(pixels), served)
     assert [number for number, pixels in rows if not pixels] == ["2"]
     assert f"{TEST_FRAMES} frames; the competition has 5508, {TEST_FRAMES - 1} with a nerve" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_there_is_not_overwritten(competition: Path) -> None:
+    with pytest.raises(FileExistsError, match="files is there already"):
+        lay_out(competition, subjects=1, frames=1, tests=1)
+    assert len(list((competition / "test").iterdir())) == TEST_FRAMES
 
 
 def test_a_missing_test_frame_is_named(project: Path, competition: Path, tmp_path: Path) -> None:

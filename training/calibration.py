@@ -52,6 +52,13 @@ def counted(level: np.ndarray, nerve: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return (np.bincount(level, minlength=LEVELS) - with_nerve) / len(level), with_nerve / len(level)
 
 
+def fit_certainty(certain: np.ndarray, reached: np.ndarray) -> Logistic:
+    """`fit`, of masks' certainty to the Dice that they reached; says so where there are too few of them."""
+    if len(certain) < LEAST_FRAMES:
+        print(f"confidence is not calibrated: {len(certain)} masks of validation, where {LEAST_FRAMES} are the least")
+    return fit(certain, reached)
+
+
 def fit_pixels(frames: list[tuple[np.ndarray, np.ndarray]]) -> Logistic:
     """The map from what the network says of a pixel to how often it was nerve, by what `counted` gave of each frame;
     the identity below LEAST_FRAMES, or where no pixel is nerve."""

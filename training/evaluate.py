@@ -110,7 +110,7 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
         PARTS[parts],
         presence_calibration,
         pixel,
-        calibration.fit(certain[shown, parts], drawn[shown, parts]),
+        calibration.fit_certainty(certain[shown, parts], drawn[shown, parts]),
         FAINT,
     )
 
