@@ -49,11 +49,16 @@ def compared(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def in_words(name: object) -> str:
+    """A variation's name, without underscores."""
+    return str(name).replace("_", " ")
+
+
 def worded(rows: pd.DataFrame) -> pd.DataFrame:
     """`compared` as people read it."""
     return pd.DataFrame(
         {
-            "variation": str(name).replace("_", " "),
+            "variation": in_words(name),
             "mean Dice (95 %)": interval(row, "dice"),
             "apart from the base (95 %)": "" if name == BASE else interval(row, "distance", "+"),
             "by seed": ", ".join(f"{mean:.3f}" for mean in row["by_seed"]),
@@ -73,8 +78,7 @@ def draw(path: Path, rows: pd.DataFrame) -> None:
     figure = Figure(figsize=(7, 1 + 0.35 * len(shown)), layout="constrained")
     axis = figure.subplots()
     reach = np.abs(shown[["distance_low", "distance_high"]].to_numpy().T - shown["distance"].to_numpy())
-    names = [str(name).replace("_", " ") for name in shown.index]
-    axis.errorbar(shown["distance"], names, xerr=reach, fmt="o")
+    axis.errorbar(shown["distance"], [in_words(name) for name in shown.index], xerr=reach, fmt="o")
     axis.axvline(0, color="0.6", linestyle="--")
     by_chance = np.array(rows["by_seed"][BASE]) - rows["dice"][BASE]
     axis.axvspan(by_chance.min(), by_chance.max(), color="0.9", zorder=0)
