@@ -1,5 +1,6 @@
 """What is kept: a line for every answer, nothing that names a patient, and no mask without its line."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,11 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image, PngImagePlugin
+from starlette.responses import PlainTextResponse
+from starlette.types import Message
 from websockets.sync.client import connect
 
+from service.accounts.account import Counted
 from service.accounts.audit import digest
 from service.accounts.spool import Spool
 from service.frame import Area, Frame
@@ -72,6 +76,20 @@ def test_every_frame_of_a_cine_and_of_a_stream_has_one_and_so_has_a_refusal(serv
     assert [line["index"] for line in added[:3]] == [0, 1, 2]
     assert added[3]["status"] == 415
     assert "frame" not in added[3]
+
+
+def test_a_refusal_has_its_line_before_its_end_leaves(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("NERVEMASK_AUDIT", str(tmp_path / "audit.jsonl"))
+    (tmp_path / "audit.jsonl").touch()
+    kept = []
+
+    async def send(message: Message) -> None:
+        kept.append((message["type"], [line["status"] for line in lines(tmp_path)]))
+
+    scope = {"type": "http", "path": "/mask", "client": ("192.0.2.1", 5)}
+    asyncio.run(Counted(PlainTextResponse("no", 415))(scope, None, send))
+    assert kept == [("http.response.start", []), ("http.response.body", [415])]
+    assert len(lines(tmp_path)) == 1
 
 
 def test_a_planted_name_is_found_nowhere(server, folder, speckle, tmp_path) -> None:

@@ -105,20 +105,27 @@ class Counted:
             await self.app(scope, receive, send)
             return
         scope.setdefault("state", {})
-        start, route, status = time.perf_counter(), route_of(scope), 0
+        start, route, status, counted = time.perf_counter(), route_of(scope), 0, False
+
+        def count() -> None:
+            nonlocal counted
+            counted = True
+            self._count(scope, route, status, time.perf_counter() - start)
 
         async def counting(message: Message) -> None:
             nonlocal status
             if message["type"].endswith("http.response.start"):
                 status = message["status"]
+            elif message["type"].endswith("http.response.body") and not message.get("more_body") and not counted:
+                count()  # before the end leaves: whoever has the answer finds its line
             await send(message)
 
         try:
             await self.app(scope, receive, counting)
         finally:
-            seconds = time.perf_counter() - start
-            if scope["type"] == "http" or status:  # of a stream, what refused it; its frames have lines of their own
-                self._count(scope, route, status, seconds)
+            # of a stream, what refused it; its frames have lines of their own
+            if not counted and (scope["type"] == "http" or status):
+                count()
 
     def _count(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         REQUESTS.labels(route, status).inc()
