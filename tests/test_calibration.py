@@ -63,6 +63,15 @@ def test_frames_that_all_hold_a_nerve_leave_presence_as_it_is(tmp_path, capsys) 
     assert (tmp_path / "reliability.png").stat().st_size > 0
 
 
+def test_too_few_frames_leave_probabilities_as_they_are(capsys) -> None:
+    said = np.linspace(0.1, 0.9, 9)
+    assert fit_presence(said, said > 0.7) == Logistic()
+    assert "presence is not calibrated: 9 frames" in capsys.readouterr().out
+    level = levels(np.linspace(0, 1, 50))
+    assert fit_pixels([counted(level, level > level.mean())] * 9) == Logistic()
+    assert "probability is not calibrated: 9 frames" in capsys.readouterr().out
+
+
 def test_too_few_masks_leave_certainty_as_it_is(capsys) -> None:
     assert fit_certainty(np.linspace(0.5, 0.9, 9), np.linspace(0.1, 0.9, 9)) == Logistic()
     assert "confidence is not calibrated: 9 masks" in capsys.readouterr().out

@@ -40,6 +40,7 @@ def fit_presence(said: np.ndarray, happened: np.ndarray) -> Logistic:
     if happened.all() or not happened.any():
         print("presence is not calibrated: the frames of validation all hold a nerve, or none does")
         return Logistic()
+    _tell_if_few("presence", len(said), "frames")
     return fit(said, happened.astype(float))
 
 
@@ -53,9 +54,8 @@ def counted(level: np.ndarray, nerve: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def fit_certainty(certain: np.ndarray, reached: np.ndarray) -> Logistic:
-    """`fit`, of masks' certainty to the Dice that they reached; says so where there are too few of them."""
-    if len(certain) < LEAST_FRAMES:
-        print(f"confidence is not calibrated: {len(certain)} masks of validation, where {LEAST_FRAMES} are the least")
+    """`fit`, of masks' certainty to the Dice that they reached."""
+    _tell_if_few("confidence", len(certain), "masks")
     return fit(certain, reached)
 
 
@@ -66,6 +66,7 @@ def fit_pixels(frames: list[tuple[np.ndarray, np.ndarray]]) -> Logistic:
 
     without, with_nerve = (np.sum(shares, axis=0) for shares in zip(*frames, strict=True))
     met = np.flatnonzero(without + with_nerve)
+    _tell_if_few("a pixel's probability", len(frames), "frames")
     if len(frames) < LEAST_FRAMES or not with_nerve.any():
         return Logistic()
     probability = calibrated(Logistic())[met]
@@ -77,6 +78,11 @@ def fit_pixels(frames: list[tuple[np.ndarray, np.ndarray]]) -> Logistic:
 
     slope, offset = minimize(unlikelihood, (1.0, 0.0), method="Nelder-Mead", bounds=[SLOPES, (None, None)]).x
     return Logistic(round(float(slope), 4), round(float(offset), 4))
+
+
+def _tell_if_few(what: str, number: int, of_what: str) -> None:
+    if number < LEAST_FRAMES:
+        print(f"{what} is not calibrated: {number} {of_what} of validation, where {LEAST_FRAMES} are the least")
 
 
 def calibration_error(said: np.ndarray, happened: np.ndarray) -> float:
