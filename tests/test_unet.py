@@ -203,7 +203,7 @@ def test_batch_normalisation_settles_on_what_it_is_shown() -> None:
     first = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
     before = keras.Model(model.inputs, first.input)
     first.moving_mean.assign(np.full(8, 100.0))
-    settle(model, frames, 4)
+    settle(model, np.split(frames, 4))
     seen = before(frames.astype(np.float32)).numpy()
     np.testing.assert_allclose(first.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(first.moving_variance, seen.var(axis=(0, 1, 2)), rtol=0.05)

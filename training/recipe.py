@@ -1,6 +1,7 @@
 """What U-nets and the digits' nets have in common in their training."""
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,11 +22,11 @@ def learning_rate(phases: list[Phase], epoch: int) -> float:
     return 0.0
 
 
-def settle(model: "keras.Model", inputs: np.ndarray, batch: int) -> None:
+def settle(model: "keras.Model", batches: Iterable[np.ndarray]) -> None:
     """Batch normalisation's means and variances anew: from inputs as they are, with nothing dropped.
 
     Those of the training are of inputs that were moved and changed, and of weights before they were averaged. Wu and
-    Johnson 2021 (arXiv 2105.07576). inputs: (N, ...), N at least a batch.
+    Johnson 2021 (arXiv 2105.07576). batches: inputs (B, ...), all of one size.
     """
     from keras import layers
 
@@ -34,10 +35,10 @@ def settle(model: "keras.Model", inputs: np.ndarray, batch: int) -> None:
     momenta, rates = [norm.momentum for norm in norms], [drop.rate for drop in drops]
     for drop in drops:
         drop.rate = 0.0
-    for seen, start in enumerate(range(0, len(inputs) - batch + 1, batch)):
+    for seen, inputs in enumerate(batches):
         for norm in norms:
             norm.momentum = seen / (seen + 1)  # so that what moves is the mean of all batches
-        model(np.asarray(inputs[start : start + batch], np.float32), training=True)
+        model(np.asarray(inputs, np.float32), training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     for drop, rate in zip(drops, rates, strict=True):

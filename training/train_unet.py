@@ -94,8 +94,9 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     served = build(net, candidate.input)
     served.set_weights(model.get_weights())
     # In any order but their own: neighbours are alike, and so would be a batch of them.
-    shuffled = frames[np.random.default_rng(seed).permutation(len(frames))]
-    settle(served, shuffled[..., np.newaxis], min(recipe.batch, len(shuffled)))
+    size = min(recipe.batch, len(frames))
+    order = np.random.default_rng(seed).permutation(len(frames))[: len(frames) // size * size]
+    settle(served, (frames[batch][..., np.newaxis] for batch in order.reshape(-1, size)))
     return served, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
 
 

@@ -66,7 +66,8 @@ def train(
         verbose=0,
     )
     if net.augment:
-        settle(model, training.first(SETTLED).tensors()[0], TEST_BATCH)
+        images, _ = training.first(SETTLED).tensors()
+        settle(model, tf.data.Dataset.from_tensor_slices(images).batch(TEST_BATCH, drop_remainder=True))
     return model, pd.DataFrame(fitted.history).rename(columns=lambda name: name.replace("val_", "test_"))
 
 
