@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks.competition import lay_out
+from benchmarks.competition import SOLUTION, lay_out, score
 from service.segmenter import Segmenter
 from tests.frames import tiff
 from tests.project import nerve
+from tests.test_shapes import from_run_lengths
 from training import submission
 from training.ingest import ingest
 from training.sources.layout import FRAMES
@@ -37,15 +39,6 @@ def project(competition: Path, model_folder: Path, tmp_path: Path, monkeypatch) 
     return tmp_path
 
 
-def decoded(pixels: str) -> np.ndarray:
-    """The mask of Kaggle's run-lengths: uint8 (420, 580), 0 or 255."""
-    mask = np.zeros(420 * 580, np.uint8)
-    runs = iter(map(int, pixels.split()))
-    for start, length in zip(runs, runs, strict=True):
-        mask[start - 1 : start - 1 + length] = 255
-    return mask.reshape(580, 420).T
-
-
 def test_a_row_a_test_frame_with_the_mask_that_is_served(
     project: Path, competition: Path, segmenter: Segmenter, capsys
 ) -> None:
@@ -58,9 +51,22 @@ def test_a_row_a_test_frame_with_the_mask_that_is_served(
     assert [int(number) for number, _ in rows] == list(range(1, TEST_FRAMES + 1))
     for number, pixels in rows:
         served = segmenter.segment(decode((competition / "test" / f"{number}.tif").read_bytes())).mask
-        assert np.array_equal(decoded(pixels), served)
+        assert np.array_equal(from_run_lengths(pixels, (420, 580)), served)
     assert [number for number, pixels in rows if not pixels] == ["2"]
     assert f"{TEST_FRAMES} frames; the competition has 5508, {TEST_FRAMES - 1} with a nerve" in capsys.readouterr().out
+
+
+def test_a_submission_has_the_competitions_score(competition: Path, tmp_path: Path) -> None:
+    solution = pd.read_csv(competition / SOLUTION, keep_default_na=False)
+    with_nerve = solution["pixels"] != ""
+    assert 0 < with_nerve.sum() < TEST_FRAMES
+    assert score(competition / SOLUTION, competition / SOLUTION).eq(1).all()
+    empty = solution.assign(pixels="")
+    empty.to_csv(tmp_path / "empty.csv", index=False)
+    assert (score(competition / SOLUTION, tmp_path / "empty.csv") == 1).tolist() == (~with_nerve).tolist()
+    empty[1:].to_csv(tmp_path / "short.csv", index=False)
+    with pytest.raises(ValueError, match=r"short\.csv has other rows than the 12"):
+        score(competition / SOLUTION, tmp_path / "short.csv")
 
 
 def test_a_folder_that_is_there_is_not_overwritten(competition: Path) -> None:
