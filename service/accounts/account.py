@@ -116,7 +116,7 @@ class Counted:
             nonlocal status
             if message["type"].endswith("http.response.start"):
                 status = message["status"]
-            elif message["type"].endswith("http.response.body") and not message.get("more_body") and not counted:
+            elif message["type"].endswith("http.response.body") and not message.get("more_body"):
                 count()  # before the end leaves: whoever has the answer finds its line
             await send(message)
 

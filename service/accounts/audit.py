@@ -1,7 +1,8 @@
 """What is kept of an answer: a line of JSON, and no pixels, names, file names or DICOM identifiers.
 
 A line for each frame that gets a mask, written before the mask leaves: what cannot be audited is not answered (503).
-Of an answer without a mask, an error say, there is a line too; where that cannot be written, the log says so.
+Of an answer without a mask, an error say, there is a line too, before its end leaves; where that cannot be written, the
+log says so.
 
     frame, mask    sha256 of the pixels, uint8 (uint16 for a frame of 16 bits, low byte first), row by row: the same
                    picture has the same digest in any file, and the digest is not the digest of a patient's file
