@@ -184,7 +184,8 @@ class Card:
     groups: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)  # test figures by kind of frame
     failures: tuple[Failure, ...] = ()
     usual: Usual | None = None
-    known: tuple[Share, ...] = ()  # presence in each of the frames that the folder carries for its self-test
+    # Presence in each of the frames that the folder carries for its self-test, by what they are computed in.
+    known: dict[Precision, tuple[Share, ...]] = dataclasses.field(default_factory=dict)
     familiar: Familiar | None = None
     files: dict[FileName, Sha256] = dataclasses.field(default_factory=dict)  # of the files beside the card
 

@@ -1,38 +1,50 @@
 """Known frames: a model folder carries a few with the masks they must get, and is served only if they get them.
 
-The frames are simulated, whatever the network was trained on: nobody's pictures travel with a model.
+The frames are simulated, whatever the network was trained on: nobody's pictures travel with a model. What they must get
+depends on what is computed in: 8 bits on a CPU, say, and float32 on a GPU, whose answers lie further apart than those
+of two processors.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
+from service.card import Card, Precision
 from service.errors import ModelFolderError
 from service.frame import Frame
 from service.segmenter import Segmenter
 
-FRAMES, MASKS = "known_frames.npy", "known_masks.npy"  # uint8 (N, height, width); grey, and 0 or 255
+FRAMES = "known_frames.npy"  # uint8 (N, height, width), grey
+MASKS = "known_masks.{}.npy"  # by precision: uint8 (N, height, width), 0 or 255
 MOST_PRESENCE = 0.01  # apart, of a probability: runtimes and processors differ in the last digits
 MOST_PIXELS = 0.001  # changed, share of a frame's
 
 
-def write_known(folder: Path, segmenter: Segmenter, frames: np.ndarray) -> tuple[float, ...]:
-    """Put `frames`, uint8 (N, height, width), and the masks they get into `folder`; the presence in each."""
-    found = [segmenter.segment(Frame(pixels)) for pixels in frames]
+def write_known(folder: Path, frames: np.ndarray) -> None:
+    """Put `frames`, uint8 (N, height, width), and the masks they get into `folder`, and the presences into its card:
+    those of the card's own precision, which CPUs compute in, and of float32, which GPUs do."""
     np.save(folder / FRAMES, frames)
-    np.save(folder / MASKS, np.stack([one.mask for one in found]))
-    return tuple(round(one.presence, 6) for one in found)
+    card = Card.read(folder)
+    known: dict[Precision, tuple[float, ...]] = {}
+    for precision in {"float32": None, card.precision: None}:
+        segmenter = Segmenter(folder, precision)
+        found = [segmenter.segment(Frame(pixels)) for pixels in frames]
+        np.save(folder / MASKS.format(precision), np.stack([one.mask for one in found]))
+        known[precision] = tuple(round(one.presence, 6) for one in found)
+    dataclasses.replace(card, known=known).write(folder)
 
 
 def check_known(folder: Path, segmenter: Segmenter) -> None:
     """Raises ModelFolderError where the folder carries no known frames, or one of them gets another mask here."""
-    card = segmenter.card
-    if not {FRAMES, MASKS} <= card.files.keys():
-        raise ModelFolderError(f"{folder} carries no known frames: package it anew.")
+    card, precision = segmenter.card, segmenter.runtime.precision
+    written = MASKS.format(precision)
+    if not {FRAMES, written} <= card.files.keys():
+        raise ModelFolderError(f"{folder} carries no known frames for {precision}: package it anew.")
     try:
-        frames, masks = (np.load(folder / name, allow_pickle=False) for name in (FRAMES, MASKS))
-        expected = list(zip(frames, masks, card.known, strict=True))
-    except (OSError, ValueError) as fault:
+        frames, masks = (np.load(folder / name, allow_pickle=False) for name in (FRAMES, written))
+        expected = list(zip(frames, masks, card.known[precision], strict=True))
+    except (OSError, ValueError, KeyError) as fault:
         raise ModelFolderError(f"the known frames in {folder} cannot be read ({fault}): package it anew.") from fault
     for index, (pixels, mask, presence) in enumerate(expected):
         found = segmenter.segment(Frame(pixels))

@@ -18,9 +18,10 @@ GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")  # the fa
 
 
 class Runtime(Protocol):
-    """A network that is ready to run. device: what it runs on, for people."""
+    """A network that is ready to run. device: what it runs on, for people. precision: what it computes in."""
 
     device: str
+    precision: Precision
 
     def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """float32 (N, H, W, 1), normalised, to the mask's probabilities float32 (N, H, W, 1) and presence (N,).
@@ -37,6 +38,11 @@ def open_runtime(folder: Path, precision: Precision = "float32", mirrored: bool 
     """
     runtime = _on_gpu(folder / NETWORK) or on_cpu(folder, precision)
     log.info("the network runs on %s", runtime.device)
+    return as_asked(runtime, mirrored)
+
+
+def as_asked(runtime: Runtime, mirrored: bool) -> Runtime:
+    """The runtime, asked twice where `mirrored`."""
     return Mirrored(runtime) if mirrored else runtime
 
 
@@ -45,7 +51,7 @@ class Mirrored:
     other's mirror image, and errors of one answer are seldom those of the other."""
 
     def __init__(self, runtime: Runtime):
-        self.runtime, self.device = runtime, runtime.device
+        self.runtime, self.device, self.precision = runtime, runtime.device, runtime.precision
 
     def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
         both, presences = self.runtime(np.concatenate([batch, batch[:, :, ::-1]]), alone)
@@ -79,6 +85,7 @@ class OpenVino:
     def __init__(self, network: Path, precision: Precision):
         import openvino
 
+        self.precision = precision
         core = openvino.Core()
         model = core.read_model(network)
         # In an int8 network this is of the layers that stayed floating. A CPU without bfloat16 would emulate it.
@@ -120,6 +127,7 @@ class OnnxRuntime:
 
     def __init__(self, session: Any):
         self.session = session
+        self.precision: Precision = "float32"
         self.device = f"{gpu_name()} (onnxruntime, {session.get_providers()[0].removesuffix('ExecutionProvider')})"
 
     def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from service.card import NETWORKS, REMEDY, Card, Input
+from service.card import NETWORKS, REMEDY, Card, Input, Precision
 from service.cine import Cine
 from service.decision import certainty, decide
 from service.errors import FrameError, ModelFolderError
 from service.familiar import notes
 from service.frame import Frame
 from service.machine import cores
-from service.runtime import Runtime, open_runtime
+from service.runtime import Runtime, as_asked, on_cpu, open_runtime
 from service.tensor import to_frame, to_tensor
 
 ALONE_SECONDS = 0.1  # without a second frame
@@ -97,14 +97,20 @@ class AtWork:
 
 
 class Segmenter:
-    """A model folder, opened: raises ModelFolderError where it must not be served."""
+    """A model folder, opened: raises ModelFolderError where it must not be served.
 
-    def __init__(self, folder: Path):
+    precision: what to compute in, on the CPU; None: on the fastest there is, as it is served.
+    """
+
+    def __init__(self, folder: Path, precision: Precision | None = None):
         self.folder = folder.resolve()  # a link may lead elsewhere soon
         self.card = Card.read(folder)
         self.at_work = AtWork()
         try:
-            self.runtime = open_runtime(folder, self.card.precision, self.card.mirrored)
+            if precision is None:
+                self.runtime = open_runtime(folder, self.card.precision, self.card.mirrored)
+            else:
+                self.runtime = as_asked(on_cpu(folder, precision), self.card.mirrored)
             self._warm()
         except Exception as fault:  # each runtime has exceptions of its own
             network = folder / NETWORKS[self.card.precision]

@@ -21,7 +21,7 @@ def folder(model_folder: Path, tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read(card: Card, folder: Path) -> None:
     written = card.write(folder)
-    assert set(written.files) == {"unet.onnx", "unet.keras", "known_frames.npy", "known_masks.npy", "worst.png"}
+    assert set(written.files) == {"unet.onnx", "unet.keras", "known_frames.npy", "known_masks.float32.npy", "worst.png"}
     assert Card.read(folder) == written
     assert replace(written, files={}) == card
 

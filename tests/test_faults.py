@@ -123,8 +123,8 @@ def test_a_link_holds_wherever_its_folder_is_mounted(versions, tmp_path) -> None
 
 def unknown(folder: Path) -> None:
     """Its known frames get other masks than they must."""
-    masks = np.load(folder / "known_masks.npy")
-    np.save(folder / "known_masks.npy", 255 - masks)
+    masks = np.load(folder / "known_masks.float32.npy")
+    np.save(folder / "known_masks.float32.npy", 255 - masks)
     replace(Card.read(folder.parent / "7"), version="8").write(folder)
 
 

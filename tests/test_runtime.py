@@ -38,7 +38,7 @@ def test_threads_that_meet_at_the_first_frame_do_not_wait_for_ever(model_folder)
 
 def test_a_mirror_image_is_mirrored_back() -> None:
     class BrightLeft:
-        device = "a test"
+        device, precision = "a test", "float32"
 
         def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
             left = (np.arange(batch.shape[2]) < 4)[:, np.newaxis]

@@ -22,7 +22,6 @@ from pydantic import TypeAdapter
 from service.accounts.drift import intensity
 from service.card import WORST, Card, Decision, Failure, Input, Spread, TrainedOn, Usual
 from service.known import write_known
-from service.segmenter import Segmenter
 from training import familiarity, parameters, precision, tracking
 from training.champion import CHAMPION
 from training.evaluate import REPORTS
@@ -153,9 +152,7 @@ def main() -> None:
             familiar=familiarity.learn(precision.some(rows_of("train"))),
             usual=usual(candidate),
         ).write(folder)
-        segmenter = Segmenter(folder)
-        known = write_known(folder, segmenter, np.stack([phantom.frame(KNOWN_SEED, *number)[0] for number in KNOWN]))
-        dataclasses.replace(segmenter.card, known=known).write(folder)
+        write_known(folder, np.stack([phantom.frame(KNOWN_SEED, *number)[0] for number in KNOWN]))
     build_bento()
     print(
         f"{FOLDER}: {written.candidate}, version {written.version}; its probabilities differ from Keras by at most "

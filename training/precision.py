@@ -19,7 +19,7 @@ import numpy as np
 
 from service.card import NETWORK, NETWORKS, Card, Decision, Input, Precision
 from service.decision import decide
-from service.runtime import Mirrored, Runtime, on_cpu
+from service.runtime import Runtime, as_asked, on_cpu
 from service.segmenter import probabilities
 from training.evaluate import Network, in_order
 from training.metrics import dice
@@ -47,7 +47,7 @@ class NotTheSameError(Exception):
 class InKeras:
     """The Keras net of a candidate's folder, in float32, as a runtime."""
 
-    device = "Keras"
+    device, precision = "Keras", "float32"
 
     def __init__(self, folder: Path):
         import_tensorflow()
@@ -140,18 +140,14 @@ def some(rows: list[Row]) -> list[Row]:
     return [rows[index] for index in np.unique(np.linspace(0, len(rows) - 1, HELD_AGAINST).astype(int))]
 
 
-def as_asked(runtime: Runtime, card: Card) -> Runtime:
-    return Mirrored(runtime) if card.mirrored else runtime
-
-
 def check_export(folder: Path, card: Card) -> dict[str, float]:
     """The float32 network of `folder` against its Keras original, over held-out frames: largest difference of a
     probability, share of mask pixels that change. Of `card`, the precision is not looked at.
 
     Raises NotTheSameError above MOST_DIFFERENCE or MOST_CHANGED.
     """
-    trained = partial(probabilities, as_asked(InKeras(folder), card), card.input)
-    served = partial(probabilities, as_asked(on_cpu(folder, "float32"), card), card.input)
+    trained = partial(probabilities, as_asked(InKeras(folder), card.mirrored), card.input)
+    served = partial(probabilities, as_asked(on_cpu(folder, "float32"), card.mirrored), card.input)
     return apart(trained, served, some(rows_of("test")), card.decision)
 
 
@@ -165,9 +161,9 @@ def choose(judged: Path, card: Card) -> tuple[Precision, dict[str, Any]]:
         folder = Path(name)
         shutil.copy(judged / NETWORK, folder)
         quantise(folder, card.candidate)
-        runtimes = {name: as_asked(on_cpu(folder, name), card) for name in get_args(Precision)}
+        runtimes = {name: as_asked(on_cpu(folder, name), card.mirrored) for name in get_args(Precision)}
     networks = {name: partial(probabilities, runtime, card.input) for name, runtime in runtimes.items()}
-    trained, decision = partial(probabilities, as_asked(InKeras(judged), card), card.input), card.decision
+    trained, decision = partial(probabilities, as_asked(InKeras(judged), card.mirrored), card.input), card.decision
     validation, test = some(rows_of("validation")), some(rows_of("test"))
     reached = dices(trained, decision, validation, "Keras")
     took = milliseconds(runtimes, card.input)
