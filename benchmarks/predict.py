@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.contenders import frame_of
-from service.card import Card, champion_folder
+from service.card import Card, Precision, champion_folder
 from service.decision import decide
-from service.runtime import Mirrored
+from service.runtime import as_asked
 from service.segmenter import probabilities
 
 card = Card.read(champion_folder())
@@ -23,13 +23,14 @@ class Predicted:
     """`model.predict` as a runtime."""
 
     device = "Keras"
+    precision: Precision = "float32"
 
     def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
         answer = model.predict(batch, verbose=0)
         return answer["mask"], answer["presence"].reshape(-1)
 
 
-runtime = Mirrored(Predicted()) if card.mirrored else Predicted()  # as often as the service asks
+runtime = as_asked(Predicted(), card.twice)  # as often as the service asks
 runtime(np.zeros((1, card.input.height, card.input.width, 1), np.float32))
 
 
