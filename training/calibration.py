@@ -13,7 +13,7 @@ SLOPES = (0.1, 10.0)  # of pixels' log-odds: where toy frames are separable, the
 
 
 def fit(said: np.ndarray, reached: np.ndarray) -> Logistic:
-    """The map from what was said to what was reached, both float (N,), 0..1; the identity below LEAST_FRAMES.
+    """The map from what was said to what was reached, both float (N,), 0..1.
 
     reached: 0 or 1 (Platt 1999), or a share such as a Dice (fractional logit: Papke and Wooldridge 1996). As in
     Platt, no target is quite 0 or 1, or the slope of separable frames would have no end. A prior of deviation 1
@@ -22,8 +22,6 @@ def fit(said: np.ndarray, reached: np.ndarray) -> Logistic:
     from scipy.optimize import minimize
 
     count = len(said)
-    if count < LEAST_FRAMES:
-        return Logistic()
     odds = np.array([log_odds(float(probability)) for probability in said])
     targets = np.clip(reached, 1 / (count + 2), 1 - 1 / (count + 2))
 
@@ -36,12 +34,12 @@ def fit(said: np.ndarray, reached: np.ndarray) -> Logistic:
 
 
 def fit_presence(said: np.ndarray, happened: np.ndarray) -> Logistic:
-    """`fit`, or the identity where every frame holds a nerve, or none does: then there is nothing to tell apart."""
+    """`fit`, or the identity below LEAST_FRAMES, or where every frame holds a nerve, or none does: then there is
+    nothing to tell apart."""
     if happened.all() or not happened.any():
         print("presence is not calibrated: the frames of validation all hold a nerve, or none does")
         return Logistic()
-    _tell_if_few("presence", len(said), "frames")
-    return fit(said, happened.astype(float))
+    return Logistic() if _too_few("presence", len(said), "frames") else fit(said, happened.astype(float))
 
 
 def counted(level: np.ndarray, nerve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -54,9 +52,8 @@ def counted(level: np.ndarray, nerve: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def fit_certainty(certain: np.ndarray, reached: np.ndarray) -> Logistic:
-    """`fit`, of masks' certainty to the Dice that they reached."""
-    _tell_if_few("confidence", len(certain), "masks")
-    return fit(certain, reached)
+    """`fit`, of masks' certainty to the Dice that they reached; the identity below LEAST_FRAMES."""
+    return Logistic() if _too_few("confidence", len(certain), "masks") else fit(certain, reached)
 
 
 def fit_pixels(frames: list[tuple[np.ndarray, np.ndarray]]) -> Logistic:
@@ -66,8 +63,7 @@ def fit_pixels(frames: list[tuple[np.ndarray, np.ndarray]]) -> Logistic:
 
     without, with_nerve = (np.sum(shares, axis=0) for shares in zip(*frames, strict=True))
     met = np.flatnonzero(without + with_nerve)
-    _tell_if_few("a pixel's probability", len(frames), "frames")
-    if len(frames) < LEAST_FRAMES or not with_nerve.any():
+    if _too_few("a pixel's probability", len(frames), "frames") or not with_nerve.any():
         return Logistic()
     probability = calibrated(Logistic())[met]
     odds = np.log(probability / (1 - probability))
@@ -80,9 +76,11 @@ def fit_pixels(frames: list[tuple[np.ndarray, np.ndarray]]) -> Logistic:
     return Logistic(round(float(slope), 4), round(float(offset), 4))
 
 
-def _tell_if_few(what: str, number: int, of_what: str) -> None:
+def _too_few(what: str, number: int, of_what: str) -> bool:
+    """Whether there are fewer than LEAST_FRAMES; then it is said."""
     if number < LEAST_FRAMES:
         print(f"{what} is not calibrated: {number} {of_what} of validation, where {LEAST_FRAMES} are the least")
+    return number < LEAST_FRAMES
 
 
 def calibration_error(said: np.ndarray, happened: np.ndarray) -> float:
