@@ -49,7 +49,7 @@ def main(folders: list[str]) -> None:
     print("| model | network | asked | median | of the first |\n| --- | --- | --- | --- | --- |")
     for folder, times in taken.items():
         card, median = Card.read(Path(folder)), statistics.median(times)
-        asked = "twice" if card.twice else "once"
+        asked = "twice" if card.mirrored else "once"
         print(f"| {folder} | {card.candidate}, {card.precision} | {asked} | {median:.1f} ms | {median / first:.2f} |")
 
 

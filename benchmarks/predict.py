@@ -30,7 +30,7 @@ class Predicted:
         return answer["mask"], answer["presence"].reshape(-1)
 
 
-runtime = as_asked(Predicted(), card.twice)  # as often as the service asks
+runtime = as_asked(Predicted(), card.mirrored)  # as often as the service asks
 runtime(np.zeros((1, card.input.height, card.input.width, 1), np.float32))
 
 

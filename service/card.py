@@ -174,7 +174,7 @@ class Card:
     input: Input
     decision: Decision
     precision: Precision  # of a CPU: the quickest whose masks are as good as float32's
-    twice: bool  # asked twice, the second time mirrored and from nearer, for the mean of both answers
+    mirrored: bool  # asked twice, once left for right, for the mean of both answers
     # Trained once more on every labelled frame, held-out ones too: the metrics are those of the net before that.
     refit: bool
     metrics: dict[str, Any]

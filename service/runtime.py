@@ -6,7 +6,6 @@ import queue
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from service.card import NETWORK, NETWORKS, Precision
@@ -16,7 +15,6 @@ from service.machine import cores
 log = logging.getLogger("bentoml.nervemask")
 
 GPU_PROVIDER = "CUDAExecutionProvider"
-NEARER = 1.25  # how much larger the second look sees a frame; chosen on held-out folds (docs/accuracy.md)
 
 
 class Runtime(Protocol):
@@ -33,44 +31,32 @@ class Runtime(Protocol):
         ...
 
 
-def open_runtime(folder: Path, precision: Precision = "float32", twice: bool = False) -> Runtime:
+def open_runtime(folder: Path, precision: Precision = "float32", mirrored: bool = False) -> Runtime:
     """The fastest runtime this machine has for a folder's network; says in the log which.
 
-    precision: what a CPU computes in. A GPU takes the ONNX file in float32. twice: as `Twice`.
+    precision: what a CPU computes in. A GPU takes the ONNX file in float32. mirrored: as `Mirrored`.
     """
     runtime = _on_gpu(folder / NETWORK) or on_cpu(folder, precision)
     log.info("the network runs on %s", runtime.device)
-    return as_asked(runtime, twice)
+    return as_asked(runtime, mirrored)
 
 
-def as_asked(runtime: Runtime, twice: bool) -> Runtime:
-    """The runtime as it is, or as `Twice`."""
-    return Twice(runtime) if twice else runtime
+def as_asked(runtime: Runtime, mirrored: bool) -> Runtime:
+    """The runtime, asked twice where `mirrored`."""
+    return Mirrored(runtime) if mirrored else runtime
 
 
-class Twice:
-    """A network that is asked twice, the second time mirrored and from nearer, for the mean of both answers.
-
-    Either side of a body is the other's mirror image, and a probe may lie at any depth; errors of one look are seldom
-    those of the other. What lies outside the second look has the first's answer.
-    """
+class Mirrored:
+    """A network that is asked twice, once left for right, for the mean of both answers: either side of a body is the
+    other's mirror image, and errors of one answer are seldom those of the other."""
 
     def __init__(self, runtime: Runtime):
         self.runtime, self.device, self.precision = runtime, runtime.device, runtime.precision
 
     def __call__(self, batch: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        height, width = batch.shape[1:3]
-        x, y = (width - 1) / 2, (height - 1) / 2
-        nearer = np.array([[-NEARER, 0, x + NEARER * x], [0, NEARER, y - NEARER * y]])  # from the frame to its look
-        size = (width, height)
-        looks = np.stack([cv2.warpAffine(frame, nearer, size)[..., np.newaxis] for frame in batch])
-        masks, presences = self.runtime(np.concatenate([batch, looks]), alone)
-        first, second = np.split(masks, 2)
-        back = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_TRANSPARENT}
-        seen = [
-            cv2.warpAffine(look, nearer, size, mask.copy(), **back) for mask, look in zip(first, second, strict=True)
-        ]
-        return (first + np.reshape(seen, first.shape)) / 2, presences.reshape(2, -1).mean(axis=0)
+        both, presences = self.runtime(np.concatenate([batch, batch[:, :, ::-1]]), alone)
+        (mask, other), (presence, other_presence) = np.split(both, 2), np.split(presences, 2)
+        return (mask + other[:, :, ::-1]) / 2, (presence + other_presence) / 2
 
 
 def on_cpu(folder: Path, precision: Precision) -> "OpenVino":

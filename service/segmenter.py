@@ -108,9 +108,9 @@ class Segmenter:
         self.at_work = AtWork()
         try:
             if precision is None:
-                self.runtime = open_runtime(folder, self.card.precision, self.card.twice)
+                self.runtime = open_runtime(folder, self.card.precision, self.card.mirrored)
             else:
-                self.runtime = as_asked(on_cpu(folder, precision), self.card.twice)
+                self.runtime = as_asked(on_cpu(folder, precision), self.card.mirrored)
             self._warm()
         except Exception as fault:  # each runtime has exceptions of its own
             network = folder / NETWORKS[self.card.precision]

@@ -73,7 +73,7 @@ def card() -> Card:
         input=Input(HEIGHT, WIDTH, Normalisation("frame")),
         decision=Decision(0.5, 0.002),
         precision="float32",
-        twice=False,
+        mirrored=False,
         refit=False,
         metrics={"test": {"dice": 0.8125}, "parity": {"precisions": {"int8": {"milliseconds": 0.5}}}},
         baselines={"test": {"empty": 0.5}},

@@ -28,7 +28,7 @@ COPIED = (
 
 TOY = {
     "input": {"height": 80, "width": 112, "normalisation": "frame"},
-    "twice": True,
+    "mirrored": True,
     "net": {"filters": [8, 16, 32, 64], "stem": 2, "batch_norm": True, "heads": ["mask", "presence", "vessel"]},
     "recipe": {
         "loss": "cross_entropy_dice",

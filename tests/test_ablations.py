@@ -83,7 +83,7 @@ def test_a_table_and_a_run_for_each_training_and_what_is_done_is_kept(tmp_path):
     run(project, "dvc", "repro", "folds/dvc.yaml:variation@base")
     run(project, "dvc", "repro", "folds/dvc.yaml:ablations")
     written = " ".join((project / "reports/ablations/table.md").read_text().split())
-    assert all(f"| {name} |" in written for name in ("base", "asked twice", "another loss"))
+    assert all(f"| {name} |" in written for name in ("base", "asked twice once mirrored", "another loss"))
     assert (project / "reports/ablations/differences.png").exists()
     split = pd.read_csv(project / "data/split/split.csv").set_index("frame")["split"]
     scored = pd.read_csv(project / "reports/ablations/frames.csv")

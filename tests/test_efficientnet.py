@@ -77,7 +77,7 @@ def test_an_encoder_moves_at_its_own_rate(values):
 
     frames, masks = (np.repeat(np.repeat(array, 2, axis=1), 2, axis=2)[:, :, :64] for array in discs(8))
     candidate = Candidate(
-        twice=False,
+        mirrored=False,
         input=InputSize(height=64, width=64, normalisation="frame"),
         net=NET,
         recipe=recipe(1, encoder_rate=0.0),

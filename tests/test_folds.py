@@ -39,7 +39,7 @@ def test_a_fold_is_one_contiguous_run(fold: int) -> None:
 
 TINY = {
     "input": {"height": 32, "width": 48, "normalisation": "dataset"},
-    "twice": False,
+    "mirrored": False,
     "net": {"filters": [4, 8], "stem": 2, "batch_norm": True, "heads": ["mask", "presence"]},
     "recipe": {"loss": "soft_dice", "batch": 4, "phases": [{"epochs": 1, "learning_rate": 0.01}]},
 }
@@ -50,6 +50,6 @@ def test_a_fold_is_trained_on_its_sides_and_scores_what_it_held_out(tmp_path, mo
     rows, _ = ingest(nerve({"phantom": {"subjects": 4, "frames": 2, "seed": 1}}), FRAMES)
     sides = {"train": rows[:4], "validation": rows[4:6], "held_out": rows[6:]}
     with trained(Candidate(**TINY), sides, seed=1, title="tiny") as folder:
-        _, scores = scored(open_network(folder, twice=True), sides)
+        _, scores = scored(open_network(folder, mirrored=True), sides)
     assert list(scores["frame"]) == [row.frame for row in sides["held_out"]]
     assert scores["dice"].between(0, 1).all()

@@ -143,7 +143,7 @@ def test_what_is_served_may_learn_every_frame_and_is_judged_by_the_net_that_did_
 def test_a_run_takes_the_figures_of_another_decision(project, tmp_path):
     copy = shutil.copytree(project, tmp_path / "copy")
     parameters = yaml.safe_load((copy / "params.yaml").read_text())
-    parameters["nerve"]["unets"]["toy"]["twice"] = False
+    parameters["nerve"]["unets"]["toy"]["mirrored"] = False
     (copy / "params.yaml").write_text(yaml.safe_dump(parameters))
     run(copy, "python", "-m", "training.evaluate", "toy")
     before, after = (

@@ -76,7 +76,7 @@ def test_an_input_that_cannot_be_halved_is_refused():
 def test_one_batch_is_learnt_by_heart(change):
     batch = discs(8)
     _, history = train(
-        Candidate(input=SIZE, twice=False, net=TINY.model_copy(update=change), recipe=recipe(20)),
+        Candidate(input=SIZE, mirrored=False, net=TINY.model_copy(update=change), recipe=recipe(20)),
         {"train": batch, "validation": batch},
         seed=1,
     )
@@ -88,7 +88,7 @@ def test_one_batch_is_learnt_by_heart(change):
 def test_the_same_seed_gives_the_same_dice():
     sides = {"train": discs(16), "validation": discs(8, seed=1)}
     moved = recipe(4, average=0.9, patience=3, augment=candidate("light").recipe.augment)
-    chosen = Candidate(input=SIZE, twice=False, net=TINY, recipe=moved)
+    chosen = Candidate(input=SIZE, mirrored=False, net=TINY, recipe=moved)
     dices = [train(chosen, sides, seed=5)[1]["val_mask_dice"].to_numpy() for _ in range(2)]
     np.testing.assert_allclose(dices[0], dices[1], atol=1e-3)
 
@@ -99,7 +99,7 @@ def test_early_stopping_keeps_the_best_weights():
     sides = {"train": discs(16), "validation": discs(8, seed=1)}
     wild = [Phase(epochs=4, learning_rate=1e-2), Phase(epochs=6, learning_rate=3.0)]  # the second phase ruins it
     model, history = train(
-        Candidate(input=SIZE, twice=False, net=TINY, recipe=recipe(1, phases=wild, patience=3)), sides, seed=1
+        Candidate(input=SIZE, mirrored=False, net=TINY, recipe=recipe(1, phases=wild, patience=3)), sides, seed=1
     )
     assert len(history) < 10
     frames, masks = sides["validation"]
@@ -121,7 +121,7 @@ def test_phantom_frames_come_before_the_first_epoch(monkeypatch):
     sides = {"train": discs(8), "validation": discs(8, seed=1)}
 
     def weights(epochs: int) -> np.ndarray:
-        chosen = Candidate(input=SIZE, twice=False, net=TINY, recipe=recipe(1, phases=still, simulated=epochs))
+        chosen = Candidate(input=SIZE, mirrored=False, net=TINY, recipe=recipe(1, phases=still, simulated=epochs))
         return np.concatenate([np.ravel(w) for w in train(chosen, sides, seed=1)[0].get_weights()])
 
     assert np.abs(weights(1) - weights(0)).max() > 1e-4
@@ -155,7 +155,7 @@ def test_half_of_what_is_taught_may_be_what_teachers_say(monkeypatch):
     sides = {"train": (frames, masks), "validation": discs(8, seed=1)}
     told = []
     monkeypatch.setattr(train_unet, "softened", lambda *given: told.append(softened(*given)) or told[0])
-    chosen = Candidate(input=SIZE, twice=False, net=TINY, recipe=recipe(15, teachers=3))
+    chosen = Candidate(input=SIZE, mirrored=False, net=TINY, recipe=recipe(15, teachers=3))
     train(chosen, sides, seed=1)
     (soft,) = told
     assert (soft.shape, soft.dtype) == (masks.shape, np.float32)
@@ -170,7 +170,7 @@ def test_coarser_levels_are_taught_the_mask_and_are_not_served(tmp_path):
 
     sides = {"train": discs(16), "validation": discs(8, seed=1)}
     net = TINY.model_copy(update={"heads": ["mask", "presence", "coarse"]})
-    model, history = train(Candidate(input=SIZE, twice=False, net=net, recipe=recipe(4, restored=1)), sides, seed=1)
+    model, history = train(Candidate(input=SIZE, mirrored=False, net=net, recipe=recipe(4, restored=1)), sides, seed=1)
     assert list(model.output) == ["mask", "presence", "coarse_4"]
     assert history["val_coarse_4_loss"].iloc[-1] < history["val_coarse_4_loss"].iloc[0]
     export(model, tmp_path / "unet.onnx")

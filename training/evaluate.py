@@ -54,11 +54,11 @@ WORST = 10
 Network = Callable[[Frame], tuple[np.ndarray, float]]
 
 
-def open_network(folder: Path, twice: bool) -> Network:
-    """The network of a candidate's folder, as the service runs it; twice: as `Twice`."""
+def open_network(folder: Path, mirrored: bool) -> Network:
+    """The network of a candidate's folder, as the service runs it; mirrored: asked twice, once left for right."""
     entry = json.loads((folder / "input.json").read_text())
     network = Input(entry["height"], entry["width"], Normalisation(**entry["normalisation"]))
-    return partial(probabilities, open_runtime(folder, twice=twice), network)
+    return partial(probabilities, open_runtime(folder, mirrored=mirrored), network)
 
 
 def in_order(work: Callable[[Row], Any], rows: list[Row], title: str) -> list[Any]:
@@ -231,8 +231,8 @@ def log(folder: Path, figures: dict[str, Any]) -> None:
 
 def main(name: str) -> None:
     trained = UNETS / name
-    twice = parameters.candidate(name).twice
-    network, validation = open_network(trained, twice), rows_of("validation")
+    mirrored = parameters.candidate(name).mirrored
+    network, validation = open_network(trained, mirrored), rows_of("validation")
     decision = fit_decision(network, validation)
     training, test = rows_of("train"), rows_of("test")
     mean_mask = MeanMask.of(training)
@@ -244,7 +244,7 @@ def main(name: str) -> None:
     with whole(REPORTS / name) as folder:
         figures: dict[str, Any] = {
             "data": tracking.data_digest(),
-            "twice": twice,
+            "mirrored": mirrored,
             "decision": dataclasses.asdict(decision),
             **{split: summary(scored) for split, scored in scores.items()},
             "groups": groups(scores["test"]),

@@ -96,7 +96,7 @@ def main(name: str, fold: int) -> None:
         start = time.perf_counter()
         with trained(candidate, sides, chosen.seed, title) as net:
             minutes = (time.perf_counter() - start) / 60
-            network = open_network(net, candidate.twice)
+            network = open_network(net, candidate.mirrored)
             decision, scores = scored(network, sides)
         scores.assign(fold=fold, minutes=minutes).to_csv(folder / "frames.csv", index=False)
         write_sheet(folder / "sheet.png", network, decision, scores, shown_frames(scores)["sheet"])

@@ -71,7 +71,7 @@ def card(champion: dict[str, Any], run: dict[str, str], network: Input) -> Card:
         input=network,
         decision=TypeAdapter(Decision).validate_json(json.dumps(figures["decision"])),
         precision="float32",
-        twice=figures["twice"],
+        mirrored=figures["mirrored"],
         refit=refit,
         intended_use=INTENDED_USE,
         method=parameters.candidate(champion["candidate"]).model_dump(),

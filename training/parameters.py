@@ -159,10 +159,10 @@ class Recipe(_Phased):
 
 
 class Candidate(_Section):
-    """One entry of `nerve.unets`. twice: it is asked twice, as `service.runtime.Twice` does it."""
+    """One entry of `nerve.unets`. mirrored: it is asked twice, once left for right, for the mean of both answers."""
 
     input: InputSize
-    twice: bool
+    mirrored: bool
     net: Net
     recipe: Recipe
 
@@ -172,7 +172,7 @@ class Variation(_Section):
 
     seeds: list[int] = []
     input: dict[str, Any] = {}
-    twice: bool | None = None
+    mirrored: bool | None = None
     net: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
 

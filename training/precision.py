@@ -147,8 +147,8 @@ def check_export(folder: Path, card: Card) -> dict[str, float]:
 
     Raises NotTheSameError above MOST_DIFFERENCE or MOST_CHANGED.
     """
-    trained = partial(probabilities, as_asked(InKeras(folder), card.twice), card.input)
-    served = partial(probabilities, as_asked(on_cpu(folder, "float32"), card.twice), card.input)
+    trained = partial(probabilities, as_asked(InKeras(folder), card.mirrored), card.input)
+    served = partial(probabilities, as_asked(on_cpu(folder, "float32"), card.mirrored), card.input)
     return apart(trained, served, some(rows_of("test")), card.decision)
 
 
@@ -162,9 +162,9 @@ def choose(judged: Path, card: Card) -> tuple[Precision, dict[str, Any]]:
         folder = Path(name)
         shutil.copy(judged / NETWORK, folder)
         quantise(folder, card.candidate)
-        runtimes = {name: as_asked(on_cpu(folder, name), card.twice) for name in get_args(Precision)}
+        runtimes = {name: as_asked(on_cpu(folder, name), card.mirrored) for name in get_args(Precision)}
     networks = {name: partial(probabilities, runtime, card.input) for name, runtime in runtimes.items()}
-    trained, decision = partial(probabilities, as_asked(InKeras(judged), card.twice), card.input), card.decision
+    trained, decision = partial(probabilities, as_asked(InKeras(judged), card.mirrored), card.input), card.decision
     validation, test = some(rows_of("validation")), some(rows_of("test"))
     reached = dices(trained, decision, validation, "Keras")
     took = milliseconds(runtimes, card.input)

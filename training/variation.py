@@ -25,7 +25,7 @@ from training.whole import whole
 REPORTS = Path("reports/variations")
 EXPERIMENT = "ablations"
 BASE = "base"
-ASKED = {False: "asked_twice", True: "asked_once"}  # by what the base is not
+ASKED = {False: "asked_twice_once_mirrored", True: "asked_once"}  # by what the base is not
 
 
 def varied(entry: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -59,12 +59,12 @@ def scores_of(name: str, candidate: Candidate, fold: int, seed: int) -> pd.DataF
         start = time.perf_counter()
         with trained(candidate, sides, seed, title) as folder:
             minutes = (time.perf_counter() - start) / 60
-            asked = {name: candidate.twice}
+            asked = {name: candidate.mirrored}
             if name == BASE:
-                asked[ASKED[candidate.twice]] = not candidate.twice
+                asked[ASKED[candidate.mirrored]] = not candidate.mirrored
             found = [
-                scored(open_network(folder, twice), sides)[1].assign(variation=called)
-                for called, twice in asked.items()
+                scored(open_network(folder, mirrored), sides)[1].assign(variation=called)
+                for called, mirrored in asked.items()
             ]
         mlflow.log_metrics({"minutes": minutes, **spread(found[0]["dice"])})
     return pd.concat(found, ignore_index=True).assign(fold=fold, seed=seed, minutes=minutes)
