@@ -3,17 +3,20 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from service.runtime import Mirrored
+from service.runtime import Mirrored, open_runtime
 
 ROOT = Path(__file__).parent.parent
 MEETING = """
 import sys, threading
 from pathlib import Path
 import numpy as np
+import pytest
 from service.runtime import OpenVino
 
 runtime = OpenVino(Path(sys.argv[1]), "float32")
@@ -59,3 +62,12 @@ def test_openvino_tells_nobody_of_its_use(model_folder, tmp_path) -> None:
     )
     subprocess.run([sys.executable, "-c", use], cwd=ROOT, env=os.environ | {"HOME": str(tmp_path)}, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_cannot_be_used_is_told_of_and_the_cpu_answers(model_folder, monkeypatch, caplog) -> None:
+    if find_spec("onnxruntime"):
+        pytest.skip("needs an environment without onnxruntime")
+    monkeypatch.setattr("service.runtime.gpu_name", lambda: "a GPU")
+    runtime = open_runtime(model_folder)
+    assert runtime.device.startswith("CPU") and runtime.precision == "float32"
+    assert "install nervemask[gpu]" in caplog.text
