@@ -27,7 +27,7 @@ def write_known(folder: Path, frames: np.ndarray) -> None:
     np.save(folder / FRAMES, frames)
     card = Card.read(folder)
     known: dict[Precision, tuple[float, ...]] = {}
-    for precision in {"float32": None, card.precision: None}:
+    for precision in dict.fromkeys(("float32", card.precision)):
         segmenter = Segmenter(folder, precision)
         found = [segmenter.segment(Frame(pixels)) for pixels in frames]
         np.save(folder / MASKS.format(precision), np.stack([one.mask for one in found]))
