@@ -162,8 +162,16 @@ class Serving:
 
     def workers(self) -> list[int]:
         """The process ids of those that answer."""
-        alive = (one for one in psutil.Process(self.process.pid).children() if one.status() != psutil.STATUS_ZOMBIE)
-        return [one.pid for one in alive if "_bentoml_impl.worker.service" in one.cmdline()]
+        children = psutil.Process(self.process.pid).children()
+        return [one.pid for one in children if "_bentoml_impl.worker.service" in command_line(one)]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Empty of one that has ended, even just now, waited for or not."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from service.__main__ import DRAIN_SECONDS
 from service.card import Card
 from service.champion import before
 from service.pictures import png
-from tests.conftest import Serving, free_port, serving, start, wait_until_ready
+from tests.conftest import Serving, command_line, free_port, serving, start, wait_until_ready
 
 pytestmark = pytest.mark.alone
 
@@ -176,7 +176,7 @@ def test_a_killed_worker_is_replaced_and_the_other_answers(model_folder, tmp_pat
             wait_for(lambda: first[0] not in server.workers() and len(server.workers()) == 2)
             count = len(asking.answers)
             wait_for(lambda: len(asking.answers) > count + 20)
-        wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in decoders))
+        wait_for(lambda: not any(command_line(one) for one in decoders))
         assert len(asking.unanswered) <= 1  # what the killed one had in hand
         assert {answer.status_code for answer in asking.answers} == {200}
         told = httpx.get(f"{server.address}/metrics").text
