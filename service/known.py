@@ -24,11 +24,12 @@ MOST_PIXELS = 0.001  # changed, share of a frame's
 def write_known(folder: Path, frames: np.ndarray) -> None:
     """Put `frames`, uint8 (N, height, width), and the masks they get into `folder`, and the presences into its card:
     those of the card's own precision, which CPUs compute in, and of float32, which GPUs do."""
-    np.save(folder / FRAMES, frames)
     card = Card.read(folder)
+    precisions: set[Precision] = {"float32", card.precision}
+    opened = {precision: Segmenter(folder, precision) for precision in sorted(precisions)}  # before a file changes
     known: dict[Precision, tuple[float, ...]] = {}
-    for precision in dict.fromkeys(("float32", card.precision)):
-        segmenter = Segmenter(folder, precision)
+    np.save(folder / FRAMES, frames)
+    for precision, segmenter in opened.items():
         found = [segmenter.segment(Frame(pixels)) for pixels in frames]
         np.save(folder / MASKS.format(precision), np.stack([one.mask for one in found]))
         known[precision] = tuple(round(one.presence, 6) for one in found)

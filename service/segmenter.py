@@ -113,7 +113,7 @@ class Segmenter:
                 self.runtime = as_asked(on_cpu(folder, precision), self.card.mirrored)
             self._warm()
         except Exception as fault:  # each runtime has exceptions of its own
-            network = folder / NETWORKS[self.card.precision]
+            network = folder / NETWORKS[precision or self.card.precision]
             reason = f"{network} is no network that fits its card ({str(fault).splitlines()[-1]})"
             raise ModelFolderError(f"{reason}: {REMEDY}.") from fault
 

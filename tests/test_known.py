@@ -17,7 +17,6 @@ from service.segmenter import Segmenter
 def folder(card: Card, model_folder: Path, tmp_path: Path, speckle) -> Path:
     """A model folder that CPUs compute in bfloat16."""
     folder = Path(shutil.copytree(model_folder, tmp_path / "champion"))
-    (folder / "known_masks.float32.npy").unlink()
     replace(card, precision="bfloat16").write(folder)
     write_known(folder, np.stack([speckle(seed, 60, 80) for seed in range(3)]))
     return folder
