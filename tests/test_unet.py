@@ -7,7 +7,7 @@ import pytest
 from training.parameters import Candidate, InputSize, Net, Phase, Recipe, candidate
 from training.recipe import learning_rate, settle
 from training.teachers import softened
-from training.train_unet import export, train
+from training.train_unet import export, teachable, train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and tf2onnx's own
 
@@ -83,6 +83,15 @@ def test_one_batch_is_learnt_by_heart(change):
     assert history["val_mask_dice"].iloc[-1] >= 0.95
     assert ("val_presence_loss" in history) is ("presence" in (change.get("heads") or TINY.heads))
     assert history.get("val_presence_loss", pd.Series(0.0)).iloc[-1] < 0.1
+
+
+@pytest.mark.parametrize("nerve", [0, 1])
+def test_presence_is_read_off_the_mask_where_no_frame_or_each_one_holds_a_nerve(nerve):
+    drawn = np.full((2, 4, 4, 2), nerve, np.uint8)
+    assert teachable(["mask", "presence", "vessel"], drawn) == ["mask", "vessel"]
+    drawn[0, ..., 0] = 1 - nerve
+    assert teachable(["mask", "presence", "vessel"], drawn) == ["mask", "presence", "vessel"]
+    assert teachable(["mask", "presence", "vessel"], drawn[..., :1]) == ["mask", "presence"]
 
 
 def test_the_same_seed_gives_the_same_dice():

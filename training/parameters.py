@@ -69,9 +69,9 @@ class InputSize(_Section):
 class Net(_Section):
     """A U-net: filters level by level, the first convolution's stride, and what it answers.
 
-    heads: "mask" always; "presence" learns whether the frame holds a nerve (without it presence is read off the
-    mask); "vessel" learns vessels as a second task where the source labels them; "coarse" draws the mask at each
-    coarser level of the way up, too, while it learns. encoder: instead of a way down of its own, EfficientNet-Lite0 at
+    heads: "mask" always; "presence" learns whether the frame holds a nerve (without it, and where all training frames
+    do or none does, presence is read off the mask); "vessel" learns vessels as a second task where the source labels
+    them; "coarse" draws the mask at each coarser level of the way up, too, while it learns. encoder: instead of a way down of its own, EfficientNet-Lite0 at
     a half of the input's resolution and less; filters are then those of the way up, the widest level first. start: of
     that encoder's weights: as ImageNet taught them, or as every net's. gated: attention gates weigh what each level
     hands across.

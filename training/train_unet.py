@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from training import parameters, tracking
-from training.parameters import Candidate, InputSize, Net, Recipe
+from training.parameters import Candidate, Head, InputSize, Net, Recipe
 from training.prepare import PREPARED, read_sides
 from training.quiet import import_tensorflow
 from training.recipe import learning_rate, settle
@@ -59,11 +59,10 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     from training.simulated import simulated
     from training.unet import build
 
-    labelled = sides["train"][1].shape[-1]
-    heads = [head for head in candidate.net.heads if head != "vessel" or labelled == 2]
+    frames, masks = sides["train"]
+    heads, labelled = teachable(candidate.net.heads, masks), masks.shape[-1]
     net = candidate.net.model_copy(update={"heads": heads})
     recipe = candidate.recipe
-    frames, masks = sides["train"]
     if recipe.teachers:
         masks = softened(frames, masks, _teachers(candidate, sides, seed))
 
@@ -98,6 +97,16 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
     order = np.random.default_rng(seed).permutation(len(frames))[: len(frames) // size * size]
     settle(served, (frames[batch][..., np.newaxis] for batch in order.reshape(-1, size)))
     return served, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
+
+
+def teachable(heads: list[Head], masks: np.ndarray) -> list[Head]:
+    """Those of `heads` that `masks`, (N, height, width, C), can teach: vessels where they are labelled, and presence
+    where frames with a nerve and frames without one are there to be told apart."""
+    nerve = masks[..., 0].any(axis=(1, 2))
+    unknown = {"vessel"} if masks.shape[-1] < 2 else set()
+    if nerve.all() or not nerve.any():
+        unknown.add("presence")
+    return [head for head in heads if head not in unknown]
 
 
 def _teachers(candidate: Candidate, sides: Sides, seed: int) -> list["keras.Model"]:
