@@ -17,7 +17,7 @@ from service.errors import ModelFolderError
 CARD = "card.json"
 NETWORK = "unet.onnx"
 WORST = "worst.png"  # the worst test frames with their masks, where their licence lets them be shown
-REMEDY = "run `make demo` or `dvc repro package` to make the model folder anew"
+REMEDY = "make the model folder anew with `dvc repro package` (`make demo`: with that of the phantom)"
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Side = Annotated[int, Field(ge=16, le=4096)]  # pixels
@@ -199,7 +199,8 @@ class Card:
         try:
             card = TypeAdapter(cls).validate_json(path.read_bytes())
         except FileNotFoundError:
-            raise ModelFolderError(f"{path} is missing: {REMEDY}.") from None
+            missing = path if path.parent.is_dir() else path.parent
+            raise ModelFolderError(f"{missing} is missing: {REMEDY}.") from None
         except OSError as fault:
             raise ModelFolderError(f"{path} cannot be read ({fault.strerror}): {REMEDY}.") from fault
         except ValidationError as fault:

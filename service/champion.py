@@ -103,7 +103,7 @@ def turn(link: Path, folder: Path) -> None:
     Raises ModelFolderError, OSError.
     """
     if link.exists() and not link.is_symlink():
-        remedy = "move it aside, and put a symbolic link in its place"
+        remedy = "name a link in NERVEMASK_MODEL, which need not be there yet"
         raise ModelFolderError(f"{link} is a folder of its own: {remedy}.")
     load(folder)
     old = link.resolve() if link.is_symlink() else None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.card import Card, Precision
+from service.card import REMEDY, Card, Precision
 from service.errors import ModelFolderError
 from service.frame import Frame
 from service.segmenter import Segmenter
@@ -41,15 +41,16 @@ def check_known(folder: Path, segmenter: Segmenter) -> None:
     card, precision = segmenter.card, segmenter.runtime.precision
     written = MASKS.format(precision)
     if not {FRAMES, written} <= card.files.keys():
-        raise ModelFolderError(f"{folder} carries no known frames for {precision}: package it anew.")
+        raise ModelFolderError(f"{folder} carries no known frames for {precision}: {REMEDY}.")
     try:
         frames, masks = (np.load(folder / name, allow_pickle=False) for name in (FRAMES, written))
         expected = list(zip(frames, masks, card.known[precision], strict=True))
     except (OSError, ValueError, KeyError) as fault:
-        raise ModelFolderError(f"the known frames in {folder} cannot be read ({fault}): package it anew.") from fault
+        raise ModelFolderError(f"the known frames in {folder} cannot be read ({fault}): {REMEDY}.") from fault
     for index, (pixels, mask, presence) in enumerate(expected):
         found = segmenter.segment(Frame(pixels))
         changed, apart = np.mean(found.mask != mask), abs(found.presence - presence)
         if changed > MOST_PIXELS or apart > MOST_PRESENCE:
             told = f"{changed:.2%} of its mask's pixels changed, presence off by {apart:.3f}"
-            raise ModelFolderError(f"{folder} fails its self-test on known frame {index} ({told}).")
+            why = "another version made it, or this machine computes otherwise"
+            raise ModelFolderError(f"{folder} fails its self-test on known frame {index} ({told}): {why}; {REMEDY}.")

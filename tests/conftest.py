@@ -75,7 +75,10 @@ def card() -> Card:
         precision="float32",
         mirrored=False,
         refit=False,
-        metrics={"test": {"dice": 0.8125}, "parity": {"precisions": {"int8": {"milliseconds": 0.5}}}},
+        metrics={
+            "test": {"dice": 0.8125, "dice_low": 0.75, "dice_high": 0.875, "presence_auc": None},
+            "parity": {"precisions": {"int8": {"milliseconds": 0.5}}},
+        },
         baselines={"test": {"empty": 0.5}},
         intended_use="Tests of the service.",
         method={"net": {"encoder": None}, "recipe": {"loss": "soft_dice", "phases": [{"epochs": 3}]}},

@@ -125,7 +125,8 @@ def test_a_file_that_is_not_the_cards_is_refused(folder: Path, name: str, file: 
 
 
 def test_a_folder_without_a_card_is_refused(tmp_path: Path) -> None:
-    assert "missing" in refusal(tmp_path / "nowhere", tmp_path / "nowhere" / "card.json")
+    assert "missing" in refusal(tmp_path, tmp_path / "card.json")
+    assert "card.json" not in refusal(tmp_path / "nowhere", tmp_path / "nowhere")
 
 
 def refusal(folder: Path, file: Path) -> str:

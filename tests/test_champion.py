@@ -39,4 +39,4 @@ def test_only_the_race_runs_with_figures_of_the_present_data(tmp_path, monkeypat
         with pytest.raises(NoChampionError, match="no candidate was scored"):
             champion.evaluated(race)
     told = capsys.readouterr().out
-    assert [name for name in race if f"{name} takes no part" in told] == [name for name in race if name not in runs]
+    assert [name for name in race if f"{name} is left out" in told] == [name for name in race if name not in runs]

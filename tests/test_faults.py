@@ -121,6 +121,13 @@ def test_a_link_holds_wherever_its_folder_is_mounted(versions, tmp_path) -> None
     assert before(inside / "serving").resolve() == inside / "7"
 
 
+def test_a_folder_is_not_turned_into_a_link(versions, tmp_path) -> None:
+    done = command(tmp_path / "7", "use", str(tmp_path / "8"))
+    assert done.returncode == 1
+    assert "NERVEMASK_MODEL" in done.stderr
+    assert not (tmp_path / "7").is_symlink()
+
+
 def unknown(folder: Path) -> None:
     """Its known frames get other masks than they must."""
     masks = np.load(folder / "known_masks.float32.npy")

@@ -355,6 +355,8 @@ def test_the_card_is_one_click_away(page, card) -> None:
         "loss Soft dice, up to 3 epochs",
         "Small nerve, 9 frames",
         "0.610 (0.520 to 0.730)",
+        "Dice, mean 0.8125 (0.75 to 0.875)",
+        "Presence: area under the ROC curve cannot be told by these frames",
     ):
         assert said in told
     assert "Missed, 2 test frames: There is a nerve, and no mask." in told

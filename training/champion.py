@@ -51,7 +51,7 @@ def evaluated(race: list[str]) -> dict[str, dict[str, Any]]:
         if figures["data"] == now:
             found[name] = figures
         else:
-            print(f"{name} takes no part: it was not scored on the present data; `dvc repro champion` does it")
+            print(f"{name} is left out: not scored on these data (`dvc repro champion` scores all of the race)")
     if not found:
         raise NoChampionError("no champion: no candidate was scored on the present data: run `dvc repro champion`")
     return found

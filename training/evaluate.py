@@ -194,7 +194,7 @@ def write_sheet(
         frame = read_frame(FRAMES, rows[name])
         mask = decide(*network(frame), decision) > 0
         scored = of_frame.loc[name]
-        caption = f"{Path(name).stem}  Dice {scored['dice']:.2f} {scored['failure']}"
+        caption = f"{Path(name).stem}\nDice {scored['dice']:.2f} {scored['failure']}"
         return frame.pixels, read_labels(FRAMES, rows[name]) == NERVE, mask, caption
 
     sheet(path, {title: [panel(name) for name in names] for title, names in chosen.items()})

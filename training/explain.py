@@ -98,21 +98,22 @@ def page(champion: dict[str, Any]) -> str:
 
     name = champion["candidate"]
     scores = pd.read_csv(REPORTS / name / "frames.csv", keep_default_na=False)
-    trained, refit = rows_of("train"), parameters.nerve().refit
+    figures, trained, refit = champion["race"][name], rows_of("train"), parameters.nerve().refit
+    told_apart = figures["test"]["presence_auc"] is not None
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
     return template.render(
         champion=champion,
         run=json.loads(RUN.read_text()),
         served=len(learnt(refit)) if refit else None,
-        data=champion["race"][name]["data"],
+        data=figures["data"],
         trained=len(trained),
         source=trained[0].source,
         licence=licences(trained),
         race=html(race(champion["race"])),
         candidates=len(champion["race"]),
         curves=embedded(curves(pd.read_csv(UNETS / name / "history.csv"))),
-        groups=html(worded(champion["race"][name]["groups"])),
-        reliability=embedded((REPORTS / name / "reliability.png").read_bytes()),
+        groups=html(worded(figures["groups"])),
+        reliability=embedded((REPORTS / name / "reliability.png").read_bytes()) if told_apart else None,
         worst=embedded((REPORTS / name / "worst.png").read_bytes()),
         good=GOOD,
         failures=html(counted(scores[scores["split"] == "test"])),

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
@@ -57,6 +57,12 @@ class Nerve(_Section):
     unets: dict[str, dict[str, Any]]
     ablations: dict[str, Any]
 
+    @model_validator(mode="after")
+    def _race_is_of_its_unets(self) -> Self:
+        if unknown := set(self.race) - self.unets.keys():
+            raise ValueError(f"race: unets has no {', '.join(sorted(unknown))}; it has {', '.join(self.unets)}")
+        return self
+
 
 class InputSize(_Section):
     """What the network takes: pixels, and whose mean and deviation normalise them."""
@@ -71,10 +77,10 @@ class Net(_Section):
 
     heads: "mask" always; "presence" learns whether the frame holds a nerve (without it, and where all training frames
     do or none does, presence is read off the mask); "vessel" learns vessels as a second task where the source labels
-    them; "coarse" draws the mask at each coarser level of the way up, too, while it learns. encoder: instead of a way down of its own, EfficientNet-Lite0 at
-    a half of the input's resolution and less; filters are then those of the way up, the widest level first. start: of
-    that encoder's weights: as ImageNet taught them, or as every net's. gated: attention gates weigh what each level
-    hands across.
+    them; "coarse" draws the mask at each coarser level of the way up, too, while it learns. encoder: instead of a way
+    down of its own, EfficientNet-Lite0 at a half of the input's resolution and less; filters are then those of the way
+    up, the widest level first. start: of that encoder's weights: as ImageNet taught them, or as every net's. gated:
+    attention gates weigh what each level hands across.
     """
 
     filters: list[PositiveInt]

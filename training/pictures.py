@@ -61,16 +61,16 @@ def sheet(path: Path, groups: dict[str, list[tuple[np.ndarray, np.ndarray, np.nd
     from matplotlib.figure import Figure
 
     columns = max(len(panels) for panels in groups.values())
-    figure = Figure(figsize=(3.1 * columns, 2.7 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(3.1 * columns, 3.0 * len(groups)), layout="constrained")
     axes = figure.subplots(len(groups), columns, squeeze=False)
     for line, (title, panels) in zip(axes, groups.items(), strict=True):
         for axis in line:
             axis.set_axis_off()
         for axis, (frame, truth, mask, caption) in zip(line, panels, strict=False):
             axis.imshow(outlined(frame, truth, mask))
-            axis.set_title(f"{title}: {caption}", fontsize=8)
+            axis.set_title(f"{title}: {caption}", fontsize=11)
     colours = {"truth": TRUTH, "mask": MASK}
     handles = [Patch(color=to_hex((r / 255, g / 255, b / 255)), label=name) for name, (r, g, b) in colours.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     # Without the date and version that matplotlib writes, the same masks give the same bytes.
     figure.savefig(path, dpi=110, metadata={"Software": None})

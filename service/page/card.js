@@ -9,12 +9,33 @@ function made(tag, text, attributes = {}) {
   return Object.assign(document.createElement(tag), { textContent: text, ...attributes });
 }
 
+/** What a figure of the pipeline is called; the others are called as they are. */
+const NAMES = {
+  dice: "Dice, mean",
+  dice_median: "Dice, median",
+  dice_lost: "Share of frames with a Dice below 0.2",
+  dice_with_nerve: "Dice of frames with a nerve",
+  iou: "Intersection over union",
+  hausdorff95_px: "Hausdorff distance, 95 %, in pixels",
+  presence_auc: "Presence: area under the ROC curve",
+  presence_calibration_error: "Presence: expected calibration error",
+  confidence_correlation: "Confidence: correlation with the Dice",
+  confidence_error: "Confidence: mean distance from the Dice",
+  empty: "Dice of empty masks",
+  mean_mask: "Dice of the training frames' mean mask",
+  parity: "What is served, against what was trained",
+  float32_largest_difference: "Largest difference of a probability, in float32",
+  float32_changed_pixels: "Share of pixels that changed, in float32",
+  test_dice_change: "Change of the Dice on test, as it is served",
+};
+const called = (name) => NAMES[name] ?? plain(name);
+
 const many = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 const isTable = (value) => typeof value === "object" && value !== null;
 
 function figure(value) {
   if (typeof value === "number") return new Intl.NumberFormat("en", { maximumSignificantDigits: 4 }).format(value);
-  return value === null ? "none" : String(value);
+  return value === null ? "cannot be told by these frames" : String(value);
 }
 
 const REFIT = "; held-out frames among them: the figures are those of the same training without them";
@@ -35,7 +56,7 @@ function facts(card) {
     Name: card.name,
     Version: card.version,
     Candidate: card.candidate,
-    "Trained on": `${source}: ${many(frames, "frame")} of ${of} (${licence})${card.refit ? REFIT : ""}`,
+    "Trained on": `${source}: ${many(frames, "frame")} of ${of}; ${licence}${card.refit ? REFIT : ""}`,
     Method: method(card.method),
     "Looks at": `${width} × ${height} pixels, to which a frame is scaled`,
     "MLflow run": card.run_id,
@@ -45,16 +66,15 @@ function facts(card) {
   };
 }
 
-/** The figures of one split, and those of the baselines that it has to beat. */
+/** The figures of one split, each with its interval where it has one, and those of the baselines that it has to beat. */
 function figures(split, measured, baselines = {}) {
-  const rows = [
-    ...Object.entries(measured).map(([name, value]) => [plain(name), value]).filter(([, value]) => !isTable(value)),
-    ...Object.entries(baselines).map(([name, value]) => [`Dice of the baseline: ${plain(name)}`, value]),
-  ];
   const body = made("tbody", "");
-  body.insertRow().append(made("th", plain(split), { colSpan: 2, scope: "rowgroup" }));
-  for (const [name, value] of rows) {
-    body.insertRow().append(made("th", name, { scope: "row" }), made("td", figure(value)));
+  body.insertRow().append(made("th", called(split), { colSpan: 2, scope: "rowgroup" }));
+  for (const [name, value] of Object.entries({ ...measured, ...baselines })) {
+    if (isTable(value) || /_(low|high)$/.test(name)) continue;
+    const [low, high] = [measured[`${name}_low`], measured[`${name}_high`]];
+    const told = low === undefined ? figure(value) : `${figure(value)} (${figure(low)} to ${figure(high)})`;
+    body.insertRow().append(made("th", called(name), { scope: "row" }), made("td", told));
   }
   return body;
 }

@@ -112,7 +112,8 @@ def frame_of(data: bytes, file: str) -> Frame:
     try:
         return decode(data)
     except FrameError as fault:
-        raise SourceError(file, f"is no readable frame ({fault.message})", "Replace it, or remove the pair.") from fault
+        reason = f"is no readable frame ({fault.message.rstrip('.')})"
+        raise SourceError(file, reason, "Replace it, or remove the pair.") from fault
 
 
 def write(pairs: Iterable[Pair], folder: Path, source: str, faults: Faults) -> list[Row]:
