@@ -94,9 +94,10 @@ NUMBER = {"type": "number", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 BINARY = {"type": "string", "format": "binary"}
 
+PRESENCE = "probability that the frame holds a nerve; not calibrated where every training frame holds one"
 NERVE = {
     "present": FLAG,
-    "presence": SHARE | {"description": "probability that the frame holds a nerve"},
+    "presence": SHARE | {"description": PRESENCE},
     "area_px": WHOLE,
     "area_mm2": _or_null(NUMBER),
     "box": _or_null(_array(WHOLE, 4) | {"description": "x, y, width, height in pixels"}),
@@ -183,7 +184,7 @@ MODEL_HEADERS = {
 }
 PICTURE_HEADERS = MODEL_HEADERS | {
     "x-nerve-present": "true or false",
-    "x-nerve-presence": "probability that the frame holds a nerve",
+    "x-nerve-presence": PRESENCE,
     "x-mask-confidence": "the Dice that the mask is likely to reach",
 }
 

@@ -6,16 +6,22 @@ import numpy as np
 from service.card import Familiar
 
 HEIGHT, WIDTH = 96, 128  # pixels at which frames are looked at
+BLACK = 0.03  # of the brightest: no echo
+# The two upper corners, triangles of 0.4 of the height and 0.3 of the width: nothing lies there, beside the sector that
+# the probe of a heart or a belly draws.
+BESIDE = np.add(*np.ogrid[: 1 / 0.4 : HEIGHT * 1j, : 1 / 0.3 : WIDTH * 1j]) < 1
+BESIDE |= BESIDE[:, ::-1]
 UNFAMILIAR = "the frame does not look like those the model was trained on: its mask may mean nothing"
 
 
 def looks(pixels: np.ndarray) -> np.ndarray:
-    """How a frame looks, whatever its gain, size and depth: float64 (10,).
+    """How a frame looks, whatever its gain, size and depth: float64 (11,).
 
     pixels: uint8 or uint16 (height, width). Of the greys, stretched to 96x128 and normalised by their mean and
     deviation: skewness; share below a deviation under the mean; how alike neighbours are, down and across, one and
     four pixels apart (an echo is longer across than deep, noise is like nothing, a photograph as smooth either way);
-    how the rows' and the columns' means vary; how grey falls with depth, and how alike left and right are.
+    how the rows' and the columns' means vary; how grey falls with depth, and how alike left and right are; how much of
+    the upper corners is black.
     """
     small = cv2.resize(_halved(pixels), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32)
     grey = (small - small.mean()) / (small.std() + 1e-3 * max(1.0, float(small.max())))
@@ -30,6 +36,7 @@ def looks(pixels: np.ndarray) -> np.ndarray:
             across.std(),
             np.mean(down * np.linspace(-1, 1, HEIGHT)),
             np.vdot(grey, grey[:, ::-1]) / grey.size,
+            np.mean(small[BESIDE] <= BLACK * small.max()),
         ],
         np.float64,
     )

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import examples
 from skimage import data
 
 from service import answers
 from service.card import Card, Familiar
+from service.dicom.cine import DicomCine
 from service.familiar import UNFAMILIAR, distance, looks
 from service.frame import Frame
 from service.segmenter import Seen, Segmenter
@@ -38,6 +40,23 @@ def known() -> Familiar:
 @pytest.mark.parametrize("name", STRANGE)
 def test_what_is_no_ultrasound_is_unfamiliar(known: Familiar, name: str) -> None:
     assert distance(STRANGE[name], known) > known.limit
+
+
+def test_a_heart_is_unfamiliar(known: Familiar) -> None:
+    with open(examples.get_path("ybr_color"), "rb") as file:
+        cine = DicomCine(file)
+        heart = cine.decode(cine.encoded_at(0), 0)
+    assert heart.area is not None
+    assert distance(heart.scan, known) > known.limit
+
+
+def test_the_black_beside_a_sector_is_seen() -> None:
+    """As the probe of a heart or a belly leaves it, whatever lies in the sector."""
+    frame = phantom.frame(1, 1, 1)[0]
+    height, width = frame.shape
+    across, down = np.meshgrid(np.arange(width) - width / 2, np.arange(height))
+    sector = np.where(np.abs(across) < 20 + 0.8 * down, frame, 0)
+    assert looks(sector)[-1] > 0.9 > 0.5 > looks(frame)[-1]
 
 
 def test_other_subjects_of_the_phantom_are_familiar(known: Familiar) -> None:
