@@ -62,7 +62,7 @@ def test_the_presence_that_a_mask_needs_lies_amid_the_gap(rows):
 
     assert fit_decision(network, rows).presence == pytest.approx(0.5, abs=0.051)
     with_nerve = [row for row in rows if row.nerve_px]
-    assert fit_decision(network, with_nerve).presence == 0  # nothing to tell apart
+    assert fit_decision(network, with_nerve).presence == pytest.approx(0.45, abs=0.051)  # none of them is lost
 
 
 def test_without_thresholds_the_look_alikes_cost_half_the_dice(rows):

@@ -102,7 +102,7 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
     limits = np.broadcast_to(limits, reached.shape[1:])
     choice = simplest(reached.reshape(len(reached), -1), limits.ravel())
     _, least_area, parts = (int(at) for at in np.unravel_index(choice, limits.shape))
-    least_presence = middle(reached[:, :, least_area, parts].mean(axis=0)) if len(np.unique(nerve)) == 2 else 0
+    least_presence = middle(reached[:, :, least_area, parts].mean(axis=0))
     shown = kept[:, least_presence, least_area, parts] & (areas[:, parts] > 0)
     return Decision(
         round(float(PRESENCE_LEVELS[least_presence]), 4),
@@ -116,7 +116,8 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
 
 
 def middle(reached: np.ndarray) -> int:
-    """Which level, of those that reach the most: where a gap lies between frames with and without, its middle.
+    """Which level, of those that reach the most: where a gap lies between frames with and without, its middle; where
+    all hold a nerve, about half of what the least sure of them has.
 
     reached: mean Dice, float (levels,).
     """
