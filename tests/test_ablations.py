@@ -34,7 +34,7 @@ def test_a_misspelt_variation_is_named(tmp_path, monkeypatch):
         "seeds": [1],
         "variations": {"no_speckel": {"recipe": {"speckel": 0}}},
     }
-    write_nerve(tmp_path, {"unets": {"tiny": TINY}, "ablations": entry})
+    write_nerve(tmp_path, {"race": ["tiny"], "unets": {"tiny": TINY}, "ablations": entry})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError, match=r"no_speckel.*recipe\.speckel"):
         candidates(ablations())
