@@ -17,7 +17,7 @@ from service.errors import ModelFolderError
 CARD = "card.json"
 NETWORK = "unet.onnx"
 WORST = "worst.png"  # the worst test frames with their masks, where their licence lets them be shown
-REMEDY = "make the model folder anew with `dvc repro package` (`make demo`: with that of the phantom)"
+REMEDY = "make the model folder anew with `dvc repro package` (or `make demo`, on the phantom)"
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Side = Annotated[int, Field(ge=16, le=4096)]  # pixels
@@ -105,13 +105,17 @@ class Decision:
     faint: Share = 0.0
 
 
+LOOKS = 11
+Looks = Annotated[list[float], Field(min_length=LOOKS, max_length=LOOKS)]
+
+
 @dataclass(frozen=True, config=STRICT)
 class Familiar:
-    """How training frames look, in the numbers of `service.familiar`: their mean, what makes them of deviation 1 and
-    uncorrelated, and the distance in deviations from which a frame is unlike them."""
+    """How training frames look, in the LOOKS numbers of `service.familiar`: their mean, what makes them of deviation 1
+    and uncorrelated, and the distance in deviations from which a frame is unlike them."""
 
-    mean: list[float]
-    whitening: list[list[float]]
+    mean: Looks
+    whitening: Annotated[list[Looks], Field(min_length=LOOKS, max_length=LOOKS)]
     limit: Annotated[float, Field(gt=0)]
 
 

@@ -94,7 +94,7 @@ NUMBER = {"type": "number", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 BINARY = {"type": "string", "format": "binary"}
 
-PRESENCE = "probability that the frame holds a nerve; not calibrated where every training frame holds one"
+PRESENCE = "probability that the frame holds a nerve; not calibrated where all of training and validation do"
 NERVE = {
     "present": FLAG,
     "presence": SHARE | {"description": PRESENCE},

@@ -107,7 +107,7 @@ def test_a_source_that_fails_midway_leaves_the_old_frames_as_they_were(tmp_path)
         ),
         ({"refit": "maybe"}, r"nerve.refit: Input should be a valid boolean"),
         ({"race": []}, r"nerve.race: List should have at least 1 item"),
-        ({"race": ["lite"]}, r"race: unets has no lite; it has lecture, light, deep, large"),
+        ({"race": ["lite"]}, r"params.yaml: nerve: .*race: unets has no lite; it has lecture, light, deep, large"),
     ],
 )
 def test_a_parameter_that_cannot_be_used_is_named(tmp_path, change, message):

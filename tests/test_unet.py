@@ -6,6 +6,7 @@ import pytest
 
 from training.parameters import Candidate, InputSize, Net, Phase, Recipe, candidate
 from training.recipe import learning_rate, settle
+from training.refit import as_judged
 from training.teachers import softened
 from training.train_unet import export, teachable, train
 
@@ -92,6 +93,14 @@ def test_presence_is_read_off_the_mask_where_no_frame_or_each_one_holds_a_nerve(
     drawn[0, ..., 0] = 1 - nerve
     assert teachable(["mask", "presence", "vessel"], drawn) == ["mask", "presence", "vessel"]
     assert teachable(["mask", "presence", "vessel"], drawn[..., :1]) == ["mask", "presence"]
+
+
+def test_a_refit_learns_presence_where_the_judged_net_did():
+    light = candidate("light")
+    for column, learns in (("presence_loss", True), ("mask_loss", False)):
+        again = as_judged(light, pd.DataFrame({column: [0.1]}))
+        assert ("presence" in again.net.heads) is learns
+        assert again.recipe.patience is None
 
 
 def test_the_same_seed_gives_the_same_dice():

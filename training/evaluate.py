@@ -117,7 +117,7 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
 
 def middle(reached: np.ndarray) -> int:
     """Which level, of those that reach the most: where a gap lies between frames with and without, its middle; where
-    all hold a nerve, about half of what the least sure of them has.
+    all hold a nerve, about half of what the least sure of them has whose nerve is met.
 
     reached: mean Dice, float (levels,).
     """

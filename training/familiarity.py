@@ -6,7 +6,7 @@ from service.card import Familiar
 from service.familiar import looks
 from training.sources.layout import FRAMES, Row, read_frame
 
-MARGIN = 0.95  # photographs begin at the farthest training frame; one frame of 40 that is like them is warned of
+MARGIN = 0.95  # of the farthest training frame's distance; the first photographs lie there (docs/accuracy.md)
 
 
 def learn(rows: list[Row]) -> Familiar:

@@ -285,5 +285,5 @@ def held(section: type[S], entry: dict[str, Any], key: str) -> S:
     try:
         return section(**entry)
     except ValidationError as fault:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
-        raise ParameterError(f"params.yaml: {key}.{faults}") from fault
+        faults = "; ".join(f"{'.'.join(map(str, (key, *e['loc'])))}: {e['msg']}" for e in fault.errors())
+        raise ParameterError(f"params.yaml: {faults}") from fault

@@ -55,7 +55,6 @@ def train_on_all(candidate: Candidate, judged: Path, seed: int) -> "keras.Model"
 
     history = pd.read_csv(judged / "history.csv")
     epochs = int(history["val_mask_dice"].to_numpy().argmax()) + 1 if candidate.recipe.patience else len(history)
-    to_the_end = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"patience": None})})
     network = TypeAdapter(Input).validate_json((judged / "input.json").read_bytes())
     with tempfile.TemporaryDirectory() as folder:
         frames = Path(folder) / "every frame"
@@ -63,7 +62,15 @@ def train_on_all(candidate: Candidate, judged: Path, seed: int) -> "keras.Model"
         every = read_side(frames)
         # Keras wants frames to look at after an epoch; nothing follows from them.
         bar = Progress(f"{judged.name}, on every frame", epochs, {})
-        return train(to_the_end, {"train": every, "validation": every}, seed, [bar], epochs)[0]
+        return train(as_judged(candidate, history), {"train": every, "validation": every}, seed, [bar], epochs)[0]
+
+
+def as_judged(candidate: Candidate, history: pd.DataFrame) -> Candidate:
+    """The candidate to the end of its epochs, and with presence read off the mask where the judged net's was, by whose
+    decision it is served: among all frames there may be the first without a nerve. history: of the judged net."""
+    heads = [head for head in candidate.net.heads if head != "presence" or "presence_loss" in history]
+    recipe = candidate.recipe.model_copy(update={"patience": None})
+    return candidate.model_copy(update={"net": candidate.net.model_copy(update={"heads": heads}), "recipe": recipe})
 
 
 def register(network: Path, candidate: str) -> dict[str, str]:
