@@ -20,8 +20,8 @@ def looks(pixels: np.ndarray) -> np.ndarray:
     pixels: uint8 or uint16 (height, width). Of the greys, stretched to 96x128 and normalised by their mean and
     deviation: skewness; share below a deviation under the mean; how alike neighbours are, down and across, one and
     four pixels apart (an echo is longer across than deep, noise is like nothing, a photograph as smooth either way);
-    how the rows' and the columns' means vary; how grey falls with depth, and how alike left and right are; how much of
-    the upper corners is black.
+    how the rows' and the columns' means vary; how grey falls with depth, and how alike left and right are; the root of
+    the share of the upper corners that is black (few have any: the share itself makes those outliers).
     """
     small = cv2.resize(_halved(pixels), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32)
     grey = (small - small.mean()) / (small.std() + 1e-3 * max(1.0, float(small.max())))
@@ -36,7 +36,7 @@ def looks(pixels: np.ndarray) -> np.ndarray:
             across.std(),
             np.mean(down * np.linspace(-1, 1, HEIGHT)),
             np.vdot(grey, grey[:, ::-1]) / grey.size,
-            np.mean(small[BESIDE] <= BLACK * small.max()),
+            np.mean(small[BESIDE] <= BLACK * small.max()) ** 0.5,
         ],
         np.float64,
     )
