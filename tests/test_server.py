@@ -181,7 +181,7 @@ def words(model: Path, port: int) -> str:
 
 def test_without_a_model_it_does_not_start(tmp_path) -> None:
     said = words(tmp_path / "nowhere", 3000)
-    assert str(tmp_path / "nowhere") in said
+    assert f"{tmp_path / 'nowhere'} is missing" in said
     assert "make demo" in said
 
 
