@@ -69,7 +69,7 @@ def in_order(work: Callable[[Row], Any], rows: list[Row], title: str) -> list[An
 
 def fit_decision(network: Network, rows: list[Row]) -> Decision:
     """Calibration and limits by `rows`, which are validation's: those with the best mean Dice; of equals, the first,
-    and of the presence that a mask needs, the middle one.
+    and of the presence that a mask needs, the one that `least_of` takes.
 
     A limit on the mask's parts or its area is set only where it raises the mean by more than its standard error
     (Breiman et al. 1984, section 3.4.3): with few frames, chance would set one every time.
@@ -102,7 +102,7 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
     limits = np.broadcast_to(limits, reached.shape[1:])
     choice = simplest(reached.reshape(len(reached), -1), limits.ravel())
     _, least_area, parts = (int(at) for at in np.unravel_index(choice, limits.shape))
-    least_presence = middle(reached[:, :, least_area, parts].mean(axis=0))
+    least_presence = least_of(reached[:, :, least_area, parts].mean(axis=0), bool(nerve.all()))
     shown = kept[:, least_presence, least_area, parts] & (areas[:, parts] > 0)
     return Decision(
         round(float(PRESENCE_LEVELS[least_presence]), 4),
@@ -115,14 +115,16 @@ def fit_decision(network: Network, rows: list[Row]) -> Decision:
     )
 
 
-def middle(reached: np.ndarray) -> int:
-    """Which level, of those that reach the most: where a gap lies between frames with and without, its middle; where
-    all hold a nerve, about half of what the least sure of them has whose nerve is met.
+def least_of(reached: np.ndarray, always: bool) -> int:
+    """Which level, of those that reach the most: where a gap lies between frames with and without a nerve, its middle.
 
-    reached: mean Dice, float (levels,).
+    Where all hold one, how far the gap goes up is not known, and each frame lost is a nerve missed: the first level
+    above none, which black, white and noise stay below.
+
+    reached: mean Dice, float (levels,). always: whether each frame holds a nerve.
     """
     best = np.flatnonzero(np.isclose(reached, reached.max()))
-    return int(best[len(best) // 2])
+    return int(best[min(1, len(best) - 1) if always else len(best) // 2])
 
 
 def simplest(reached: np.ndarray, limits: np.ndarray) -> int:
