@@ -119,12 +119,12 @@ def least_of(reached: np.ndarray, always: bool) -> int:
     """Which level, of those that reach the most: where a gap lies between frames with and without a nerve, its middle.
 
     Where all hold one, how far the gap goes up is not known, and each frame lost is a nerve missed: the first level
-    above none, which black, white and noise stay below.
+    above none, which black, white and noise stay below (docs/accuracy.md).
 
     reached: mean Dice, float (levels,). always: whether each frame holds a nerve.
     """
     best = np.flatnonzero(np.isclose(reached, reached.max()))
-    return int(best[min(1, len(best) - 1) if always else len(best) // 2])
+    return int(best[:2][-1] if always else best[len(best) // 2])
 
 
 def simplest(reached: np.ndarray, limits: np.ndarray) -> int:
