@@ -105,7 +105,7 @@ def test_a_source_that_fails_midway_leaves_the_old_frames_as_they_were(tmp_path)
             {"phantom": {"subjects": "two", "frames": 2, "seed": 1}},
             "nerve.phantom.subjects: .* valid integer",
         ),
-        ({"refit": "maybe"}, r"nerve.refit: Input should be a valid boolean"),
+        ({"refit": True}, r"nerve.refit: Input should be a valid list"),
         ({"race": []}, r"nerve.race: List should have at least 1 item"),
         ({"race": ["lite"]}, r"params.yaml: nerve: .*race: unets has no lite; it has lecture, light, deep, large"),
     ],

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.project import ROOT, project_copy, run, toy
+from training import refit
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_what_is_served_may_learn_every_frame_and_is_judged_by_the_net_that_did_
 
     copy = shutil.copytree(project, tmp_path / "copy")
     parameters = yaml.safe_load((copy / "params.yaml").read_text())
-    parameters["nerve"]["refit"] = True
+    parameters["nerve"]["refit"] = ["phantom"]
     (copy / "params.yaml").write_text(yaml.safe_dump(parameters))
     ran = run(copy, "dvc", "repro", "package", "explain")
     assert {line.split("'")[1] for line in ran.splitlines() if line.startswith("Running stage")} == {
@@ -138,6 +139,16 @@ def test_what_is_served_may_learn_every_frame_and_is_judged_by_the_net_that_did_
     served = client.get_run(client.get_model_version_by_alias("nerve-unet", "champion").run_id)
     assert served.info.run_id == after["run_id"] != before["run_id"]
     assert served.data.tags["judged"] == before["run_id"]
+
+
+def test_a_net_that_has_not_learnt_its_frames_is_not_served(project, monkeypatch):
+    monkeypatch.chdir(project)
+    judged = json.loads(Path("reports/champion.json").read_text())["race"]["toy"]
+    test = judged["test"]
+    assert refit.check(Path("models/unets/toy"), judged) == pytest.approx(test["dice"], abs=1e-4)
+    missed = judged | {"test": test | {"dice_low": test["dice"] + 0.01}}
+    with pytest.raises(refit.WorseError, match=r"Dice of 0\.\d+ on those of the test split.*nerve\.refit"):
+        refit.check(Path("models/unets/toy"), missed)
 
 
 def test_a_run_takes_the_figures_of_another_decision(project, tmp_path):

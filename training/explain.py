@@ -98,7 +98,7 @@ def page(champion: dict[str, Any]) -> str:
 
     name = champion["candidate"]
     scores = pd.read_csv(REPORTS / name / "frames.csv", keep_default_na=False)
-    figures, trained, refit = champion["race"][name], rows_of("train"), parameters.nerve().refit
+    figures, trained, refit = champion["race"][name], rows_of("train"), parameters.nerve().refits
     told_apart = figures["test"]["presence_auc"] is not None
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
     return template.render(

@@ -50,7 +50,7 @@ def card(champion: dict[str, Any], run: dict[str, str], network: Input) -> Card:
     run: `version` and `run_id` of what is served.
     """
     figures = champion["race"][champion["candidate"]]
-    refit = parameters.nerve().refit
+    refit = parameters.nerve().refits
     training = learnt(refit)
     commit, dirty = tracking.commit()
     baselines = ("baseline_empty", "baseline_mean_mask")

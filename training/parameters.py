@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 Head = Literal["mask", "presence", "vessel", "coarse"]
+Source = Literal["phantom", "usgra", "kaggle"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -43,17 +44,17 @@ class Nerve(_Section):
     """The section `nerve`. The entries of unets and ablations are held against what they must be where they are used.
 
     path: "" is the source's own home. on_fault: what a faulty pair does. race: the candidates, by their names in unets.
-    refit: whether what is served is trained once more on every labelled frame.
+    refit: the sources whose champion, once judged, is trained anew on every labelled frame.
     """
 
-    source: Literal["phantom", "usgra", "kaggle"]
+    source: Source
     path: str
     on_fault: Literal["stop", "leave_out"]
     phantom: Phantom
     split: Split
     race: Annotated[list[str], Field(min_length=1)]
     seed: int
-    refit: bool
+    refit: list[Source]
     unets: dict[str, dict[str, Any]]
     ablations: dict[str, Any]
 
@@ -62,6 +63,11 @@ class Nerve(_Section):
         if unknown := set(self.race) - self.unets.keys():
             raise ValueError(f"race: unets has no {', '.join(sorted(unknown))}; it has {', '.join(self.unets)}")
         return self
+
+    @property
+    def refits(self) -> bool:
+        """Whether what is served learns every labelled frame."""
+        return self.source in self.refit
 
 
 class InputSize(_Section):

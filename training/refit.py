@@ -1,9 +1,9 @@
 """Stage refit: what is served. The champion as it was judged, or trained once more on every labelled frame.
 
-With `nerve.refit` the champion's recipe is followed anew, from its start, on the frames of training, validation and
-test together: nothing is chosen any more, and every frame is of use. Its figures stay those of the net that was judged,
-which had not seen validation and test; what has learnt all frames can be scored on none of them. Frames that contradict
-another, wherever it stands, are left out.
+For a source in `nerve.refit` the champion's recipe is followed anew, from its start, on the frames of training,
+validation and test together: nothing is chosen any more, and every frame is of use. Its figures stay those of the net
+that was judged, which had not seen validation and test: on frames that it has learnt, a net only shows whether its
+training went wrong. Frames that contradict another, wherever it stands, are left out.
 
 Writes to models/refit
   unet.keras, unet.onnx, input.json   as train_unet writes them
@@ -13,17 +13,20 @@ In MLflow's registry it becomes a version of "nerve-unet" with the alias "champi
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import TypeAdapter
 
-from service.card import Input
+from service.card import Decision, Input
 from training import parameters, tracking
 from training.champion import CHAMPION
+from training.evaluate import open_network
 from training.parameters import Candidate
+from training.precision import dices
 from training.prepare import read_side, write_side
 from training.quiet import import_tensorflow
 from training.sources.layout import Row
@@ -39,6 +42,10 @@ RUN = FOLDER / "run.json"
 ALIAS = "champion"
 FILES = ("unet.keras", "unet.onnx", "input.json")
 SIDES = ("train", "validation", "test")
+
+
+class WorseError(Exception):
+    """Trained once more, the net does worse on frames that it has learnt than before; the message says by how much."""
 
 
 def learnt(refit: bool) -> list[Row]:
@@ -73,6 +80,22 @@ def as_judged(candidate: Candidate, history: pd.DataFrame) -> Candidate:
     return candidate.model_copy(update={"net": candidate.net.model_copy(update={"heads": heads}), "recipe": recipe})
 
 
+def check(folder: Path, judged: dict[str, Any]) -> float:
+    """Mean Dice on the test split of the net of `folder`, which has learnt it: what a training that went wrong has not.
+
+    judged: the champion's metrics.json. Raises WorseError below the interval of the net that had not learnt the split.
+    """
+    decision = TypeAdapter(Decision).validate_json(json.dumps(judged["decision"]))
+    reached = float(dices(open_network(folder, judged["mirrored"]), decision, rows_of("test"), "frames learnt").mean())
+    if reached < judged["test"]["dice_low"]:
+        raise WorseError(
+            f"trained on every frame, the net has a Dice of {reached:.3f} on those of the test split; before it had "
+            f"learnt them, {judged['test']['dice']} ({judged['test']['dice_low']} to {judged['test']['dice_high']}). "
+            "It is not served: choose another nerve.seed, or take the source out of nerve.refit"
+        )
+    return reached
+
+
 def register(network: Path, candidate: str) -> dict[str, str]:
     """The network's version in the registry, which gets the alias; made if these weights have none yet.
 
@@ -97,8 +120,8 @@ def register(network: Path, candidate: str) -> dict[str, str]:
     return {"version": str(version), "run_id": run.info.run_id}
 
 
-def log_run(name: str, candidate: Candidate, model: "keras.Model", folder: Path) -> None:
-    """A run of its own in MLflow, which names the one that was judged."""
+def log_run(name: str, candidate: Candidate, model: "keras.Model", folder: Path, reached: float) -> None:
+    """A run of its own in MLflow, which names the one that was judged. reached: what `check` tells."""
     import mlflow
 
     tracking.store()
@@ -106,25 +129,31 @@ def log_run(name: str, candidate: Candidate, model: "keras.Model", folder: Path)
     tags = tracking.tags(parameters.nerve().source) | {"judged": judge.info.run_id if judge else ""}
     with mlflow.start_run(run_name=f"{name}, on every frame", tags=tags):
         mlflow.log_params(tracking.flat(candidate.model_dump()))
+        mlflow.log_metric("learnt_dice", reached)
         tracking.log_model(model, folder)
 
 
 def main() -> None:
-    name = json.loads(CHAMPION.read_text())["candidate"]
+    champion = json.loads(CHAMPION.read_text())
+    name = champion["candidate"]
     nerve, candidate, judged = parameters.nerve(), parameters.candidate(name), UNETS / name
     with whole(FOLDER) as folder:
-        if nerve.refit:
+        if nerve.refits:
             import_tensorflow()
             model = train_on_all(candidate, judged, nerve.seed)
             model.save(folder / "unet.keras")
             export(model, folder / "unet.onnx")
             shutil.copy(judged / "input.json", folder)
-            log_run(name, candidate, model, folder)
+            try:
+                reached = check(folder, champion["race"][name])
+            except WorseError as fault:
+                sys.exit(f"refit: {fault}")
+            log_run(name, candidate, model, folder, reached)
         else:
             for file in FILES:
                 shutil.copy(judged / file, folder)
         (folder / RUN.name).write_text(json.dumps(register(folder / "unet.onnx", name), indent=2) + "\n")
-    print(f"{FOLDER}: {name}, {'trained on every frame' if nerve.refit else 'as it was judged'}")
+    print(f"{FOLDER}: {name}, {'trained on every frame' if nerve.refits else 'as it was judged'}")
 
 
 if __name__ == "__main__":
