@@ -179,7 +179,7 @@ class Card:
     decision: Decision
     precision: Precision  # of a CPU: the quickest whose masks are as good as float32's
     mirrored: bool  # asked twice, once left for right, for the mean of both answers
-    # Trained once more on every labelled frame, held-out ones too: the metrics are those of the net before that.
+    # Trained anew on every labelled frame: metrics and decision are those of the net that was judged, without some.
     refit: bool
     metrics: dict[str, Any]
     baselines: dict[str, Any]

@@ -54,6 +54,7 @@ def test_it_ends_in_a_score_and_a_row_for_every_test_frame(project: Path, compet
     run(project, "dvc", "exp", "run", *(word for said in choice for word in ("-S", said)), "package")
     raced = json.loads((project / "reports/champion.json").read_text())["race"]
     assert {name: of["validation"]["frames"] for name, of in raced.items()} == {"toy": 8, "large": 8}
+    assert json.loads((project / "models/champion/card.json").read_text())["refit"]
     run(project, "python", "-m", "training.submission")
     with (project / "reports/submission.csv").open(newline="") as file:
         header, *rows = csv.reader(file)

@@ -15,6 +15,7 @@ import yaml
 
 from tests.project import ROOT, project_copy, run, toy
 from training import refit
+from training.evaluate import open_network
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +130,8 @@ def test_what_is_served_may_learn_every_frame_and_is_judged_by_the_net_that_did_
     before, after = (json.loads((place / "models/champion/card.json").read_text()) for place in (project, copy))
     assert (before["refit"], after["refit"]) == (False, True)
     assert before["trained_on"]["frames"] < after["trained_on"]["frames"] == 48
-    for of in ("decision", "usual", "familiar"):
-        assert before[of] == after[of]
+    assert before["decision"] == after["decision"]
+    assert before["usual"]["confidence"] == after["usual"]["confidence"]
     assert before["metrics"]["test"] == after["metrics"]["test"]
     assert after["files"]["unet.onnx"] != before["files"]["unet.onnx"]
     assert "all 48 frames" in (copy / "reports/champion.html").read_text()
@@ -141,14 +142,13 @@ def test_what_is_served_may_learn_every_frame_and_is_judged_by_the_net_that_did_
     assert served.data.tags["judged"] == before["run_id"]
 
 
-def test_a_net_that_has_not_learnt_its_frames_is_not_served(project, monkeypatch):
+def test_what_is_worse_than_the_judged_net_ends_the_stage(project, monkeypatch):
     monkeypatch.chdir(project)
-    judged = json.loads(Path("reports/champion.json").read_text())["race"]["toy"]
-    test = judged["test"]
-    assert refit.check(Path("models/unets/toy"), judged) == pytest.approx(test["dice"], abs=1e-4)
-    missed = judged | {"test": test | {"dice_low": test["dice"] + 0.01}}
-    with pytest.raises(refit.WorseError, match=r"Dice of 0\.\d+ on those of the test split.*nerve\.refit"):
-        refit.check(Path("models/unets/toy"), missed)
+    figures = json.loads(Path("reports/champion.json").read_text())["race"]["toy"]
+    network, dice = open_network(Path("models/unets/toy"), figures["mirrored"]), figures["test"]["dice"]
+    assert refit.check(network, figures) == pytest.approx(dice, abs=1e-4)
+    with pytest.raises(SystemExit, match=r"a Dice of 0\.\d+ on the test split.*nerve\.refit"):
+        refit.check(network, figures | {"test": figures["test"] | {"dice": dice + 2 * refit.SHORT}})
 
 
 def test_a_run_takes_the_figures_of_another_decision(project, tmp_path):

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.frame import decode
+from training import parameters
 from training.champion import CHAMPION
 from training.explain import PAGE
 from training.metrics import dice
@@ -116,6 +117,11 @@ def report(scores: list[float], milliseconds: list[float], seconds: dict[str, fl
 
 
 def main() -> None:
+    if parameters.nerve().learns_all:
+        sys.exit(
+            "demo: it asks for masks of held-out frames, and what is served would have learnt them (nerve.refit): "
+            "`git checkout HEAD params.yaml` takes back what was chosen there"
+        )
     started = time.monotonic()
     # -s: these stages and no others; `dvc repro` would train every candidate.
     if code := subprocess.run(["dvc", "repro", "-s", *STAGES]).returncode:

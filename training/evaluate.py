@@ -1,6 +1,6 @@
 """Stage evaluate: thresholds and calibration fitted on validation, then held-out frames scored at their own resolution.
 
-The masks are those that the service would answer: the same network file, the same runtime, the same decision.
+The masks are those that the service would answer with this net: its network file, the same runtime, this decision.
 
 `python -m training.evaluate NET` writes to reports/evaluate/NET
   metrics.json   the decision, and for validation and test the scores with their baselines
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 from rich.progress import track
 
 from service.card import Decision, Input, Normalisation
@@ -59,6 +60,11 @@ def open_network(folder: Path, mirrored: bool) -> Network:
     entry = json.loads((folder / "input.json").read_text())
     network = Input(entry["height"], entry["width"], Normalisation(**entry["normalisation"]))
     return partial(probabilities, open_runtime(folder, mirrored=mirrored), network)
+
+
+def decision_of(figures: dict[str, Any]) -> Decision:
+    """The decision that stands in a candidate's metrics.json."""
+    return TypeAdapter(Decision).validate_json(json.dumps(figures["decision"]))
 
 
 def in_order(work: Callable[[Row], Any], rows: list[Row], title: str) -> list[Any]:
@@ -170,6 +176,15 @@ def score(
         }
 
     return pd.DataFrame(in_order(of, rows, title))
+
+
+def dices(network: Network, decision: Decision, rows: list[Row], title: str) -> np.ndarray:
+    """Of the masks that the service would answer, at the frames' own resolution: float (N,)."""
+
+    def of(row: Row) -> float:
+        return dice(decide(*network(read_frame(FRAMES, row)), decision) > 0, read_labels(FRAMES, row) == NERVE)
+
+    return np.array(in_order(of, rows, title))
 
 
 def shown_frames(scores: pd.DataFrame) -> dict[str, dict[str, list[str]]]:

@@ -1,7 +1,7 @@
 """Stage explain: one page on the champion, for people: the race, learning curves, figures, failures, folds, ablations.
 
-Writes reports/champion.html, which needs nothing beside it, and adds it to the champion's run in MLflow. Folds and
-ablations are told of where `dvc repro folds/dvc.yaml:yardstick` and `:ablations` have left any.
+Writes reports/champion.html, which needs nothing beside it, and adds it to the run of the net that was judged. Folds
+and ablations are told of where `dvc repro folds/dvc.yaml:yardstick` and `:ablations` have left any.
 """
 
 import base64
@@ -98,13 +98,13 @@ def page(champion: dict[str, Any]) -> str:
 
     name = champion["candidate"]
     scores = pd.read_csv(REPORTS / name / "frames.csv", keep_default_na=False)
-    figures, trained, refit = champion["race"][name], rows_of("train"), parameters.nerve().refits
+    figures, trained = champion["race"][name], rows_of("train")
     told_apart = figures["test"]["presence_auc"] is not None
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
     return template.render(
         champion=champion,
         run=json.loads(RUN.read_text()),
-        served=len(learnt(refit)) if refit else None,
+        served=len(learnt()) if parameters.nerve().learns_all else None,
         data=figures["data"],
         trained=len(trained),
         source=trained[0].source,

@@ -1,8 +1,8 @@
 """Stage package: the champion as the folder that the service reads, and as a Bento.
 
 Writes models/champion (unet.onnx, unet.keras, card.json, known frames with their masks; unet.int8.xml and .bin where
-8 bits are enough) and models/nervemask.bento. The network is held against the Keras original on held-out frames first:
-what is served is what was trained, or the stage fails.
+8 bits are enough) and models/nervemask.bento. The network is held against the Keras original, and as it is served
+against the net that was judged, on the test split: what is served is what was trained, or the stage fails.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from service.accounts.drift import intensity
-from service.card import WORST, Card, Decision, Failure, Input, Spread, TrainedOn, Usual
+from service.card import WORST, Card, Failure, Input, Spread, TrainedOn, Usual
 from service.known import write_known
+from service.runtime import as_asked, on_cpu
+from service.segmenter import probabilities
 from training import familiarity, parameters, precision, tracking
 from training.champion import CHAMPION
-from training.evaluate import REPORTS
+from training.evaluate import REPORTS, decision_of
 from training.failures import KINDS
 from training.refit import FOLDER as REFIT
-from training.refit import RUN, learnt
+from training.refit import RUN, check, learnt
 from training.sources import phantom, usgra
 from training.sources.layout import FRAMES, licences, read_frame
 from training.split import rows_of
@@ -50,8 +53,7 @@ def card(champion: dict[str, Any], run: dict[str, str], network: Input) -> Card:
     run: `version` and `run_id` of what is served.
     """
     figures = champion["race"][champion["candidate"]]
-    refit = parameters.nerve().refits
-    training = learnt(refit)
+    training = learnt()
     commit, dirty = tracking.commit()
     baselines = ("baseline_empty", "baseline_mean_mask")
     return Card(
@@ -69,10 +71,10 @@ def card(champion: dict[str, Any], run: dict[str, str], network: Input) -> Card:
             subjects=len({row.subject for row in training} - {usgra.UNRECORDED}) or None,
         ),
         input=network,
-        decision=TypeAdapter(Decision).validate_json(json.dumps(figures["decision"])),
+        decision=decision_of(figures),
         precision="float32",
         mirrored=figures["mirrored"],
-        refit=refit,
+        refit=parameters.nerve().learns_all,
         intended_use=INTENDED_USE,
         method=parameters.candidate(champion["candidate"]).model_dump(),
         groups=figures["groups"],
@@ -88,21 +90,19 @@ def card(champion: dict[str, Any], run: dict[str, str], network: Input) -> Card:
 
 
 def failures(candidate: str) -> tuple[Failure, ...]:
-    """What went wrong with the champion's masks of test frames, the most frequent first."""
+    """What went wrong with the judged net's masks of test frames, the most frequent first."""
     scores = pd.read_csv(REPORTS / candidate / "frames.csv", keep_default_na=False)
     counts = scores.loc[scores["split"] == "test", "failure"].value_counts()
     return tuple(Failure(kind, int(counts[kind]), KINDS[kind]) for kind in counts.index if kind in KINDS)
 
 
 def usual(candidate: str) -> Usual:
-    """What the champion's frames are like: grey values of those it was trained on, answers on validation."""
+    """Grey values of the frames that what is served has learnt, and the judged net's answers on validation."""
 
     def spread(values: Sequence[float]) -> Spread:
         return Spread(round(float(np.mean(values)), 4), round(float(np.std(values)), 4))
 
-    means, deviations = zip(
-        *(intensity(read_frame(FRAMES, row)) for row in precision.some(rows_of("train"))), strict=True
-    )
+    means, deviations = zip(*(intensity(read_frame(FRAMES, row)) for row in precision.some(learnt())), strict=True)
     scores = pd.read_csv(REPORTS / candidate / "frames.csv")
     found = scores.loc[scores["split"] == "validation", "confidence"]
     confidences = found.dropna().to_list()
@@ -145,11 +145,13 @@ def main() -> None:
         chosen, figures = precision.choose(UNETS / candidate, written)
         if chosen == "int8":
             precision.quantise(folder, candidate)
+        runtime = as_asked(on_cpu(folder, chosen), written.mirrored)
+        check(partial(probabilities, runtime, written.input), champion["race"][candidate])
         dataclasses.replace(
             written,
             precision=chosen,
             metrics={**written.metrics, "parity": held | figures},
-            familiar=familiarity.learn(precision.some(rows_of("train"))),
+            familiar=familiarity.learn(precision.some(learnt())),
             usual=usual(candidate),
         ).write(folder)
         write_known(folder, np.stack([phantom.frame(KNOWN_SEED, *number)[0] for number in KNOWN]))
@@ -157,7 +159,7 @@ def main() -> None:
     print(
         f"{FOLDER}: {written.candidate}, version {written.version}; its probabilities differ from Keras by at most "
         f"{held['float32_largest_difference']:.1e}; served in {chosen}, "
-        f"which changes the test Dice by {figures['test_dice_change']:+.4f}"
+        f"which changed the judged net's test Dice by {figures['test_dice_change']:+.4f}"
     )
 
 

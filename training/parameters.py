@@ -65,7 +65,7 @@ class Nerve(_Section):
         return self
 
     @property
-    def refits(self) -> bool:
+    def learns_all(self) -> bool:
         """Whether what is served learns every labelled frame."""
         return self.source in self.refit
 

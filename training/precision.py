@@ -21,11 +21,10 @@ from service.card import NETWORK, NETWORKS, Card, Decision, Input, Precision
 from service.decision import decide
 from service.runtime import Runtime, as_asked, on_cpu
 from service.segmenter import probabilities
-from training.evaluate import Network, in_order
-from training.metrics import dice
+from training.evaluate import Network, dices, in_order
 from training.prepare import PREPARED
 from training.quiet import import_tensorflow
-from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels
+from training.sources.layout import FRAMES, Row, read_frame
 from training.split import rows_of
 
 INT8 = NETWORKS["int8"]
@@ -109,15 +108,6 @@ def quantise(folder: Path, candidate: str) -> None:
     openvino.save_model(quantised, folder / INT8)
 
 
-def dices(network: Network, decision: Decision, rows: list[Row], title: str) -> np.ndarray:
-    """Of the masks that the service would answer, at the frames' own resolution: float (N,)."""
-
-    def of(row: Row) -> float:
-        return dice(decide(*network(read_frame(FRAMES, row)), decision) > 0, read_labels(FRAMES, row) == NERVE)
-
-    return np.array(in_order(of, rows, title))
-
-
 def as_good(change: np.ndarray) -> bool:
     """Whether a change of Dice, float (N,) by frame, is no fall, or one that chance and MOST_DICE explain."""
     return bool(change.mean() + change.std() / len(change) ** 0.5 >= -MOST_DICE)
@@ -142,7 +132,7 @@ def some(rows: list[Row]) -> list[Row]:
 
 
 def check_export(folder: Path, card: Card) -> dict[str, float]:
-    """The float32 network of `folder` against its Keras original, over held-out frames: largest difference of a
+    """The float32 network of `folder` against its Keras original, over test frames: largest difference of a
     probability, share of mask pixels that change. Of `card`, the precision is not looked at.
 
     Raises NotTheSameError above MOST_DIFFERENCE or MOST_CHANGED.
