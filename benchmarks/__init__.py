@@ -1,6 +1,6 @@
 """What is measured: `make bench`, or `python -m benchmarks PART...` for some of it.
 
-  uploads     the files that are sent, made of held-out frames
+  uploads     the files that are sent, made of test frames
   contenders  who is asked: this service, and the obvious ways to serve the same network
   load        the client, in a process of its own: closed and open loop, every answer checked
   serving     times, throughput, start-up and memory, side by side

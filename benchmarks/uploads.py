@@ -1,4 +1,4 @@
-"""The files that are sent: held-out frames of the champion's own data, in the three shapes that the report names."""
+"""The files that are sent: test frames of the champion's own data, in the three shapes that the report names."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Upload:
 
 
 def frames(height: int, width: int, count: int = DISTINCT) -> list[np.ndarray]:
-    """Held-out frames, evenly apart, stretched to this size: uint8 (height, width)."""
+    """Test frames, evenly apart, stretched to this size: uint8 (height, width)."""
     rows = rows_of("test")
     chosen = [rows[index] for index in np.linspace(0, len(rows) - 1, count).astype(int)]
     pixels = (read_frame(FRAMES, row).pixels.astype(np.uint8) for row in chosen)

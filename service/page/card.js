@@ -26,7 +26,7 @@ const NAMES = {
   parity: "What is served, against what was trained",
   float32_largest_difference: "Largest difference of a probability, in float32",
   float32_changed_pixels: "Share of pixels that changed, in float32",
-  test_dice_change: "Change of the Dice on test, as it is served",
+  test_dice_change: "Judged net: change of its Dice on test in the served precision",
 };
 const called = (name) => NAMES[name] ?? plain(name);
 
