@@ -1,0 +1,66 @@
+"""What masks of labelled frames score, whoever drew them: so a service is tried on frames that its net has not learnt.
+
+`python -m training.acceptance FRAMES MASKS`, after `python -m service.client FRAMES/images --out MASKS`, prints Dice
+with intervals by size of nerve and of frame, and the worst. FRAMES: a folder, or zip of it, as `nerve.path` names for
+`usgra`. MASKS: a folder with a PNG for each frame, called as it is, of its size; not 0 where the nerve is.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from training.failures import counted, failure
+from training.metrics import dice
+from training.scores import groups, markdown, table
+from training.sources import usgra
+from training.sources.layout import NERVE, Faults, Pair, SourceError, frame_of
+
+WORST = 10
+
+
+def scored(pair: Pair, masks: Path) -> dict[str, object]:
+    """What a frame's mask in the folder scores. Raises SourceError where there is none, or one of another size."""
+    file = masks / f"{Path(pair.file).stem}.png"
+    if not file.exists():
+        raise SourceError(str(file), f"is missing: {pair.file} has no mask", "Ask for it, or remove the frame.")
+    mask, truth = frame_of(file.read_bytes(), str(file)).pixels > 0, np.asarray(pair.labels) == NERVE
+    if mask.shape != truth.shape:
+        sizes = [f"{shape[1]}x{shape[0]}" for shape in (mask.shape, truth.shape)]
+        raise SourceError(str(file), f"is {sizes[0]} pixels, its frame {sizes[1]}", "Ask for the frame again.")
+    height, width = truth.shape
+    return {
+        "frame": pair.file,
+        "nerve": bool(truth.any()),
+        "nerve_share": truth.mean(),
+        "size": f"{width}x{height}",
+        "dice": dice(mask, truth),
+        "failure": failure(mask, truth),
+    }
+
+
+def main(frames: Path, masks: Path) -> None:
+    faults = Faults(leave_out=True)
+    try:
+        scores = pd.DataFrame(scored(pair, masks) for pair in usgra.pairs(frames, faults))
+    except SourceError as fault:
+        sys.exit(f"acceptance: {fault}")
+    for file, reason in faults.listed:
+        print(f"left out: {file} {reason}", file=sys.stderr)
+    if scores.empty:
+        sys.exit(f"acceptance: {frames} holds no whole pair")
+    print(table(groups(scores)))
+    if (scores["failure"] != "").any():
+        print(markdown(counted(scores)))
+        worst = scores.nsmallest(WORST, "dice")[["frame", "dice", "failure"]]
+        print(markdown(worst.assign(dice=worst["dice"].map("{:.3f}".format))))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("frames", type=Path, help="labelled frames: images/ and masks/ in it, or a zip of them")
+    parser.add_argument("masks", type=Path, help="a folder of masks, called as the frames are")
+    given = parser.parse_args()
+    main(given.frames, given.masks)
