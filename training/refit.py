@@ -55,21 +55,20 @@ def learnt() -> list[Row]:
 
 
 def train_on_all(candidate: Candidate, judged: Path, seed: int, scratch: Path) -> "keras.Model":
-    """The net of a recipe trained on every labelled frame, for as long as it was of use to the net that was judged.
+    """The net of a recipe trained on every labelled frame, to the end of its epochs: none is left to tell when to stop.
 
-    judged: that net's folder. scratch: a folder for the prepared frames, gone afterwards.
+    judged: the judged net's folder. scratch: a folder for the prepared frames, gone afterwards.
     """
     from training.watch import Progress
 
     history = pd.read_csv(judged / "history.csv")
-    epochs = int(history["val_mask_dice"].to_numpy().argmax()) + 1 if candidate.recipe.patience else len(history)
     network = TypeAdapter(Input).validate_json((judged / "input.json").read_bytes())
     write_side(scratch, learnt(), network, candidate.input)
     frames, labels = read_side(scratch)
     # Keras wants frames to look at after an epoch: one will do, as nothing follows from it.
     sides = {"train": (frames, labels), "validation": (frames[:1], labels[:1])}
-    bar = Progress(f"{judged.name}, on every frame", epochs, {})
-    model = train(as_judged(candidate, history), sides, seed, [bar], epochs)[0]
+    bar = Progress(f"{judged.name}, on every frame", candidate.recipe.epochs, {})
+    model = train(as_judged(candidate, history), sides, seed, [bar])[0]
     shutil.rmtree(scratch)
     return model
 

@@ -45,11 +45,11 @@ def precision() -> str:
 Sides = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: int | None = None):
+def train(candidate: Candidate, sides: Sides, seed: int, callbacks=()):
     """Train a candidate; gives back the net in float32 and its history, a DataFrame with a row an epoch.
 
     sides: for "train" and "validation", frames float32 (N, height, width), normalised, and masks
-    uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled. epochs: fewer than the recipe's.
+    uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled.
     """
     import keras
 
@@ -86,7 +86,7 @@ def train(candidate: Candidate, sides: Sides, seed: int, callbacks=(), epochs: i
         Batches(frames, masks, recipe, answered, seed),
         validation_data=(looked_at[..., np.newaxis], targets(drawn, answered)),
         validation_batch_size=recipe.batch,
-        epochs=epochs or recipe.epochs,
+        epochs=recipe.epochs,
         callbacks=[*_schedule(candidate), *callbacks],
         verbose=0,
     )
