@@ -53,13 +53,9 @@ def test_every_candidate_can_be_trained_and_answers_at_its_input_s_size(name):
     frames = np.random.default_rng(0).normal(size=(2, height, width)).astype(np.float32)
     masks = np.zeros((2, height, width, 2), np.uint8)
     masks[0, 40:60, 30:70, 0] = masks[1, 10:30, 20:40, 1] = 1
-    short = chosen.recipe.model_copy(update={"batch": 2, "steps": 1})
-    model, history = train(
-        chosen.model_copy(update={"recipe": short}),
-        {"train": (frames, masks), "validation": (frames, masks)},
-        1,
-        epochs=1,
-    )
+    short = chosen.recipe.model_copy(update={"batch": 2, "steps": 1, "phases": [Phase(epochs=1, learning_rate=1e-3)]})
+    sides = {"train": (frames, masks), "validation": (frames, masks)}
+    model, history = train(chosen.model_copy(update={"recipe": short}), sides, seed=1)
     assert np.isfinite(history["val_loss"]).all()
     answers = model(frames[..., np.newaxis])
     assert tuple(answers["mask"].shape) == (2, height, width, 1)
