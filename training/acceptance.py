@@ -12,39 +12,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from training.failures import counted, failure
-from training.metrics import dice
+from training.failures import counted, verdict
 from training.scores import groups, markdown, table
 from training.sources import usgra
-from training.sources.layout import NERVE, Faults, Pair, SourceError, frame_of
+from training.sources.layout import NERVE, Faults, Pair, SourceError, check_size, frame_of
 
 WORST = 10
 
 
-def scored(pair: Pair, masks: Path) -> dict[str, object]:
-    """What a frame's mask in the folder scores. Raises SourceError where there is none, or one of another size."""
+def asked(pair: Pair, masks: Path) -> dict[str, object]:
+    """The verdict on a frame's mask in the folder. Raises SourceError where there is none, or one of another size."""
     file = masks / f"{Path(pair.file).stem}.png"
     if not file.exists():
         raise SourceError(str(file), f"is missing: {pair.file} has no mask", "Ask for it, or remove the frame.")
     mask, truth = frame_of(file.read_bytes(), str(file)).pixels > 0, np.asarray(pair.labels) == NERVE
-    if mask.shape != truth.shape:
-        sizes = [f"{shape[1]}x{shape[0]}" for shape in (mask.shape, truth.shape)]
-        raise SourceError(str(file), f"is {sizes[0]} pixels, its frame {sizes[1]}", "Ask for the frame again.")
-    height, width = truth.shape
-    return {
-        "frame": pair.file,
-        "nerve": bool(truth.any()),
-        "nerve_share": truth.mean(),
-        "size": f"{width}x{height}",
-        "dice": dice(mask, truth),
-        "failure": failure(mask, truth),
-    }
+    check_size(mask, truth, str(file), "Ask for the frame again.")
+    return {"frame": pair.file, **verdict(mask, truth)}
 
 
 def main(frames: Path, masks: Path) -> None:
     faults = Faults(leave_out=True)
     try:
-        scores = pd.DataFrame(scored(pair, masks) for pair in usgra.pairs(frames, faults))
+        scores = pd.DataFrame(asked(pair, masks) for pair in usgra.pairs(frames, faults))
     except SourceError as fault:
         sys.exit(f"acceptance: {fault}")
     for file, reason in faults.listed:

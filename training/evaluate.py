@@ -34,7 +34,7 @@ from service.runtime import open_runtime
 from service.segmenter import probabilities
 from training import calibration, parameters, tracking
 from training.baselines import MeanMask
-from training.failures import failure
+from training.failures import verdict
 from training.metrics import dice, hausdorff95, iou
 from training.scores import groups, summary, table
 from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels, read_manifest
@@ -162,14 +162,10 @@ def score(
         return {
             "frame": row.frame,
             "subject": row.subject,
-            "nerve": bool(truth.any()),
-            "nerve_share": truth.mean(),
-            "size": f"{row.width}x{row.height}",
+            **verdict(mask, truth),
             "presence": decision.presence_calibration(presence),
             "confidence": np.nan if certain is None else decision.certainty_calibration(certain),
-            "dice": dice(mask, truth),
             "iou": iou(mask, truth),
-            "failure": failure(mask, truth),
             "hausdorff95_px": hausdorff95(mask, truth),
             "dice_empty": float(not truth.any()),
             "dice_mean_mask": dice(mean_mask.at(*truth.shape), truth),

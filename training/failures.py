@@ -1,4 +1,7 @@
-"""What went wrong with a mask, as far as its pixels tell: a word for a frame, and a sentence for the word."""
+"""What a mask scores by the truth and, as far as its pixels tell, what went wrong with it: a word for a frame, and a
+sentence for the word."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,18 @@ KINDS = {
     "too small": "The nerve is found in part: the mask has less than half its area.",
     "outline": "The nerve is found, at about its size, but the outlines run apart.",
 }
+
+
+def verdict(mask: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """The columns that `training.scores.groups` and `counted` want of a frame. mask, truth: bool (height, width)."""
+    height, width = truth.shape
+    return {
+        "nerve": bool(truth.any()),
+        "nerve_share": truth.mean(),
+        "size": f"{width}x{height}",
+        "dice": dice(mask, truth),
+        "failure": failure(mask, truth),
+    }
 
 
 def failure(mask: np.ndarray, truth: np.ndarray) -> str:

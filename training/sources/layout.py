@@ -116,6 +116,13 @@ def frame_of(data: bytes, file: str) -> Frame:
         raise SourceError(file, reason, "Replace it, or remove the pair.") from fault
 
 
+def check_size(mask: np.ndarray, frame: np.ndarray, file: str, remedy: str) -> None:
+    """Raises SourceError where the mask in `file`, (height, width), is not of its frame's size."""
+    if mask.shape != frame.shape:
+        of_mask, of_frame = (f"{width}x{height}" for height, width in (mask.shape, frame.shape))
+        raise SourceError(file, f"is {of_mask} pixels, its frame {of_frame}", remedy)
+
+
 def write(pairs: Iterable[Pair], folder: Path, source: str, faults: Faults) -> list[Row]:
     """Write the pairs into `folder` as they come, then the manifest and the list of what was left out.
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from training.sources.files import Files
-from training.sources.layout import NERVE, VESSEL, Faults, Pair, SourceError, frame_of
+from training.sources.layout import NERVE, VESSEL, Faults, Pair, SourceError, check_size, frame_of
 from training.sources.pairing import Key, by_key, paired
 
 LICENCE = "CC BY 4.0, T. M. K. and the authors of usgra-seg"
@@ -98,9 +98,7 @@ def _pair(files: Files, key: Key, image: str, mask: str) -> Pair:
     data = files.read(image)
     frame = frame_of(data, image)
     labels, vessels = _labels(files.read(mask), mask)
-    if labels.shape != frame.pixels.shape:
-        sizes = [f"{shape[1]}x{shape[0]}" for shape in (labels.shape, frame.pixels.shape)]
-        raise SourceError(mask, f"is {sizes[0]} pixels, its frame {sizes[1]}", "Copy both anew, or remove the pair.")
+    check_size(labels, frame.pixels, mask, "Copy both anew, or remove the pair.")
     licence = LICENCE if hashlib.sha256(data).hexdigest() in theirs() else ""
     return Pair(data, ".png", labels, *key, vessels=vessels, licence=licence, file=image)
 
