@@ -62,6 +62,8 @@ def nerve_of(pair: Pair) -> np.ndarray:
 
 def score(solution: Path, submission: Path) -> pd.Series:
     """Dice by test frame, 1 where neither file has a nerve. Raises ValueError where the rows are not the solution's."""
+    if not solution.exists():
+        raise ValueError(f"{solution} is missing: without --submission this command lays the folder out")
     truth, answered = (pd.read_csv(file, keep_default_na=False) for file in (solution, submission))
     if list(answered.columns) != list(truth.columns) or not answered["img"].equals(truth["img"]):
         raise ValueError(f"{submission} has other rows than the {len(truth)} of {solution}")

@@ -94,7 +94,10 @@ NUMBER = {"type": "number", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 BINARY = {"type": "string", "format": "binary"}
 
-PRESENCE = "probability that the frame holds a nerve; not calibrated where all of training and validation do"
+PRESENCE = (
+    "probability that the frame holds a nerve; where all frames of training and validation do, not that, but how sure "
+    "the network is of the mask where it is surest (then validation's presence_auc is null in /model)"
+)
 NERVE = {
     "present": FLAG,
     "presence": SHARE | {"description": PRESENCE},
@@ -218,7 +221,12 @@ def documentation(card: Card) -> Schema:
             "/overlay": _upload("The frame with the mask's outline and tint upon it", png, [INDEX]),
             "/segment": _upload("The mask as JSON or GeoJSON", segmentation, [INDEX, PICTURE], {}),
             "/dicom": _upload("Of a DICOM ultrasound: a DICOM Segmentation of it", dicom, [], MODEL_HEADERS),
-            "/model": _get("The model's card, and its device", "application/json", {"type": "object"}, *LOCKED),
+            "/model": _get(
+                "The model's card, its device, and what each of its answers warns of",
+                "application/json",
+                {"type": "object"},
+                *LOCKED,
+            ),
             f"/model/{WORST}": _get(
                 "Test frames on which the model does worst, with their masks; 404 where they may not be shown",
                 "image/png",

@@ -13,6 +13,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from service.accounts.metrics import exposition
+from service.answers import warnings
 from service.card import WORST
 from service.champion import Champion
 from service.documentation import documentation
@@ -28,7 +29,8 @@ POLICY = (
 
 async def _model(request: Request) -> JSONResponse:
     segmenter: Segmenter = request.app.state.champion.account.segmenter
-    return JSONResponse({**segmenter.card.to_dict(), "device": segmenter.runtime.device})
+    card = segmenter.card
+    return JSONResponse({**card.to_dict(), "device": segmenter.runtime.device, "warnings": warnings(card)})
 
 
 async def _worst(request: Request) -> FileResponse:

@@ -76,6 +76,7 @@ def card() -> Card:
         mirrored=False,
         refit=False,
         metrics={
+            "validation": {"presence_auc": None},
             "test": {"dice": 0.8125, "dice_low": 0.75, "dice_high": 0.875, "presence_auc": None},
             "parity": {"precisions": {"int8": {"milliseconds": 0.5}}},
         },

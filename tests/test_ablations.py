@@ -8,8 +8,8 @@ import yaml
 from tests.project import ROOT, project_copy, run, write_nerve
 from tests.test_folds import TINY
 from training.ablations import compared, read, worded
-from training.parameters import ParameterError, ablations
-from training.variation import BASE, candidates, varied
+from training.parameters import ParameterError
+from training.variation import BASE, ablations, candidates, varied
 
 
 def test_a_variation_is_the_base_with_what_it_names_changed():

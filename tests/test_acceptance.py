@@ -56,7 +56,22 @@ def test_a_mask_of_another_size_is_named(frames, masks):
         acceptance.main(frames, masks)
 
 
-def test_a_pair_that_cannot_be_read_is_left_out_aloud(frames, masks, capsys):
+def test_masks_may_be_labels_as_the_frames_own_are(frames, capsys):
+    acceptance.main(frames, frames / "masks")
+    assert "| 1.000 (1.000 to 1.000)" in capsys.readouterr().out
+
+
+def test_what_is_no_mask_is_named(frames):
+    with pytest.raises(SystemExit, match=r"0001\.png: holds other labels than 0, 1 and 2, or 0 and 255"):
+        acceptance.main(frames, frames / "images")
+
+
+def test_a_folder_that_is_not_there_is_named(frames, tmp_path):
+    with pytest.raises(SystemExit, match=r"nowhere is no folder: .*service\.client"):
+        acceptance.main(frames, tmp_path / "nowhere")
+
+
+def test_a_pair_that_cannot_be_read_ends_it_or_the_mean_would_be_of_fewer(frames, masks):
     (frames / "masks/0003.png").write_bytes(b"no mask")
-    acceptance.main(frames, masks)
-    assert "left out: masks/0003.png is no readable mask" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"masks/0003.png: is no readable mask .*remove the pair\.$"):
+        acceptance.main(frames, masks)

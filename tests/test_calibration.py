@@ -1,6 +1,7 @@
 """Probabilities that may be believed, on numbers whose odds are known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from service.card import Logistic
@@ -55,12 +56,19 @@ def test_what_says_the_contrary_is_levelled_not_turned_round() -> None:
     assert fit(said, 1 - said).slope == 0
 
 
-def test_frames_that_all_hold_a_nerve_leave_presence_as_it_is(tmp_path, capsys) -> None:
+def test_frames_that_all_hold_a_nerve_leave_presence_as_it_is(capsys) -> None:
     said, always = np.linspace(0.6, 0.9, 30), np.ones(30, bool)
     assert fit_presence(said, always) == Logistic()
     assert "not calibrated" in capsys.readouterr().out
-    reliability(tmp_path / "reliability.png", said, always)
-    assert (tmp_path / "reliability.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("nerve", [np.ones(30, bool), np.arange(30) % 2 == 0])
+def test_how_far_answers_may_be_believed_is_drawn(tmp_path, nerve) -> None:
+    said = np.linspace(0.1, 0.9, 30)
+    confidence = np.where(said > 0.3, said, np.nan)
+    scores = pd.DataFrame({"presence": said, "nerve": nerve, "confidence": confidence, "dice": said**2})
+    reliability(tmp_path / "reliability.png", scores)
+    assert (tmp_path / "reliability.png").stat().st_size > 5000
 
 
 def test_too_few_frames_leave_probabilities_as_they_are(capsys) -> None:

@@ -172,14 +172,23 @@ def test_a_line_a_frame(ask, client, data) -> None:
         write(f"in/{name}", content)
     done = ask("in", "--out", "out")
     lines = dict(line.split("\t", 1) for line in done.stdout.splitlines())
-    nerve = served(client, "/segment", data[".png"]).json()["nerve"]
-    measured = served(client, "/segment", data[".dcm"]).json()["nerve"]
-    assert lines["in/a.png"].startswith(f"nerve\t{nerve['presence']:.4f}\t{nerve['area_px']} px\t")
-    assert lines["in/b.dcm"].startswith(f"nerve\t{measured['presence']:.4f}\t{measured['area_mm2']} mm2\t")
-    assert lines["in/c.png"].startswith("no nerve\t")
+    told = served(client, "/segment", data[".png"]).json()
+    nerve, measured = told["nerve"], served(client, "/segment", data[".dcm"]).json()["nerve"]
+    assert lines["in/a.png"].startswith(f"nerve\tconfidence {told['confidence']['mask']:.2f}\t{nerve['area_px']} px\t")
+    assert f"\t{measured['area_mm2']} mm2\t" in lines["in/b.dcm"]
+    assert lines["in/c.png"].startswith("no nerve\tpresence 0.")
     assert all(line.endswith(" ms") for line in lines.values())
     assert done.stderr.count("simulated") == 1
     assert done.stderr.count("\n") == 1  # no progress bar where nobody looks on
+
+
+def test_what_is_odd_about_a_frame_is_told_with_its_name(ask, data, speckle) -> None:
+    regions = [region(0, 0, 79, 119), region(80, 0, 159, 119)]
+    write("in/plain.png", data[".png"])
+    write("in/two.dcm", written(ultrasound(speckle(3, 120, 160), SequenceOfUltrasoundRegions=regions)))
+    told = ask("in", "--out", "out").stderr.splitlines()
+    assert sorted(line.partition(": ")[0] for line in told) == ["in/two.dcm", "nervemask"]
+    assert any("2 scan areas" in line for line in told)
 
 
 def test_a_progress_bar_on_a_terminal_alone(address, data, tmp_path) -> None:

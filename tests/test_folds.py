@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.project import nerve
+from training import folds
 from training.evaluate import open_network
 from training.folds import FOLDS, scored, sides_of, trained
 from training.ingest import ingest
@@ -53,3 +54,9 @@ def test_a_fold_is_trained_on_its_sides_and_scores_what_it_held_out(tmp_path, mo
         _, scores = scored(open_network(folder, mirrored=True), sides)
     assert list(scores["frame"]) == [row.frame for row in sides["held_out"]]
     assert scores["dice"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("fold", [0, 6])
+def test_a_fold_that_is_none_of_the_five_is_named(fold: int) -> None:
+    with pytest.raises(SystemExit, match=f"there is no fold {fold}: they are numbered from 1 to 5"):
+        folds.main("deep", fold)

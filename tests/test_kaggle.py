@@ -250,7 +250,7 @@ def test_an_encrypted_zip_says_so(competition):
     locked = bytearray(path.read_bytes())
     locked[locked.index(b"PK\x01\x02") + 8] |= 1  # the flag in the first entry of the central directory
     path.write_bytes(locked)
-    with pytest.raises(SourceError, match=r"is encrypted. Unpack the zip and set nerve.path to the folder"):
+    with pytest.raises(SourceError, match=r"is encrypted. Unpack it, and name the folder"):
         read(path, leave_out=True)
 
 

@@ -12,7 +12,7 @@ from tests.project import nerve, write_nerve
 from tests.test_usgra import write_dataset
 from training import ingest as stage
 from training.ingest import ingest
-from training.parameters import ParameterError
+from training.parameters import ParameterError, candidate
 from training.sources.layout import Faults, Pair, SourceError, read_frame, read_labels, read_manifest, write
 
 PHANTOM = {"source": "phantom", "phantom": {"subjects": 2, "frames": 2, "seed": 1}}
@@ -114,6 +114,22 @@ def test_a_parameter_that_cannot_be_used_is_named(tmp_path, change, message):
     with pytest.raises(ParameterError, match=message):
         ingest(nerve(PHANTOM | change), tmp_path / "frames")
     assert not (tmp_path / "frames").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("input", {"height": 161}, r"nerve.unets.light: .*161x224 cannot be halved 5 times, take multiples of 32"),
+        ("net", {"heads": ["presence"]}, r'nerve.unets.light.net: .*heads: "mask" is always one of them'),
+        ("recipe", {"average": 1.5}, r"nerve.unets.light.recipe.average: Input should be less than 1"),
+    ],
+)
+def test_a_net_that_cannot_be_trained_is_named(tmp_path, monkeypatch, section, change, message):
+    light = nerve({}).unets["light"]
+    write_nerve(tmp_path, {"race": ["light"], "unets": {"light": light | {section: light[section] | change}}})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=message):
+        candidate("light")
 
 
 @pytest.fixture

@@ -149,6 +149,7 @@ def test_the_finding_is_told_in_words(page, client, speckle) -> None:
     page.wait_for("finding", "Nerve shown")
     assert page["source"].text == "frame.png"
     assert ("over 99%" if nerve["presence"] >= 0.995 else f"{nerve['presence']:.0%}") in page["presence"].text
+    assert "not calibrated" in page["presence"].text  # as the card tells
     assert page["area"].text == f"{nerve['area_px']:,} pixels"
     assert "no scale" in page["size"].text
     assert "ms in the network" in page["time"].text

@@ -140,6 +140,8 @@ def test_what_is_served_may_learn_every_frame_and_is_judged_by_the_net_that_did_
     served = client.get_run(client.get_model_version_by_alias("nerve-unet", "champion").run_id)
     assert served.info.run_id == after["run_id"] != before["run_id"]
     assert served.data.tags["judged"] == before["run_id"]
+    assert {"loss", "mask_dice", "learnt_dice"} <= served.data.metrics.keys()
+    assert not any(name.startswith("val_") for name in served.data.metrics)
 
 
 def test_what_is_worse_than_the_judged_net_ends_the_stage(project, monkeypatch):

@@ -90,3 +90,9 @@ def test_without_test_frames_the_remedy_is_named(project: Path, competition: Pat
     ingest(nerve({"source": "kaggle", "path": str(labelled)}), FRAMES)
     with pytest.raises(SystemExit, match=r"no test frame: set nerve\.source"):
         submission.main(submission.SUBMISSION)
+
+
+def test_without_a_champion_the_remedy_is_named(project: Path) -> None:
+    shutil.rmtree(submission.FOLDER)
+    with pytest.raises(SystemExit, match=r"submission: models/champion is missing: make the model folder"):
+        submission.main(submission.SUBMISSION)

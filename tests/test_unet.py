@@ -62,13 +62,6 @@ def test_every_candidate_can_be_trained_and_answers_at_its_input_s_size(name):
     assert tuple(answers["presence"].shape) == (2, 1)
 
 
-def test_an_input_that_cannot_be_halved_is_refused():
-    from training.unet import build
-
-    with pytest.raises(ValueError, match="30x48 cannot be halved 3 times: take multiples of 8"):
-        build(TINY, InputSize(height=30, width=48, normalisation="frame"))
-
-
 @pytest.mark.parametrize("change", [{}, {"gated": True}, {"heads": ["mask"]}])
 def test_one_batch_is_learnt_by_heart(change):
     batch = discs(8)

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training import explain, folds, yardstick
+from tests.project import write_nerve
+from training import explain, folds, parameters, tracking, yardstick
 
 
 def write(name: str, dice: np.ndarray) -> None:
@@ -29,6 +30,7 @@ def write(name: str, dice: np.ndarray) -> None:
             "dice_empty": 0.0,
             "dice_mean_mask": 0.2,
             "failure": np.where(dice < 0.7, "outline", ""),
+            "made_of": tracking.made_of(parameters.candidate(name)),
         }
     )
     for fold, some in scores.groupby("fold"):
@@ -41,6 +43,7 @@ def write(name: str, dice: np.ndarray) -> None:
 
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_nerve(tmp_path, {})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(yardstick, "leaks", lambda: {"frames": 50, "twins": 0.02, "twins_at_random": 0.4})
     hardness = np.random.default_rng(1).uniform(0.4, 0.9, 50)
@@ -64,7 +67,7 @@ def test_candidates_stand_in_one_table_the_best_first(measured: Path) -> None:
     assert (measured / "reports/yardstick/folds.png").stat().st_size > 5000
     told = " ".join((measured / "reports/yardstick/deep.md").read_text().split())
     assert "| large nerve | 16 |" in told
-    assert "The nerve is found, at about its size, but the outlines run apart." in told
+    assert "Mask and nerve overlap and are of about one size, but their outlines run apart." in told
     sheet = cv2.imread(str(measured / "reports/yardstick/sheet.png"))
     assert sheet[::30, 0, 0].tolist() == [50, 100, 150, 200, 250]  # all five folds, in their order
     assert json.loads((measured / "reports/yardstick/metrics.json").read_text())["lecture"]["folds"].keys() == set(
@@ -78,17 +81,29 @@ def test_the_champion_s_page_tells_of_them_where_there_are_any(measured: Path) -
     told = explain.folds()
     assert "<td>lecture</td>" in told["folds"]
     assert told["leaking"].startswith("50 frames") and told["by_fold"].startswith("data:image/png")
+    assert told["leaking"].endswith("of folds dealt at random, 40.0%.")
 
 
-def test_a_fold_that_is_not_trained_yet_stays_empty(measured: Path) -> None:
+def test_the_champion_s_page_is_silent_on_those_of_another_recipe(measured: Path) -> None:
+    yardstick.main()
+    unets = parameters.nerve().unets
+    recipe = unets["deep"]["recipe"] | {"batch": 8}
+    write_nerve(measured, {"unets": unets | {"deep": unets["deep"] | {"recipe": recipe}}})
+    assert explain.folds() == {}
+
+
+def test_a_fold_that_is_not_trained_yet_stays_empty_and_is_told(measured: Path) -> None:
     shutil.rmtree(folds.REPORTS / "lecture/2")
     yardstick.main()
-    row = (measured / "reports/yardstick/table.md").read_text().splitlines()[3].strip("| ").split("|")
+    told = (measured / "reports/yardstick/table.md").read_text().splitlines()
+    row = told[3].strip("| ").split("|")
+    assert told[-1].endswith("Not all folds are trained: lecture 4 of 5.")
     assert [bool(cell.strip()) for cell in row[4:7]] == [True, False, True]
     assert row[-1].strip().startswith("-0.300")
 
 
 def test_without_folds_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_nerve(tmp_path, {})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=r"dvc repro folds/dvc.yaml:yardstick"):
         yardstick.main()

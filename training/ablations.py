@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from training import parameters, variation
+from training import variation
 from training.scores import LOST, distance, interval, markdown, spread
 from training.variation import BASE
 from training.whole import whole
@@ -22,7 +22,7 @@ REPORTS = Path("reports/ablations")
 
 def read() -> pd.DataFrame:
     """What was scored of every variation of params.yaml, in its order. Raises SystemExit without the base's."""
-    folders = [variation.REPORTS / name for name in parameters.ablations().variations]
+    folders = [variation.REPORTS / name for name in variation.ablations().variations]
     found = [folder / "frames.csv" for folder in folders if (folder / "frames.csv").exists()]
     if variation.REPORTS / BASE / "frames.csv" not in found:
         raise SystemExit(f"ablations: nothing is known of the base: run `dvc repro folds/dvc.yaml:variation@{BASE}`")

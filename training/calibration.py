@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from service.card import Logistic, log_odds
 from service.decision import LEVELS, calibrated
@@ -90,19 +91,25 @@ def calibration_error(said: np.ndarray, happened: np.ndarray) -> float:
     return float(np.abs(apart).sum() / len(said))
 
 
-def reliability(path: Path, said: np.ndarray, happened: np.ndarray) -> None:
-    """The reliability diagram: in each bin, how often there was a nerve against how probable it was said to be."""
+def reliability(path: Path, scores: pd.DataFrame) -> None:
+    """How far the answers may be believed: in each bin of presence, how often there was a nerve; and the Dice of each
+    mask, by its confidence. scores: as `training.evaluate.score` gives them."""
     from matplotlib.figure import Figure
     from sklearn.calibration import calibration_curve
 
-    figure = Figure(figsize=(4, 4), layout="constrained")
-    axis = figure.subplots()
-    axis.plot([0, 1], [0, 1], color="0.6", linestyle="--")
-    axis.set(xlabel="presence, as it is answered", ylabel="share of test frames with a nerve")
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    said, happened = scores["presence"].to_numpy(), scores["nerve"].to_numpy()
+    left.set(xlabel="presence, as it is answered", ylabel="share of test frames with a nerve")
     if len(np.unique(happened)) == 2:
         share, mean = calibration_curve(happened, said, n_bins=BINS)
-        axis.plot(mean, share, marker="o")
-        axis.set_title(f"calibration error {calibration_error(said, happened):.3f}", fontsize=9)
+        left.plot(mean, share, marker="o")
+        left.set_title(f"calibration error {calibration_error(said, happened):.3f}", fontsize=9)
     else:
-        axis.set_title("all frames alike: presence has nothing to calibrate", fontsize=9)
+        left.set_title("all frames alike: presence has nothing to calibrate", fontsize=9)
+    right.scatter(scores["confidence"], scores["dice"], s=12)  # those without a mask have no confidence
+    right.set(xlabel="confidence, as it is answered", ylabel="Dice of the test frame's mask")
+    right.set_title(f"apart by {(scores['confidence'] - scores['dice']).abs().mean():.3f} on average", fontsize=9)
+    for axis in (left, right):
+        axis.plot([0, 1], [0, 1], color="0.6", linestyle="--")
     figure.savefig(path, dpi=110, metadata={"Software": None})

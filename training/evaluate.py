@@ -8,7 +8,7 @@ The masks are those that the service would answer with this net: its network fil
   frames.csv     a row a frame
   table.md       test Dice with intervals, by size of nerve and of frame
   roc.csv        the presence decision on test: false and true positive rate
-  reliability.png  how far the presence on test may be believed
+  reliability.png  how far presence and confidence on test may be believed
   sheet.png      the best, median and worst test frames
   worst.png      the ten worst
 """
@@ -268,8 +268,7 @@ def main(name: str) -> None:
         pd.concat(scores, names=["split"]).reset_index(level="split").to_csv(folder / "frames.csv", index=False)
         write_roc(folder / "roc.csv", scores["test"])
         (folder / "table.md").write_text(table(figures["groups"]))
-        said, happened = (scores["test"][column].to_numpy() for column in ("presence", "nerve"))
-        calibration.reliability(folder / "reliability.png", said, happened)
+        calibration.reliability(folder / "reliability.png", scores["test"])
         for page, chosen in shown_frames(scores["test"]).items():
             write_sheet(folder / f"{page}.png", network, decision, scores["test"], chosen)
         with tracking.resumed(trained / "unet.onnx") as known:

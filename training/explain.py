@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from training import ablations, parameters, tracking
+from training import ablations, parameters, tracking, variation, yardstick
 from training.champion import CHAMPION
 from training.evaluate import REPORTS
 from training.failures import GOOD, counted
+from training.parameters import Candidate
 from training.refit import RUN, learnt
 from training.scores import LOST, interval, worded
 from training.sources.layout import licences
@@ -70,22 +71,33 @@ def curves(history: pd.DataFrame) -> bytes:
     return picture.getvalue()
 
 
+def is_stale(scores: pd.DataFrame, candidate: Candidate) -> bool:
+    """Whether a net's scored frames are of other data, or of another recipe than the candidate's."""
+    return set(scores["made_of"]) != {tracking.made_of(candidate)}
+
+
 def folds() -> dict[str, Any]:
-    """What the page says of the five folds: nothing where none is measured."""
+    """What the page says of the five folds: nothing where none is measured, or those of other data or recipes."""
     if not YARDSTICK.exists():
+        return {}
+    candidates = yardstick.read()
+    if any(is_stale(scores, parameters.candidate(name)) for name, scores in candidates.items()):
         return {}
     return {
         "folds": html(pd.read_csv(YARDSTICK / "table.csv", dtype=str, keep_default_na=False)),
-        "leaking": leaking(json.loads((YARDSTICK / "metrics.json").read_text())["leakage"]),
+        "leaking": leaking(json.loads((YARDSTICK / "metrics.json").read_text())["leakage"], candidates),
         "by_fold": embedded((YARDSTICK / "folds.png").read_bytes()),
     }
 
 
 def parts() -> dict[str, Any]:
-    """What the page says of the ablations: nothing where none is measured."""
+    """What the page says of the ablations: nothing where none is measured, or those of other data or recipes."""
     if not ablations.REPORTS.exists():
         return {}
     scores = pd.read_csv(ablations.REPORTS / "frames.csv")
+    base = variation.candidates(variation.ablations())[variation.BASE]
+    if is_stale(scores[scores["variation"] == variation.BASE], base):
+        return {}
     return {
         "ablations": html(ablations.worded(ablations.compared(scores))),
         "differences": embedded((ablations.REPORTS / "differences.png").read_bytes()),
@@ -99,7 +111,6 @@ def page(champion: dict[str, Any]) -> str:
     name = champion["candidate"]
     scores = pd.read_csv(REPORTS / name / "frames.csv", keep_default_na=False)
     figures, trained = champion["race"][name], rows_of("train")
-    told_apart = figures["test"]["presence_auc"] is not None
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
     return template.render(
         champion=champion,
@@ -113,7 +124,9 @@ def page(champion: dict[str, Any]) -> str:
         candidates=len(champion["race"]),
         curves=embedded(curves(pd.read_csv(UNETS / name / "history.csv"))),
         groups=html(worded(figures["groups"])),
-        reliability=embedded((REPORTS / name / "reliability.png").read_bytes()) if told_apart else None,
+        reliability=embedded((REPORTS / name / "reliability.png").read_bytes()),
+        told_apart=figures["test"]["presence_auc"] is not None,
+        decision=figures["decision"],
         worst=embedded((REPORTS / name / "worst.png").read_bytes()),
         good=GOOD,
         failures=html(counted(scores[scores["split"] == "test"])),

@@ -16,7 +16,7 @@ KINDS = {
     "elsewhere": "The mask lies on another structure: it has little or nothing in common with the nerve.",
     "too large": "The nerve is found, but the mask goes on into what lies beside it: more than twice its area.",
     "too small": "The nerve is found in part: the mask has less than half its area.",
-    "outline": "The nerve is found, at about its size, but the outlines run apart.",
+    "outline": "Mask and nerve overlap and are of about one size, but their outlines run apart.",
 }
 
 

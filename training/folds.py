@@ -85,6 +85,8 @@ def main(name: str, fold: int) -> None:
     import_tensorflow()
     import mlflow
 
+    if not 1 <= fold <= FOLDS:
+        raise SystemExit(f"folds: there is no fold {fold}: they are numbered from 1 to {FOLDS}")
     candidate, chosen, title = parameters.candidate(name), parameters.nerve(), f"{name}, fold {fold}"
     sides = sides_of_rows(fold - 1, chosen.split.validation)
     tracking.store(EXPERIMENT)
@@ -98,7 +100,9 @@ def main(name: str, fold: int) -> None:
             minutes = (time.perf_counter() - start) / 60
             network = open_network(net, candidate.mirrored)
             decision, scores = scored(network, sides)
-        scores.assign(fold=fold, minutes=minutes).to_csv(folder / "frames.csv", index=False)
+        scores.assign(fold=fold, minutes=minutes, made_of=tracking.made_of(candidate)).to_csv(
+            folder / "frames.csv", index=False
+        )
         write_sheet(folder / "sheet.png", network, decision, scores, shown_frames(scores)["sheet"])
         mlflow.log_metrics({"minutes": minutes, **spread(scores["dice"])})
         mlflow.log_artifacts(str(folder))

@@ -16,14 +16,16 @@ class ParameterError(SystemExit):
     """A value of params.yaml that cannot be used; the message names its key. It ends a stage, and is all it says."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A mapping of params.yaml, of which each key is known."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-S = TypeVar("S", bound=_Section)
+S = TypeVar("S", bound=Section)
 
 
-class Phantom(_Section):
+class Phantom(Section):
     """How many simulated subjects, and frames of each."""
 
     subjects: PositiveInt
@@ -31,7 +33,7 @@ class Phantom(_Section):
     seed: int
 
 
-class Split(_Section):
+class Split(Section):
     """Shares of the groups that are held out. blocks: how many groups there are where subjects are not recorded."""
 
     validation: Share
@@ -40,7 +42,7 @@ class Split(_Section):
     seed: int
 
 
-class Nerve(_Section):
+class Nerve(Section):
     """The section `nerve`. The entries of unets and ablations are held against what they must be where they are used.
 
     path: "" is the source's own home. on_fault: what a faulty pair does. race: the candidates, by their names in unets.
@@ -70,7 +72,7 @@ class Nerve(_Section):
         return self.source in self.refit
 
 
-class InputSize(_Section):
+class InputSize(Section):
     """What the network takes: pixels, and whose mean and deviation normalise them."""
 
     height: PositiveInt
@@ -78,7 +80,7 @@ class InputSize(_Section):
     normalisation: Literal["frame", "dataset"]
 
 
-class Net(_Section):
+class Net(Section):
     """A U-net: filters level by level, the first convolution's stride, and what it answers.
 
     heads: "mask" always; "presence" learns whether the frame holds a nerve (without it, and where all training frames
@@ -97,8 +99,15 @@ class Net(_Section):
     start: Literal["random", "imagenet"] = "random"
     gated: bool = False
 
+    @property
+    def halvings(self) -> int:
+        """How often an input is halved on the way down."""
+        return 5 if self.encoder else len(self.filters) - 1 + self.stem.bit_length() - 1
+
     @model_validator(mode="after")
-    def _fits_its_encoder(self) -> "Net":
+    def _can_be_built(self) -> Self:
+        if "mask" not in self.heads:
+            raise ValueError('heads: "mask" is always one of them')
         if self.encoder and (self.stem != 2 or len(self.filters) != 4):
             raise ValueError(f"{self.encoder} hands across four levels, the widest at a stem of 2")
         if self.start == "imagenet" and not self.encoder:
@@ -106,7 +115,7 @@ class Net(_Section):
         return self
 
 
-class Augment(_Section):
+class Augment(Section):
     """How far training frames are moved and changed; 0 leaves a thing as it is.
 
     shift, zoom: shares of the frame; rotate: degrees; gain: share by which contrast and brightness change;
@@ -127,7 +136,7 @@ class Augment(_Section):
     blur: float = 0.0
 
 
-class Phase(_Section):
+class Phase(Section):
     """Epochs at one learning rate, or falling from it to zero along half a cosine."""
 
     epochs: PositiveInt
@@ -135,7 +144,7 @@ class Phase(_Section):
     decay: Literal["none", "cosine"] = "none"
 
 
-class _Phased(_Section):
+class _Phased(Section):
     phases: list[Phase]
 
     @property
@@ -162,7 +171,7 @@ class Recipe(_Phased):
     batch: PositiveInt
     steps: PositiveInt | None = None
     augment: Augment | None = None
-    average: float | None = None
+    average: Share | None = None
     patience: PositiveInt | None = None
     encoder_rate: float = 1.0
     restored: NonNegativeInt = 0
@@ -170,7 +179,7 @@ class Recipe(_Phased):
     teachers: NonNegativeInt = 0
 
 
-class Candidate(_Section):
+class Candidate(Section):
     """One entry of `nerve.unets`. mirrored: it is asked twice, once left for right, for the mean of both answers."""
 
     input: InputSize
@@ -178,37 +187,17 @@ class Candidate(_Section):
     net: Net
     recipe: Recipe
 
-
-class Variation(_Section):
-    """What is told a candidate otherwise, and seeds of its trainings; where it has none, those of all variations."""
-
-    seeds: list[int] = []
-    input: dict[str, Any] = {}
-    mirrored: bool | None = None
-    net: dict[str, Any] = {}
-    recipe: dict[str, Any] = {}
-
-    @property
-    def changes(self) -> dict[str, Any]:
-        """Of a candidate's entry, what the variation names."""
-        return self.model_dump(exclude={"seeds"}, exclude_unset=True)
+    @model_validator(mode="after")
+    def _takes_its_input(self) -> Self:
+        unit, (height, width) = 2**self.net.halvings, (self.input.height, self.input.width)
+        if height % unit or width % unit:
+            raise ValueError(
+                f"input: {height}x{width} cannot be halved {self.net.halvings} times, take multiples of {unit}"
+            )
+        return self
 
 
-class Ablations(_Section):
-    """The section `nerve.ablations`: variations of a candidate.
-
-    of_all: what all are told. folds: of the five, from 1. seeds: of each variation's trainings. variations: among them
-    "base", which changes nothing; its own seeds show how far chance alone moves it.
-    """
-
-    base: str
-    folds: list[PositiveInt]
-    seeds: list[int]
-    of_all: dict[str, Any] = {}
-    variations: dict[str, Variation]
-
-
-class Move(_Section):
+class Move(Section):
     """How far a training digit is moved at most: shift, zoom and shear as shares of its side, rotate in degrees."""
 
     shift: float
@@ -233,10 +222,10 @@ class DigitNet(_Phased):
     optimizer: Named
     batch: PositiveInt
     augment: Move | None = None
-    average: float | None = None
+    average: Share | None = None
 
 
-class Digits(_Section):
+class Digits(Section):
     """The section `digits`: where MNIST lies, the nets, and what each lesson is given."""
 
     path: str
@@ -275,11 +264,6 @@ def candidate(name: str) -> Candidate:
     if name not in unets:
         raise ParameterError(f"params.yaml: nerve.unets has no {name!r}; it has {', '.join(unets)}")
     return held(Candidate, unets[name], f"nerve.unets.{name}")
-
-
-def ablations() -> Ablations:
-    """The section `nerve.ablations`. Raises ParameterError where an entry is faulty."""
-    return held(Ablations, nerve().ablations, "nerve.ablations")
 
 
 def _read() -> dict[str, Any]:

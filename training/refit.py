@@ -56,10 +56,11 @@ def learnt() -> list[Row]:
 
 def train_on_all(candidate: Candidate, judged: Path, seed: int, scratch: Path) -> "keras.Model":
     """The net of a recipe trained on every labelled frame, to the end of its epochs: none is left to tell when to stop.
+    Its curves go to the active run.
 
     judged: the judged net's folder. scratch: a folder for the prepared frames, gone afterwards.
     """
-    from training.watch import Progress
+    from training.watch import Curves, Progress
 
     history = pd.read_csv(judged / "history.csv")
     network = TypeAdapter(Input).validate_json((judged / "input.json").read_bytes())
@@ -68,7 +69,7 @@ def train_on_all(candidate: Candidate, judged: Path, seed: int, scratch: Path) -
     # Keras wants frames to look at after an epoch: one will do, as nothing follows from it.
     sides = {"train": (frames, labels), "validation": (frames[:1], labels[:1])}
     bar = Progress(f"{judged.name}, on every frame", candidate.recipe.epochs, {})
-    model = train(as_judged(candidate, history), sides, seed, [bar])[0]
+    model = train(as_judged(candidate, history), sides, seed, [bar, Curves(None)])[0]
     shutil.rmtree(scratch)
     return model
 
@@ -120,38 +121,37 @@ def register(network: Path, candidate: str) -> dict[str, str]:
     return {"version": str(version), "run_id": run.info.run_id}
 
 
-def log_run(name: str, candidate: Candidate, model: "keras.Model", folder: Path, reached: float) -> None:
-    """A run of its own in MLflow, which names the one that was judged. reached: what `check` tells."""
+def refitted(name: str, figures: dict[str, Any], folder: Path) -> None:
+    """What is served of a candidate, trained on every frame, into `folder`; a run of its own in MLflow, which names the
+    one that was judged. figures: metrics.json of that. Raises WorseError."""
+    import_tensorflow()
     import mlflow
 
+    nerve, candidate, judged = parameters.nerve(), parameters.candidate(name), UNETS / name
     tracking.store()
-    judge = tracking.run_of(UNETS / name / "unet.onnx")
-    tags = tracking.tags(parameters.nerve().source) | {"judged": judge.info.run_id if judge else ""}
+    judge = tracking.run_of(judged / "unet.onnx")
+    tags = tracking.tags(nerve.source) | {"judged": judge.info.run_id if judge else ""}
     with mlflow.start_run(run_name=f"{name}, on every frame", tags=tags):
         mlflow.log_params(tracking.flat(candidate.model_dump()))
-        mlflow.log_metric("learnt_dice", reached)
+        model = train_on_all(candidate, judged, nerve.seed, folder / "frames")
+        model.save(folder / "unet.keras")
+        export(model, folder / "unet.onnx")
+        shutil.copy(judged / "input.json", folder)
+        mlflow.log_metric("learnt_dice", check(open_network(folder, figures["mirrored"]), figures))
         tracking.log_model(model, folder)
 
 
 def main() -> None:
     champion = json.loads(CHAMPION.read_text())
-    name = champion["candidate"]
-    nerve, candidate, judged = parameters.nerve(), parameters.candidate(name), UNETS / name
+    name, anew = champion["candidate"], parameters.nerve().learns_all
     with whole(FOLDER) as folder:
-        if nerve.learns_all:
-            import_tensorflow()
-            model = train_on_all(candidate, judged, nerve.seed, folder / "frames")
-            model.save(folder / "unet.keras")
-            export(model, folder / "unet.onnx")
-            shutil.copy(judged / "input.json", folder)
-            figures = champion["race"][name]
-            reached = check(open_network(folder, figures["mirrored"]), figures)
-            log_run(name, candidate, model, folder, reached)
+        if anew:
+            refitted(name, champion["race"][name], folder)
         else:
             for file in FILES:
-                shutil.copy(judged / file, folder)
+                shutil.copy(UNETS / name / file, folder)
         (folder / RUN.name).write_text(json.dumps(register(folder / "unet.onnx", name), indent=2) + "\n")
-    print(f"{FOLDER}: {name}, {'trained on every frame' if nerve.learns_all else 'as it was judged'}")
+    print(f"{FOLDER}: {name}, {'trained on every frame' if anew else 'as it was judged'}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from service.errors import ModelFolderError
 from service.segmenter import Segmenter
 from service.shapes import run_lengths
 from training.evaluate import in_order
@@ -46,10 +47,10 @@ def submission(segmenter: Segmenter, rows: list[Row]) -> pd.DataFrame:
 
 def main(path: Path) -> None:
     try:
-        rows = frames_to_submit(read_manifest(FRAMES))
-    except IncompleteError as fault:
+        rows, segmenter = frames_to_submit(read_manifest(FRAMES)), Segmenter(FOLDER)
+    except (IncompleteError, ModelFolderError) as fault:
         sys.exit(f"submission: {fault}")
-    written = submission(Segmenter(FOLDER), rows)
+    written = submission(segmenter, rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     written.to_csv(path, index=False)
     shown = (written["pixels"] != "").sum()

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from training import parameters
+from training.parameters import Candidate
 
 if TYPE_CHECKING:
     import keras
@@ -64,6 +65,12 @@ def data_digest(out: str = FRAMES_OUT) -> str:
     stages = yaml.safe_load(lock.read_text()).get("stages", {})
     outs = [entry for stage in stages.values() for entry in stage.get("outs", [])]
     return next((entry["md5"] for entry in outs if entry["path"] == out), "")
+
+
+def made_of(candidate: Candidate) -> str:
+    """A digest of what a net's figures are of: its entry in params.yaml, the frames and their split."""
+    told = candidate.model_dump_json() + data_digest() + data_digest("data/split")
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def tags(source: str, out: str = FRAMES_OUT) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from training.efficientnet import HALVINGS, way_down
+from training.efficientnet import way_down
 from training.parameters import InputSize, Net
 
 if TYPE_CHECKING:
@@ -20,20 +20,14 @@ def build(net: Net, size: InputSize) -> "keras.Model":
       presence  float32 (N, 1), probability that the frame holds a nerve, 0..1
       vessel    float32 (N, height, width, 1), probability that a pixel is vessel (only with that head)
       coarse_N  as mask, each drawn from the level that works at an N-th of the input's resolution (only with "coarse")
-    Raises ValueError where the input cannot be halved as often as the net halves it.
+    `size` can be halved as often as the net halves it (`training.parameters.Candidate`).
     """
     import keras
     from keras import layers
 
-    halvings = HALVINGS if net.encoder else len(net.filters) - 1 + net.stem.bit_length() - 1
-    if size.height % 2**halvings or size.width % 2**halvings:
-        raise ValueError(
-            f"{size.height}x{size.width} cannot be halved {halvings} times: take multiples of {2**halvings}"
-        )
-
     frame = keras.Input((size.height, size.width, 1), name="frame")
     skips, deepest = way_down(frame) if net.encoder else _way_down(frame, net)
-    x = deepest  # (N, H / 2**halvings, ...)
+    x = deepest  # (N, H / 2**net.halvings, ...)
     way_up = net.filters if net.encoder else net.filters[:-1]
     levels = []  # of the way up, the coarsest first
     for filters, skip in zip(reversed(way_up), reversed(skips), strict=True):

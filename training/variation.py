@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import Field, PositiveInt
 
 from training import parameters, tracking
 from training.evaluate import open_network
 from training.folds import scored, sides_of_rows, trained
-from training.parameters import Ablations, Candidate
+from training.parameters import Candidate, Section, held
 from training.quiet import import_tensorflow
 from training.scores import spread
 from training.whole import whole
@@ -26,6 +27,40 @@ REPORTS = Path("reports/variations")
 EXPERIMENT = "ablations"
 BASE = "base"
 ASKED = {False: "asked_twice_once_mirrored", True: "asked_once"}  # by what the base is not
+
+
+class Variation(Section):
+    """What is told a candidate otherwise, and seeds of its trainings; where it has none, those of all variations."""
+
+    seeds: list[int] = Field([])
+    input: dict[str, Any] = Field({})
+    mirrored: bool | None = None
+    net: dict[str, Any] = Field({})
+    recipe: dict[str, Any] = Field({})
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Of a candidate's entry, what the variation names."""
+        return self.model_dump(exclude={"seeds"}, exclude_unset=True)
+
+
+class Ablations(Section):
+    """The section `nerve.ablations`: variations of a candidate.
+
+    of_all: what all are told. folds: of the five, from 1. seeds: of each variation's trainings. variations: among them
+    "base", which changes nothing; its own seeds show how far chance alone moves it.
+    """
+
+    base: str
+    folds: list[PositiveInt]
+    seeds: list[int]
+    of_all: dict[str, Any] = Field({})
+    variations: dict[str, Variation]
+
+
+def ablations() -> Ablations:
+    """The section `nerve.ablations` of params.yaml. Raises ParameterError where an entry is faulty."""
+    return held(Ablations, parameters.nerve().ablations, "nerve.ablations")
 
 
 def varied(entry: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +76,7 @@ def candidates(chosen: Ablations) -> dict[str, Candidate]:
     """Each variation of the base, by name; all with what the ablations' own entry says of all."""
     base = varied(parameters.nerve().unets[chosen.base], chosen.of_all)
     return {
-        name: parameters.held(Candidate, varied(base, variation.changes), f"nerve.ablations.variations.{name}")
+        name: held(Candidate, varied(base, variation.changes), f"nerve.ablations.variations.{name}")
         for name, variation in chosen.variations.items()
     }
 
@@ -67,12 +102,14 @@ def scores_of(name: str, candidate: Candidate, fold: int, seed: int) -> pd.DataF
                 for called, mirrored in asked.items()
             ]
         mlflow.log_metrics({"minutes": minutes, **spread(found[0]["dice"])})
-    return pd.concat(found, ignore_index=True).assign(fold=fold, seed=seed, minutes=minutes)
+    return pd.concat(found, ignore_index=True).assign(
+        fold=fold, seed=seed, minutes=minutes, made_of=tracking.made_of(candidate)
+    )
 
 
 def main(name: str) -> None:
     import_tensorflow()
-    chosen = parameters.ablations()
+    chosen = ablations()
     known = candidates(chosen)
     if name not in known:
         raise SystemExit(f"params.yaml: nerve.ablations.variations has no {name!r}; it has {', '.join(known)}")

@@ -41,17 +41,22 @@ class Progress(keras.callbacks.Callback):
 
 
 class Curves(keras.callbacks.Callback):
-    """Each epoch's figures to the active MLflow run, under Keras' names, "val" replaced by the frames' side.
+    """Each epoch's figures to the active MLflow run, under Keras' names, "val" replaced by the frames' side; without
+    one, the training frames' alone.
 
     Of several trainings, one after another.
     """
 
-    def __init__(self, side: str = "val"):
+    def __init__(self, side: str | None = "val"):
         super().__init__()
         self.side, self.step = side, 0
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        named = {name.replace("val_", f"{self.side}_"): float(value) for name, value in logs.items()}
+        named = {
+            name.replace("val_", f"{self.side}_"): float(value)
+            for name, value in logs.items()
+            if self.side or not name.startswith("val_")
+        }
         mlflow.log_metrics(named, step=self.step)
         self.step += 1
 

@@ -32,11 +32,11 @@ MEAN = "mean Dice (95 %)"
 
 
 def read() -> dict[str, pd.DataFrame]:
-    """The scored frames of every candidate, the best first. Raises SystemExit where there is none."""
+    """The scored frames of every candidate of the race, the best first. Raises SystemExit where there is none."""
     found = {
-        folder.name: pd.concat(map(pd.read_csv, sorted(folder.glob("[1-5]/frames.csv"))), ignore_index=True)
-        for folder in REPORTS.glob("*")
-        if any(folder.glob("[1-5]/frames.csv"))
+        name: pd.concat(map(pd.read_csv, sorted((REPORTS / name).glob("[1-5]/frames.csv"))), ignore_index=True)
+        for name in parameters.nerve().race
+        if any((REPORTS / name).glob("[1-5]/frames.csv"))
     }
     if not found:
         raise SystemExit(f"yardstick: {REPORTS} is empty: run `dvc repro folds/dvc.yaml:yardstick`")
@@ -86,11 +86,15 @@ def compared(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("")
 
 
-def leaking(leak: dict[str, float]) -> str:
-    """`leaks` as people read it."""
+def leaking(leak: dict[str, float], candidates: dict[str, pd.DataFrame]) -> str:
+    """`leaks` as people read it, and which folds are still to be trained."""
+    trained = {name: scores["fold"].nunique() for name, scores in candidates.items()}
+    wanting = ", ".join(f"{name} {count} of {FOLDS}" for name, count in trained.items() if count < FOLDS)
     return (
         f"{leak['frames']} frames, none of the test split. With a near twin outside their fold: "
         f"{leak['twins']:.1%}; of folds dealt at random, {leak['twins_at_random']:.1%}."
+        + f" Not all folds are trained: {wanting}."
+        * bool(wanting)
     )
 
 
@@ -109,7 +113,7 @@ def picture(path: Path, candidates: dict[str, pd.DataFrame]) -> None:
     axis.axhline(scored_frames(candidates)["dice_mean_mask"].mean(), color="0.6", linestyle="--")
     axis.set_xticks(range(len(candidates)), list(candidates))
     axis.set(ylabel="Dice of held-out frames", xlim=(-0.5, len(candidates) - 0.3), ylim=(0, 1))
-    axis.set_title("dots: folds; squares: all frames, 95 %; dashes: the mean mask", fontsize=7)
+    axis.set_title("dots: folds; squares: all frames, 95 %\ndashes: the mean mask", fontsize=7)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
@@ -123,7 +127,7 @@ def main() -> None:
     candidates, leak = read(), leaks()
     figures: dict[str, Any] = {"leakage": leak}
     rows = compared(candidates)
-    told = f"{markdown(rows)}\n{leaking(leak)}\n"
+    told = f"{markdown(rows)}\n{leaking(leak, candidates)}\n"
     with whole(YARDSTICK) as folder:
         for name, scores in candidates.items():
             figures[name] = {

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,12 +28,16 @@ PATIENCE_SECONDS = 600.0  # without a byte: of a long cine, /dicom answers only 
 class Run:
     """All files of one call."""
 
-    def __init__(self, client: "httpx.Client", kind: Kind, files: Files):
+    def __init__(self, client: "httpx.Client", kind: Kind, files: Files, of_model: list[str]):
+        """of_model: what the model has to say against itself, which each answer says again."""
         self.client, self.kind, self.files = client, kind, files
         self.stopped = threading.Event()
         self.printing = threading.Lock()
         self.failures = 0
-        self.warned: set[str] = set()
+        self.of_model: set[str] = set()
+        self.warned: set[tuple[object, str]] = set()
+        self._warn("nervemask", of_model)
+        self.of_model = set(of_model)
 
     def one(self, source: Path, target: Path) -> None:
         """Ask for one file and write what is answered. Raises httpx.ConnectError, httpx.ConnectTimeout."""
@@ -72,12 +76,12 @@ class Run:
     def _write(self, answer: "httpx.Response", source: Path, target: Path, cine: bool) -> None:
         """A file as it is answered: JSON, lines of it, or DICOM."""
         if cine and (lines := of_cine(target, 0)) != target:
-            self._warn(f"{source} is a cine: its lines of JSON go to {lines}")
+            self._warn(source, [f"this is a cine: its lines of JSON go to {lines}"])
             target = self.files.claim(lines)
         with whole(target) as file:
             if self.kind.suffix == ".dcm":
                 file.writelines(answer.iter_bytes())
-                self._warn(answer.headers.get("x-warnings"))
+                self._warn(source, answer.headers.get("x-warnings", "").split("; "))
                 self._say(source, target)
             else:
                 for line in self._lines(answer, cine):
@@ -107,10 +111,11 @@ class Run:
         if "error" in told:
             self._failed(name, told["error"]["message"])
             return
-        self._warn(*about["warnings"])
+        self._warn(source, about["warnings"])
         area = f"{about['area_px']} px" if about["area_mm2"] is None else f"{about['area_mm2']} mm2"
         took = [f"{sum(told['milliseconds'].values()):.0f} ms"] if "milliseconds" in told else []
-        self._say(name, "nerve" if about["present"] else "no nerve", f"{about['presence']:.4f}", area, *took)
+        sure = ("confidence", about["confidence"]["mask"]) if about["present"] else ("presence", about["presence"])
+        self._say(name, "nerve" if about["present"] else "no nerve", "{} {:.2f}".format(*sure), area, *took)
 
     def _say(self, *words: object) -> None:
         line = "\t".join(map(str, words)).encode(errors="backslashreplace").decode()  # a name may be no text
@@ -125,12 +130,13 @@ class Run:
             self.failures += 1
             print(f"{name}: {reason}", file=sys.stderr)
 
-    def _warn(self, *warnings: str | None) -> None:
-        """What answers have to say against themselves, each once."""
+    def _warn(self, name: object, warnings: Iterable[str]) -> None:
+        """What the answers to a file have to say against themselves, each once."""
         with self.printing:
-            for warning in {*filter(None, warnings)} - self.warned:
-                print(f"nervemask: {warning}", file=sys.stderr)
-                self.warned.add(warning)
+            for warning in {*filter(None, warnings)} - self.of_model:
+                if (name, warning) not in self.warned:
+                    print(f"{name}: {warning}", file=sys.stderr)
+                    self.warned.add((name, warning))
 
 
 def pause(answer: "httpx.Response") -> float:
@@ -178,7 +184,7 @@ def ask(server: str, kind: Kind, targets: dict[Path, Path], files: Files, at_onc
             ours = greeting.headers.get("content-type", "").startswith("application/json")
             if not ours or greeting.status_code not in (200, 429, 503):
                 raise ClientError(f"{server} is no such service, or refuses: {message(greeting)}")
-            run = Run(client, kind, files)
+            run = Run(client, kind, files, greeting.json().get("warnings", []))
             with ThreadPoolExecutor(at_once) as pool:
                 try:
                     asked = [pool.submit(run.one, source, target) for source, target in targets.items()]

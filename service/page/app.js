@@ -4,7 +4,7 @@ import { openCard } from "./card.js";
 import { Cine } from "./cine.js";
 import { Findings, words } from "./findings.js";
 import { camera, live, screen } from "./live.js";
-import { download, isDicom, outcomes, pictureOf } from "./service.js";
+import { ask, download, isDicom, outcomes, pictureOf } from "./service.js";
 import { Viewer } from "./viewer.js";
 
 const element = (id) => document.getElementById(id);
@@ -163,4 +163,10 @@ element("about").addEventListener("click", () => {
   complain(null);
   openCard().catch(complain);
 });
+ask("model")
+  .then((answer) => answer.json())
+  .then(({ metrics }) => {
+    findings.calibrated = metrics.validation?.presence_auc !== null;
+  })
+  .catch(complain);
 element("example").textContent = `curl -F frame=@frame.png ${new URL("mask", location.href)} -o mask.png`;

@@ -26,7 +26,10 @@ export const words = {
     return nerve.present ? "Nerve shown" : "No nerve shown";
   },
 
-  presence: ({ nerve }) => `${share(nerve.presence)} likely that the frame holds a nerve`,
+  presence({ nerve }, calibrated) {
+    if (calibrated) return `${share(nerve.presence)} likely that the frame holds a nerve`;
+    return `${share(nerve.presence)}, not calibrated: the frames of validation all hold a nerve, or none does`;
+  },
 
   confidence({ confidence }) {
     return confidence.mask === null ? "no mask" : `a Dice of about ${share(confidence.mask)}`;
@@ -63,6 +66,8 @@ export const words = {
 };
 
 export class Findings {
+  calibrated = true; // whether presence is a probability, as the model's card tells
+
   clear() {
     this.wait("No frame yet");
   }
@@ -85,7 +90,7 @@ export class Findings {
     element("reason").textContent = error ? error.message : "";
     element("facts").hidden = Boolean(error);
     if (!error) {
-      for (const id of TOLD) element(id).textContent = words[id](outcome);
+      for (const id of TOLD) element(id).textContent = words[id](outcome, this.calibrated);
       element("source").textContent = source;
       element("time").textContent = `${words.duration(outcome.milliseconds.network)} in the network, ${time}`;
     }

@@ -22,7 +22,11 @@ class Files:
             self._zip = _open(path)
             names = [entry.filename for entry in self._zip.infolist() if not entry.is_dir()]
         else:
-            raise SourceError(str(path), "is neither a folder nor a zip", "Set nerve.path to where the data set lies.")
+            raise SourceError(
+                str(path),
+                "is neither a folder nor a zip",
+                "Name the folder or zip in which the data lie (nerve.path in params.yaml).",
+            )
         self.names = sorted(name for name in names if not _hidden(name))
 
     def read(self, name: str) -> bytes:
@@ -46,7 +50,7 @@ def _open(path: Path) -> ZipFile:
         file = f"{path}: {entry.filename}"
         name = PureWindowsPath(entry.filename)  # it knows both kinds of slashes, and drives
         if entry.flag_bits & 1:
-            raise SourceError(file, "is encrypted", "Unpack the zip and set nerve.path to the folder.")
+            raise SourceError(file, "is encrypted", "Unpack it, and name the folder (nerve.path in params.yaml).")
         if name.anchor or ".." in name.parts:
-            raise SourceError(file, "leads out of the zip", "Do not use this zip: download it again.")
+            raise SourceError(file, "leads out of the zip", "Make the zip anew, or download it again.")
     return archive

@@ -86,7 +86,7 @@ def _pairs_of(path: Path, faults: Faults) -> Iterator[Pair]:
         else:
             faults.list(file, f"is neither {WANTED} nor the mask of one")
     if not named["images"]:
-        remedy = "Set nerve.path to the folder, or zip of it, in which images/ and masks/ lie."
+        remedy = "Name the folder, or zip of it, in which images/ and masks/ lie (nerve.path in params.yaml)."
         raise SourceError(str(path), f"holds no {WANTED}", remedy)
     images, masks = (by_key(named[kind], faults) for kind in named)
     for key, image, mask in paired(images, masks, str(path), faults):
@@ -97,15 +97,15 @@ def _pairs_of(path: Path, faults: Faults) -> Iterator[Pair]:
 def _pair(files: Files, key: Key, image: str, mask: str) -> Pair:
     data = files.read(image)
     frame = frame_of(data, image)
-    labels, vessels = _labels(files.read(mask), mask)
+    labels, vessels = labels_of(files.read(mask), mask)
     check_size(labels, frame.pixels, mask, "Copy both anew, or remove the pair.")
     licence = LICENCE if hashlib.sha256(data).hexdigest() in theirs() else ""
     return Pair(data, ".png", labels, *key, vessels=vessels, licence=licence, file=image)
 
 
-def _labels(data: bytes, file: str) -> tuple[np.ndarray, bool]:
-    """uint8 (height, width), the palette's indices, which are the labels, not its colours; and whether vessels are
-    labelled."""
+def labels_of(data: bytes, file: str) -> tuple[np.ndarray, bool]:
+    """A mask's uint8 (height, width), the palette's indices, which are the labels, not its colours; and whether vessels
+    are labelled. Raises SourceError."""
     try:
         picture = Image.open(io.BytesIO(data), formats=("PNG",))
         labels = np.asarray(picture)
