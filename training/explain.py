@@ -73,7 +73,7 @@ def curves(history: pd.DataFrame) -> bytes:
 
 def is_stale(scores: pd.DataFrame, candidate: Candidate) -> bool:
     """Whether a net's scored frames are of other data, or of another recipe than the candidate's."""
-    return set(scores["made_of"]) != {tracking.made_of(candidate)}
+    return set(scores.get("made_of", [])) != {tracking.made_of(candidate)}  # earlier ones do not tell
 
 
 def folds() -> dict[str, Any]:
