@@ -90,6 +90,8 @@ def test_the_champion_s_page_is_silent_on_those_of_another_recipe(measured: Path
     recipe = unets["deep"]["recipe"] | {"batch": 8}
     write_nerve(measured, {"unets": unets | {"deep": unets["deep"] | {"recipe": recipe}}})
     assert explain.folds() == {}
+    write_nerve(measured, {"race": ["light"]})
+    assert explain.folds() == {}
 
 
 def test_a_fold_that_is_not_trained_yet_stays_empty_and_is_told(measured: Path) -> None:

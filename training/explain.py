@@ -81,7 +81,7 @@ def folds() -> dict[str, Any]:
     if not YARDSTICK.exists():
         return {}
     candidates = yardstick.read()
-    if any(is_stale(scores, parameters.candidate(name)) for name, scores in candidates.items()):
+    if not candidates or any(is_stale(scores, parameters.candidate(name)) for name, scores in candidates.items()):
         return {}
     return {
         "folds": html(pd.read_csv(YARDSTICK / "table.csv", dtype=str, keep_default_na=False)),

@@ -32,14 +32,12 @@ MEAN = "mean Dice (95 %)"
 
 
 def read() -> dict[str, pd.DataFrame]:
-    """The scored frames of every candidate of the race, the best first. Raises SystemExit where there is none."""
+    """The scored frames of every candidate of the race, the best first; none where no fold is trained."""
     found = {
         name: pd.concat(map(pd.read_csv, sorted((REPORTS / name).glob("[1-5]/frames.csv"))), ignore_index=True)
         for name in parameters.nerve().race
         if any((REPORTS / name).glob("[1-5]/frames.csv"))
     }
-    if not found:
-        raise SystemExit(f"yardstick: {REPORTS} is empty: run `dvc repro folds/dvc.yaml:yardstick`")
     return dict(sorted(found.items(), key=lambda item: -item[1]["dice"].mean()))
 
 
@@ -90,12 +88,11 @@ def leaking(leak: dict[str, float], candidates: dict[str, pd.DataFrame]) -> str:
     """`leaks` as people read it, and which folds are still to be trained."""
     trained = {name: scores["fold"].nunique() for name, scores in candidates.items()}
     wanting = ", ".join(f"{name} {count} of {FOLDS}" for name, count in trained.items() if count < FOLDS)
-    return (
+    told = (
         f"{leak['frames']} frames, none of the test split. With a near twin outside their fold: "
         f"{leak['twins']:.1%}; of folds dealt at random, {leak['twins_at_random']:.1%}."
-        + f" Not all folds are trained: {wanting}."
-        * bool(wanting)
     )
+    return f"{told} Not all folds are trained: {wanting}." if wanting else told
 
 
 def picture(path: Path, candidates: dict[str, pd.DataFrame]) -> None:
@@ -124,7 +121,10 @@ def sheet(path: Path, name: str) -> None:
 
 
 def main() -> None:
-    candidates, leak = read(), leaks()
+    candidates = read()
+    if not candidates:
+        raise SystemExit(f"yardstick: {REPORTS} is empty: run `dvc repro folds/dvc.yaml:yardstick`")
+    leak = leaks()
     figures: dict[str, Any] = {"leakage": leak}
     rows = compared(candidates)
     told = f"{markdown(rows)}\n{leaking(leak, candidates)}\n"

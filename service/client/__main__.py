@@ -30,14 +30,11 @@ class Run:
 
     def __init__(self, client: "httpx.Client", kind: Kind, files: Files, of_model: list[str]):
         """of_model: what the model has to say against itself, which each answer says again."""
-        self.client, self.kind, self.files = client, kind, files
+        self.client, self.kind, self.files, self.of_model = client, kind, files, set(of_model)
         self.stopped = threading.Event()
         self.printing = threading.Lock()
         self.failures = 0
-        self.of_model: set[str] = set()
         self.warned: set[tuple[object, str]] = set()
-        self._warn("nervemask", of_model)
-        self.of_model = set(of_model)
 
     def one(self, source: Path, target: Path) -> None:
         """Ask for one file and write what is answered. Raises httpx.ConnectError, httpx.ConnectTimeout."""
@@ -184,7 +181,10 @@ def ask(server: str, kind: Kind, targets: dict[Path, Path], files: Files, at_onc
             ours = greeting.headers.get("content-type", "").startswith("application/json")
             if not ours or greeting.status_code not in (200, 429, 503):
                 raise ClientError(f"{server} is no such service, or refuses: {message(greeting)}")
-            run = Run(client, kind, files, greeting.json().get("warnings", []))
+            of_model = greeting.json().get("warnings", [])
+            for warning in of_model:
+                print(f"nervemask: {warning}", file=sys.stderr)
+            run = Run(client, kind, files, of_model)
             with ThreadPoolExecutor(at_once) as pool:
                 try:
                     asked = [pool.submit(run.one, source, target) for source, target in targets.items()]
