@@ -114,9 +114,10 @@ def test_segment_of_a_frame_without_a_nerve(client) -> None:
     assert told["confidence"] == {"mask": None}
 
 
-def test_model_is_the_card_and_the_device(client, model_folder) -> None:
+def test_model_is_the_card_the_device_and_its_warnings(client, model_folder) -> None:
     told = client.get("/model").json()
     assert told.pop("device")
+    assert len(told.pop("warnings")) == 1  # of a model of the phantom
     assert told == json.loads((model_folder / "card.json").read_text())
 
 
