@@ -1,9 +1,8 @@
-"""The service: ultrasound frames in, nerve masks out. The files stand in the order of a request."""
+"""The service: it takes ultrasound frames and returns nerve masks. ARCHITECTURE.md shows the walk of a request."""
 
 import os
 import sys
 
-# Nobody is told that this runs. BentoML takes the word True, and no other, for yes. OpenVINO's own switch is a file in
-# the home folder: it tells of each import unless its telemetry cannot be loaded.
+# Turn telemetry off. BentoML accepts only the word True. OpenVINO reports each import unless this module is missing.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -1,89 +1,101 @@
-"""`python -m service`: the service in the foreground."""
+"""`python -m service`: run the service in the foreground."""
 
 import argparse
+import ipaddress
 import os
 import socket
+import ssl
 import sys
 from pathlib import Path
 
-DRAIN_SECONDS = 15  # for requests under way when the service is told to stop
-FILES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL")  # the server works elsewhere
+from service.api.api_keys import KeysError, check_api_keys
+
+DRAIN_SECONDS = 15  # for running requests, after the signal to stop
+PATH_VARIABLES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL")
 
 
 def main() -> None:
+    """Check the options, then start BentoML's server."""
+    parser = _argument_parser()
+    arguments = parser.parse_args()
+    if bool(arguments.certificate) != bool(arguments.private_key):
+        parser.error("use --certificate and --private-key together")
+    try:
+        address = resolve_address(arguments.host, arguments.port)
+    except (OSError, OverflowError) as error:
+        place = f"{arguments.host} port {arguments.port}"
+        sys.exit(f"nervemask: cannot listen on {place} ({error}): choose another with --host and --port.")
+    require_keys(address)
+    options = ["--working-dir", str(Path(__file__).parent.parent), "--host", address, "--port", str(arguments.port)]
+    options += ["--timeout-graceful-shutdown", str(DRAIN_SECONDS)]
+    if arguments.certificate:
+        check_certificate(arguments.certificate, arguments.private_key)
+        options += ["--ssl-certfile", str(arguments.certificate.absolute())]
+        options += ["--ssl-keyfile", str(arguments.private_key.absolute())]
+    os.environ["BENTOML_HOME"] = str(bentoml_home() / f"port-{arguments.port}")
+    make_paths_absolute()
+    from bentoml_cli.cli import cli  # it reads the environment when it is imported
+
+    cli(["serve", "service.app:Nervemask", *options])
+
+
+def _argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service", description="Nerve masks of ultrasound frames over HTTP."
+        prog="python -m service",
+        description="Serve nerve masks of ultrasound frames over HTTP.",
+        epilog="API keys: python -m service.keys --help. The README describes the settings (NERVEMASK_...).",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=3000, help="port to listen on (3000)")
-    parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM: listen with TLS (HTTPS)")
-    parser.add_argument("--private-key", type=Path, metavar="FILE", help="PEM: of the certificate")
-    parser.epilog = "Keys: python -m service.keys --help. Settings (NERVEMASK_...) are told in the README."
-    arguments = parser.parse_args()
-    if bool(arguments.certificate) != bool(arguments.private_key):
-        parser.error("--certificate and --private-key belong together")
-    tls = [arguments.certificate, arguments.private_key] if arguments.certificate else []
-    try:
-        address = free_address(arguments.host, arguments.port)
-        lock(address)
-        check_tls(*tls)
-    except (OSError, OverflowError) as fault:
-        where = f"{arguments.host} port {arguments.port}"
-        sys.exit(f"nervemask: cannot listen on {where} ({fault}): choose another with --host and --port.")
-    serve = ["serve", "service.app:Nervemask", "--working-dir", str(Path(__file__).parent.parent)]
-    serve += ["--host", address, "--port", str(arguments.port)]
-    serve += ["--timeout-graceful-shutdown", str(DRAIN_SECONDS)]
-    if tls:
-        serve += ["--ssl-certfile", str(tls[0].absolute()), "--ssl-keyfile", str(tls[1].absolute())]
-    os.environ["BENTOML_HOME"] = str(bentoml_home() / f"port-{arguments.port}")
-    for name in FILES:
-        if (path := os.environ.get(name)) not in (None, "", "-"):
-            os.environ[name] = os.path.abspath(path)
-    from bentoml_cli.cli import cli  # reads the settings above when it is loaded
-
-    cli(serve)
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="certificate in PEM format, for TLS (HTTPS)")
+    parser.add_argument(
+        "--private-key", type=Path, metavar="FILE", help="private key of the certificate, in PEM format"
+    )
+    return parser
 
 
-def lock(address: str) -> None:
-    """Whom the app has to let in, in its environment. Ends the program where others could ask without a key."""
-    import ipaddress
-
-    from service.keys import KeysError, check
-
-    if ipaddress.ip_address(address).is_loopback:
-        os.environ.setdefault("NERVEMASK_METRICS", "open")
-        if not os.environ.get("NERVEMASK_KEYS"):
-            os.environ["NERVEMASK_OPEN"] = "yes"
-    try:
-        check()
-    except KeysError as fault:
-        sys.exit(f"nervemask: not listening on {address}: {fault}")
-
-
-def check_tls(*files: Path) -> None:
-    """Ends the program where they are no certificate and its private key: workers would fail on them for ever."""
-    if not files:
-        return
-    import ssl
-
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(files[0], files[1])
-    except (OSError, ssl.SSLError) as fault:
-        sys.exit(f"nervemask: {files[0]} and {files[1]} are no certificate and its private key ({fault}).")
-
-
-def bentoml_home() -> Path:
-    """BentoML keeps its metrics in its home, where a server that starts takes them from one that runs."""
-    return Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml")
-
-
-def free_address(host: str, port: int) -> str:
-    """`host` as the numeric address that BentoML wants. Raises OSError where nobody can listen on it at `port`."""
+def resolve_address(host: str, port: int) -> str:
+    """Return the numeric address of a host, which BentoML requires. Raises OSError when the port is not free there."""
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     return str(address[0])
+
+
+def require_keys(address: str) -> None:
+    """Set the environment variables of authentication; on a loopback address keys are optional.
+
+    Ends the program when no key is configured for another address.
+    """
+    if ipaddress.ip_address(address).is_loopback:
+        os.environ.setdefault("NERVEMASK_METRICS", "open")
+        if not os.environ.get("NERVEMASK_KEYS"):
+            os.environ["NERVEMASK_OPEN"] = "yes"
+    try:
+        check_api_keys()
+    except KeysError as error:
+        sys.exit(f"nervemask: cannot listen on {address}: {error}")
+
+
+def check_certificate(certificate: Path, private_key: Path) -> None:
+    """End the program when the files are unusable: with them, the workers would fail again and again."""
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, private_key)
+    except (OSError, ssl.SSLError) as error:
+        sys.exit(f"nervemask: cannot use the certificate {certificate} with the private key {private_key} ({error}).")
+
+
+def bentoml_home() -> Path:
+    """Return BentoML's folder. Each port needs its own: BentoML deletes the metrics there when a server starts."""
+    return Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml")
+
+
+def make_paths_absolute() -> None:
+    """Make paths in environment variables absolute: the server runs in another folder. `-` is standard output."""
+    for name in PATH_VARIABLES:
+        if (path := os.environ.get(name)) not in (None, "", "-"):
+            os.environ[name] = os.path.abspath(path)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""The BentoML service: one frame or cine in, its masks out."""
+"""The BentoML service: it takes a frame or cine and returns its nerve masks."""
 
 import functools
 import gc
 import logging
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import bentoml
@@ -15,186 +13,164 @@ import numpy as np
 from bentoml.validators import ContentType
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from service import answers, keys, pictures
-from service.accounts import audit
-from service.accounts.account import Counted
-from service.accounts.logs import told_as_configured
-from service.accounts.metrics import STEP_SECONDS
-from service.accounts.spool import open_spool
-from service.card import Card, champion_folder
-from service.champion import Champion
-from service.cine import chosen, open_cine
-from service.connections import bound_connections, look_after_workers
+from service.api import responses
+from service.api.access_log import AccessLogMiddleware
+from service.api.admission import AdmissionMiddleware
+from service.api.authentication import ApiKeyMiddleware
+from service.api.concurrency import ConcurrencyMiddleware
+from service.api.deployed_model import DeployedModel
+from service.api.dicom_response import dicom_response
+from service.api.error_responses import ErrorMiddleware, frame_error_response
+from service.api.frame_request import GEOJSON, FrameRequest
+from service.api.routes import pages, set_champion
+from service.api.server_patches import patch_supervisor, patch_worker
+from service.api.startup_checks import check_startup
+from service.api.upload import UploadMiddleware
+from service.decoding.decoder_process import start_decoder_process
 from service.errors import FrameError, ModelFolderError
-from service.guard import Gradual, without_bentomls_limit
-from service.isolation import start_one
-from service.keys import Locked
-from service.machine import WORKERS, cores
-from service.pages import pages, show
-from service.refusals import Shaped, shape
-from service.runtime import gpu_name
-from service.segmenter import Seen, Unseen
-from service.upload import Upload
+from service.inference.segmenter import FrameResult
+from service.machine_resources import CPU_WORKERS, cpu_cores, gpu_name
+from service.model.model_folder import model_folder
+from service.monitoring.json_logs import configure_log_format
+from service.monitoring.prometheus_metrics import STEP_DURATION_SECONDS
+from service.rendering import images
 
 log = logging.getLogger("bentoml.nervemask")
+
 PNG = ContentType("image/png")
 DICOM = ContentType("application/dicom")
-GEOJSON = "application/geo+json"
-TRACED = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
-SETTINGS = {"NERVEMASK_METRICS": ("open", "key", "off"), "NERVEMASK_LOG": ("text", "json")}
-PAUSE_SECONDS = 5  # of a worker that has nothing to serve
+RESTART_PAUSE_SECONDS = 5  # before a worker without a model ends and the supervisor starts the next one
+# OpenTelemetry's own variables configure the rest of the exporter. Without an endpoint no exporter is loaded; then
+# BentoML must create no spans either, so all URLs are excluded.
+TRACING = (
+    {"exporter_type": "otlp", "sample_rate": 1.0, "otlp": {"protocol": "http"}}
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    else {"excluded_urls": ".*"}
+)
 
 
-def refusing(route: Callable[..., Any]) -> Callable[..., Any]:
-    """A route that answers a FrameError in the one shape of an error."""
+def respond_to_frame_errors(route: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a route: a FrameError becomes its response."""
 
     @functools.wraps(route)
-    def answered(self: Any, ctx: bentoml.Context) -> Any:
+    def responding_route(self: Any, ctx: bentoml.Context) -> Any:
         try:
             return route(self, ctx)
-        except FrameError as fault:
-            ctx.response.status_code = fault.status  # BentoML puts this in the place of the answer's own
-            return shape(fault)
+        except FrameError as error:
+            ctx.response.status_code = error.status  # BentoML overwrites the response's own status with this one
+            return frame_error_response(error)
 
-    return answered
+    return responding_route
 
 
 @bentoml.service(
     name="nervemask",
-    resources={"gpu": 1} if gpu_name() else {"cpu": str(cores())},
-    workers=1 if gpu_name() else WORKERS,
-    threads=cores(),
-    metrics={"enabled": False},  # ours are at /metrics
-    logging={"access": {"enabled": False}},  # the audit tells of every answer
-    # Without an endpoint no exporter is loaded. With one, OpenTelemetry's own variables set the rest.
-    # Where nobody takes them, spans would still be begun and ended.
-    tracing={"exporter_type": "otlp", "sample_rate": 1.0, "otlp": {"protocol": "http"}}
-    if TRACED
-    else {"excluded_urls": ".*"},
+    resources={"gpu": 1} if gpu_name() else {"cpu": str(cpu_cores())},
+    workers=1 if gpu_name() else CPU_WORKERS,
+    threads=cpu_cores(),
+    metrics={"enabled": False},  # /metrics has the service's own
+    logging={"access": {"enabled": False}},  # the audit log has a line for every response
+    tracing=TRACING,
 )
 @bentoml.asgi_app(pages)
 class Nervemask:
     """Nerve masks of ultrasound frames."""
 
     def __init__(self) -> None:
-        told_as_configured()
-        bound_connections()
-        without_bentomls_limit()
-        try:
-            self.champion = Champion(champion_folder())
-        except ModelFolderError as fault:
-            log.critical("%s", fault)
-            time.sleep(PAUSE_SECONDS)  # this worker is replaced at once, and the next one will find the same
-            os._exit(1)
-        start_one()
-        show(self.champion)
+        configure_log_format()
+        patch_worker()
+        self.champion = load_champion()
+        start_decoder_process()
+        set_champion(self.champion)
         self.champion.watch()
-        account = self.champion.account
-        card = account.card
-        log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, account.segmenter.runtime.device)
-        for warning in answers.warnings(card):
-            log.warning(warning)
-        gc.freeze()  # what is there now stays: to look through it for garbage would stop every thread for 50 ms
+        log_champion(self.champion)
+        gc.freeze()  # all objects so far stay: collecting them would stop every thread for 50 ms
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Before any worker starts: BentoML would start one again and again on what cannot be served."""
-        told_as_configured()
-        for name, known in SETTINGS.items():
-            if os.environ.get(name) not in (None, "", *known):
-                sys.exit(f"nervemask: {name} is {os.environ[name]!r}; it can be {', '.join(known)}.")
-        os.environ.pop("BENTOML_CONTAINERIZED", None)  # inside a container, BentoML would not replace a killed worker
-        try:
-            Card.read(champion_folder())
-            keys.check()
-            audit.check()
-            open_spool()
-        except (ModelFolderError, keys.KeysError) as fault:
-            sys.exit(f"nervemask: {fault}")
-        except (OSError, ValueError) as fault:
-            sys.exit(f"nervemask: NERVEMASK_AUDIT or NERVEMASK_SPOOL cannot be used: {fault}")
-        look_after_workers()
+        """Run in the supervisor before it starts the workers."""
+        configure_log_format()
+        check_startup()
+        patch_supervisor()
 
     @bentoml.api(route="/mask")
-    @refusing
+    @respond_to_frame_errors
     def mask(self, ctx: bentoml.Context) -> Annotated[bytes, PNG]:
-        """The nerve's mask: an 8-bit PNG of the frame's own height and width, 255 where the nerve is."""
-        return self._picture(ctx, lambda seen: seen.found.mask)
+        """The mask of a frame: an 8-bit PNG in the frame's size, 255 where the nerve is and 0 elsewhere."""
+        return self._picture_response(ctx, lambda result: result.segmentation.mask)
 
     @bentoml.api(route="/overlay")
-    @refusing
+    @respond_to_frame_errors
     def overlay(self, ctx: bentoml.Context) -> Annotated[bytes, PNG]:
-        """The frame with the mask's outline and tint upon it: a PNG in colour."""
-        return self._picture(ctx, lambda seen: pictures.overlay(seen.frame, seen.found.mask))
+        """The frame with the mask's outline and tint: a colour PNG."""
+        return self._picture_response(ctx, lambda result: images.draw_overlay(result.frame, result.segmentation.mask))
 
     @bentoml.api(route="/segment")
-    @refusing
+    @respond_to_frame_errors
     def segment(self, ctx: bentoml.Context) -> dict[str, Any]:
-        """The mask as run-lengths and contours, with presence, confidence, model and times; a cine as lines of JSON."""
-        query, account = ctx.request.query_params, self.champion.account
-        picture = query.get("picture")
-        if picture not in (None, *answers.PICTURES):
-            known = ", ".join(answers.PICTURES)
-            raise FrameError("picture", f"picture is one of {known}, not {picture[:20]!r}.", 400)
-        geographic = GEOJSON in ctx.request.headers.get("accept", "")
-        if geographic and picture:
-            raise FrameError("picture", "GeoJSON holds no picture: leave out the parameter, or ask for JSON.", 400)
-        cine = open_cine(ctx.request.state.upload)
-        if cine.count > 1 and "index" not in query:
-            parts = (
-                "".join(answers.line(answers.outcome(of, account.card, picture, geographic)) for of in outcomes)
-                for outcomes in account.see_all(cine, ctx.request.scope)
+        """The mask of a frame with presence and confidence, as JSON or GeoJSON; for a cine, a line for each frame."""
+        request = FrameRequest(ctx.request, self.champion.segmenter)
+        picture_kind, as_geojson = request.picture_kind(), request.accepts_geojson
+        cine = request.open_cine()
+        if request.asks_for_all_frames(cine):
+            lines = (
+                "".join(
+                    responses.encode_line(responses.build_outcome(outcome, request.card, picture_kind, as_geojson))
+                    for outcome in outcomes
+                )
+                for outcomes in request.segment_cine(cine)
             )
-            return StreamingResponse(parts, media_type="application/jsonl")  # type: ignore[return-value]
-        seen = account.see(cine, chosen(cine, query.get("index")), ctx.request.scope)
-        with STEP_SECONDS.labels("answer").time():
-            if geographic:
-                return JSONResponse(answers.geojson(seen, account.card), media_type=GEOJSON)  # type: ignore[return-value]
-            return answers.segment(seen, account.card, picture)
+            return StreamingResponse(lines, media_type="application/jsonl")  # type: ignore[return-value]
+        result = request.segment_frame(cine)
+        with STEP_DURATION_SECONDS.labels("answer").time():
+            if as_geojson:
+                feature = responses.build_feature(result, request.card)
+                return JSONResponse(feature, media_type=GEOJSON)  # type: ignore[return-value]
+            return {**responses.build_segmentation(result, request.card, picture_kind)}
 
     @bentoml.api(route="/dicom")
-    @refusing
+    @respond_to_frame_errors
     def dicom(self, ctx: bentoml.Context) -> Annotated[bytes, DICOM]:
-        """Of a DICOM ultrasound, single or multi-frame: a DICOM Segmentation that refers to it, frame for frame."""
-        from service.dicom.cine import DicomCine
-        from service.dicom.segmentation_object import segmentation_object
+        """The DICOM Segmentation of a DICOM ultrasound, single-frame or multi-frame, with a segment frame for each."""
+        return dicom_response(FrameRequest(ctx.request, self.champion.segmenter))  # type: ignore[return-value]
 
-        cine = open_cine(ctx.request.state.upload)
-        if not isinstance(cine, DicomCine):
-            raise FrameError("not_dicom", "A DICOM segmentation refers to a DICOM file: send one.", 422)
-        account = self.champion.account
-        headers = answers.model_headers(account.card, cine.notes)
-
-        def made(step: Callable[[], None]) -> Response:
-            masks = _masks(chain.from_iterable(account.see_all(cine, ctx.request.scope)), step)
-            try:
-                data = segmentation_object(cine.header, masks, account.card)
-            except FrameError as fault:
-                return shape(fault)
-            return Response(data, media_type="application/dicom", headers=headers)
-
-        return Gradual(made)  # type: ignore[return-value]
-
-    def _picture(self, ctx: bentoml.Context, drawn: Callable[[Seen], np.ndarray]) -> bytes:
-        """The PNG of one frame. drawn: uint8 (height, width) or (height, width, 3) of what was seen."""
-        cine, account = open_cine(ctx.request.state.upload), self.champion.account
-        seen = account.see(cine, chosen(cine, ctx.request.query_params.get("index")), ctx.request.scope)
-        headers = answers.headers(seen, account.card)
-        with STEP_SECONDS.labels("answer").time():
-            data = pictures.png(drawn(seen))
-        # The annotation is what the documentation is made from; BentoML takes a whole response in its place.
+    def _picture_response(self, ctx: bentoml.Context, draw: Callable[[FrameResult], np.ndarray]) -> bytes:
+        """The PNG of one frame. draw: returns uint8 (height, width) or (height, width, 3), BGR."""
+        request = FrameRequest(ctx.request, self.champion.segmenter)
+        result = request.segment_frame(request.open_cine())
+        headers = responses.picture_headers(result, request.card)
+        with STEP_DURATION_SECONDS.labels("answer").time():
+            data = images.encode_png(draw(result))
+        # BentoML derives its schema from the annotation (bytes), and sends a Response as it is.
         return Response(data, media_type="image/png", headers=headers)  # type: ignore[return-value]
 
 
-def _masks(outcomes: Iterable[Seen | Unseen], step: Callable[[], None]) -> Iterator[np.ndarray]:
-    """Those of all frames, a step each: a segmentation of some only would look like one of all."""
-    for outcome in outcomes:
-        if isinstance(outcome, Unseen):
-            raise outcome.fault
-        step()
-        yield outcome.found.mask
+def load_champion() -> DeployedModel:
+    """Load the champion; a worker without one pauses and ends."""
+    try:
+        return DeployedModel(model_folder())
+    except ModelFolderError as error:
+        log.critical("%s", error)
+        time.sleep(RESTART_PAUSE_SECONDS)  # the next worker starts at once, and probably fails too
+        os._exit(1)
 
 
-for layer in (Counted, Shaped, Locked, Upload):  # from the outside in
-    Nervemask.add_asgi_middleware(layer)  # type: ignore[attr-defined]
+def log_champion(champion: DeployedModel) -> None:
+    """Log the model, its device and its warnings."""
+    card, device = champion.segmenter.card, champion.segmenter.segmenter.runtime.device
+    log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, device)
+    for warning in responses.collect_warnings(card):
+        log.warning(warning)
+
+
+MIDDLEWARES = (  # from the outermost to the innermost
+    AccessLogMiddleware,
+    ErrorMiddleware,
+    ApiKeyMiddleware,
+    AdmissionMiddleware,
+    UploadMiddleware,
+    ConcurrencyMiddleware,
+)
+for middleware in MIDDLEWARES:
+    Nervemask.add_asgi_middleware(middleware)  # type: ignore[attr-defined]

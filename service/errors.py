@@ -1,15 +1,90 @@
-"""What can be wrong with an upload, and with a model folder."""
+"""Errors that a client can cause, with their codes, and the error of an unusable model folder."""
+
+from enum import StrEnum
+from typing import Self
+
+
+class ErrorCode(StrEnum):
+    """The machine-readable code of an error."""
+
+    # This is the only list of codes, and the OpenAPI document is built from it. A code has a description for API users
+    # and its HTTP statuses. The first code of a status is its example in the document.
+
+    description: str
+    statuses: tuple[int, ...]
+
+    def __new__(cls, value: str, description: str = "", *statuses: int) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.description = description
+        member.statuses = statuses
+        return member
+
+    MALFORMED = "malformed", "The file is damaged or truncated.", 400
+    BROKE_OFF = "broke_off", "The client closed the connection before the end of the request.", 400
+    DECODER_ENDED = "decoder_ended", "The file is damaged or too costly to decode: its decoder process ended.", 400
+    EMPTY = "empty", "The upload is empty.", 400
+    INDEX = "index", "The parameter `index` is not a frame number.", 400
+    MULTIPART = "multipart", "The multipart body is malformed.", 400
+    NOT_A_FILE = "not_a_file", "The field `frame`, or the message of a stream, holds text instead of a file.", 400
+    ONE_FRAME = "one_frame", "The form does not have exactly one file in the field `frame`.", 400
+    PICTURE = "picture", "The parameter `picture` has an unknown value, or GeoJSON is requested with it.", 400
+    SETTINGS = "settings", "A parameter of the stream is unknown or has an unknown value.", 400
+    UNKNOWN_PARAMETER = "unknown_parameter", "A parameter or form field is unknown, or occurs twice.", 400
+    KEY = "key", "The request has no valid API key.", 401
+    NOT_FOUND = "not_found", "The route does not exist or is switched off.", 404
+    METHOD_NOT_ALLOWED = "method_not_allowed", "The route does not accept this HTTP method.", 405
+    TOO_LARGE = "too_large", "The upload is larger than the limit in bytes.", 413
+    TOO_MANY_FRAGMENTS = "too_many_fragments", "The DICOM file's pixel data has too many fragments.", 413
+    TOO_MANY_FRAMES = "too_many_frames", "The cine has too many frames.", 413
+    TOO_MANY_PIXELS = "too_many_pixels", "The frame has too many pixels.", 413
+    UNKNOWN_TYPE = "unknown_type", "The file is not PNG, JPEG, TIFF or DICOM.", 415
+    CONTENT_TYPE = "content_type", "The Content-Type is not supported.", 415
+    TOO_SMALL = "too_small", "The frame is too small.", 422
+    HEADER = "header", "The DICOM header is too large or has too many parts (413), or is damaged (422).", 413, 422
+    NO_IDENTITY = "no_identity", "The DICOM file lacks an attribute that its segmentation must refer to.", 422
+    NO_PIXELS = "no_pixels", "The DICOM file has no pixel data.", 422
+    NO_SUCH_FRAME = "no_such_frame", "The upload has no frame with this `index`.", 422
+    NOT_DICOM = "not_dicom", "The route accepts only DICOM files.", 422
+    NOT_ULTRASOUND = "not_ultrasound", "The DICOM file is not an ultrasound image.", 422
+    PIXEL_TYPE = "pixel_type", "The type of the pixels is not supported.", 422
+    SEVERAL_FRAMES = "several_frames", "The upload has several frames: choose one with `index`.", 422
+    SEVERAL_PAGES = "several_pages", "The TIFF file has several pages.", 422
+    TRANSFER_SYNTAX = "transfer_syntax", "The DICOM transfer syntax is not supported.", 422
+    TOO_MANY = "too_many", "Too many requests at once: try again after the seconds in Retry-After.", 429
+    WRONG_KEYS = "wrong_keys", "Too many wrong API keys: try again after the seconds in Retry-After.", 429
+    INTERNAL = "internal", "The service failed on this request.", 500
+    NOT_READY = "not_ready", "The service is not ready.", 503
+    NO_AUDIT = "no_audit", "The service cannot write its audit log.", 503
+    NO_ROOM = "no_room", "The service has no disk space for the upload.", 503
+    TOO_SLOW = "too_slow", "The response did not begin in time, or the upload was too slow.", 504
 
 
 class FrameError(Exception):
-    """What a caller did wrong: a machine's word for it, a person's sentence, and the HTTP status that fits."""
+    """An error in a request: a machine-readable code, a message for people, and the HTTP status.
+
+    Raises ValueError for a code that ErrorCode does not have, and for a status that does not belong to the code.
+    """
 
     def __init__(self, code: str, message: str, status: int) -> None:
         super().__init__(message)
-        self.code = code
+        self.code = ErrorCode(code)
         self.message = message
         self.status = status
+        if status not in self.code.statuses:
+            raise ValueError(f"the error code {code!r} belongs to the statuses {self.code.statuses}, not to {status}")
+
+
+def too_many() -> FrameError:
+    """The error of a request that exceeds a limit on concurrent requests."""
+    return FrameError(ErrorCode.TOO_MANY, "Too many requests at once: try again in a second.", 429)
+
+
+def too_slow(seconds: float | None = None) -> FrameError:
+    """The error of a response that did not begin in time."""
+    within = "in time" if seconds is None else f"within {seconds:.0f} seconds"
+    return FrameError(ErrorCode.TOO_SLOW, f"No response {within}.", 504)
 
 
 class ModelFolderError(Exception):
-    """A model folder that must not be served; the message names the file and the remedy."""
+    """A model folder that must not be served. The message names the file and the remedy."""

@@ -1,0 +1,111 @@
+"""Require an API key for every route except the probes, and slow down clients that send wrong keys."""
+
+import asyncio
+import ipaddress
+import math
+import os
+import time
+from base64 import b64decode
+from collections import OrderedDict
+from collections.abc import Callable
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.api_keys import KeyFile, KeysError, key_file_path
+from service.api.error_responses import error_response
+from service.errors import ErrorCode
+from service.monitoring.prometheus_metrics import WRONG_KEYS_TOTAL
+from service.request import PROBE_ROUTES, RequestState
+
+MAX_FREE_WRONG_KEYS = 5  # of one client, before the service refuses it for some time
+MAX_RETRY_AFTER_SECONDS = 60
+MAX_REFUSAL_DELAY_SECONDS = 1.0  # a refused client waits this long for its response, whatever Retry-After says
+WRONG_KEY_MEMORY_SECONDS = 600  # after a client's last wrong key its count starts again
+MAX_CLIENTS = 4096  # with wrong keys; the service forgets the one that was first to send its last wrong key
+SEND_A_KEY = "Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+
+
+class WrongKeyLimiter:
+    """Counts wrong keys by client. It never delays a valid key: many clients may share an address."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self.clock = clock
+        self.wrong_keys: OrderedDict[str, tuple[int, float]] = OrderedDict()  # count and time of the last, by client
+
+    def record(self, client_address: str) -> float:
+        """Count a wrong key; return the seconds until the client may try again, 0 for its first wrong keys."""
+        client, now = _client_network(client_address), self.clock()
+        count, last = self.wrong_keys.pop(client, (0, now))
+        count = 1 if now - last > WRONG_KEY_MEMORY_SECONDS else count + 1
+        self.wrong_keys[client] = count, now
+        if len(self.wrong_keys) > MAX_CLIENTS:
+            self.wrong_keys.popitem(last=False)
+        doublings = min(count - MAX_FREE_WRONG_KEYS, MAX_RETRY_AFTER_SECONDS)  # a float does not hold 2**1024
+        return min(2.0**doublings, MAX_RETRY_AFTER_SECONDS) if doublings > 0 else 0
+
+
+class ApiKeyMiddleware:
+    """ASGI middleware: without a valid key only the probes respond. It refuses all requests when there are no keys."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+        self.wrong_key_limiter = WrongKeyLimiter()
+        try:
+            path = key_file_path()
+            self.key_file = KeyFile(path) if path else None
+            self.requires_key = path is not None
+        except KeysError:
+            self.key_file, self.requires_key = None, True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or not self.requires_key or scope["path"] in PROBE_ROUTES:
+            await self.app(scope, receive, send)
+            return
+        key = _read_key(scope)
+        name = self.key_file.find_name(key) if self.key_file and key else None
+        if name:
+            RequestState.of(scope).api_key_name = name
+        if name or (scope["path"] == "/metrics" and os.environ.get("NERVEMASK_METRICS") == "open"):
+            await self.app(scope, receive, send)
+            return
+        response = await self._refuse_wrong_key(scope) if key else _unauthorized(SEND_A_KEY)
+        await response(scope, receive, send)
+
+    async def _refuse_wrong_key(self, scope: Scope) -> Response:
+        WRONG_KEYS_TOTAL.inc()
+        seconds = self.wrong_key_limiter.record((scope.get("client") or ("",))[0])
+        if not seconds:
+            return _unauthorized("This key is not valid.")
+        await asyncio.sleep(min(seconds, MAX_REFUSAL_DELAY_SECONDS))
+        message = f"Too many wrong keys: try again in {seconds:.0f} seconds."
+        return error_response(429, ErrorCode.WRONG_KEYS, message, **{"retry-after": str(math.ceil(seconds))})
+
+
+def _unauthorized(message: str) -> Response:
+    # A browser then asks its user for a name and a password, and sends the key as the password with every request.
+    challenge = {"www-authenticate": 'Basic realm="Nervemask: the key is the password"'}
+    return error_response(401, ErrorCode.KEY, message, **challenge)
+
+
+def _read_key(scope: Scope) -> str:
+    """Return the request's API key; empty without a key."""
+    headers = {name: value.decode("latin-1").strip() for name, value in scope["headers"]}
+    scheme, _, credentials = headers.get(b"authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    if scheme.lower() == "basic":
+        try:
+            return b64decode(credentials, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return credentials
+    return headers.get(b"x-api-key", "")
+
+
+def _client_network(address: str) -> str:
+    """Return what belongs to one client alone: an IPv4 address, or the 64-bit prefix of an IPv6 address (RFC 6177)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address

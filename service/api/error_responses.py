@@ -1,0 +1,151 @@
+"""Give every error response the same JSON body: a code for programs and a message for people.
+
+The body never shows internals of the service.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import ErrorCode, FrameError
+from service.monitoring.prometheus_metrics import ERRORS_TOTAL
+
+log = logging.getLogger("bentoml.nervemask")
+
+RETRY_STATUSES = (429, 503)
+CONNECTION_CLOSE = (b"connection", b"close")
+MAX_LINGER_SECONDS = 1.0  # for the rest of a request body, before the connection closes
+INTERNAL_ERROR_MESSAGE = "The service failed on this request; its log says why."
+ERRORS_BY_STATUS = {
+    404: (ErrorCode.NOT_FOUND, "There is no such route: see /docs.json."),
+    405: (ErrorCode.METHOD_NOT_ALLOWED, "This route does not accept this method: see /docs.json."),
+    503: (ErrorCode.NOT_READY, "The service is not ready: try again shortly."),
+}
+
+
+def error_response(status: int, code: str, message: str, **headers: str) -> JSONResponse:
+    """Return the response of an error; with 429 and 503 it has a Retry-After header."""
+    if status in RETRY_STATUSES:
+        headers = {"retry-after": "1", **headers}
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+def frame_error_response(error: FrameError) -> JSONResponse:
+    """Return the response of a FrameError.
+
+    With 429 and 503 it closes the connection: the client's next connection may reach another worker. On the same
+    connection the client would always reach this worker, even when another one is idle.
+    """
+    headers = {"connection": "close"} if error.status in RETRY_STATUSES else {}
+    return error_response(error.status, error.code, error.message, **headers)
+
+
+class ErrorMiddleware:
+    """ASGI middleware: responds to every exception, and rewrites BentoML's own error responses.
+
+    A FrameError becomes its response, and any other exception a 500 response.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if "\n" in scope["path"]:  # the pattern of /mask would match it, but FRAME_ROUTES would not
+            await error_response(404, *ERRORS_BY_STATUS[404])(scope, receive, send)
+            return
+        sender = ErrorResponseSender(receive, send)
+        try:
+            await self.app(scope, sender.receive, sender)
+        except FrameError as error:
+            if sender.response_started:
+                raise
+            await frame_error_response(error)(scope, receive, sender)
+        except Exception:
+            # BentoML waits for the start of a response; without one, the client would wait too.
+            if sender.response_started:
+                raise
+            log.exception("%s failed", scope["path"])
+            await error_response(500, ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)(scope, receive, send)
+
+
+class ErrorResponseSender:
+    """An ASGI `send` that passes responses on and gives error responses the service's JSON body.
+
+    `receive` is the ASGI `receive` of the same request, for the application.
+    """
+
+    def __init__(self, receive: Receive, send: Send):
+        self.wrapped_receive, self.wrapped_send = receive, send
+        self.response_started = False
+        self.more_request_body = True
+        self.start_message: Message = {}
+        self.body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.start_message = message
+            self.response_started = message["status"] < 400
+            if not self.response_started:
+                return  # until the body is complete
+        elif not self.response_started and message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self._send_error()
+            return
+        await self.wrapped_send(message)
+
+    async def receive(self) -> Message:
+        message = await self.wrapped_receive()
+        self.more_request_body = message.get("more_body", False)
+        return message
+
+    async def _send_error(self) -> None:
+        self.response_started = True
+        body = self.body if _has_error_format(self.body) else _default_error(self.start_message["status"])
+        ERRORS_TOTAL.labels(json.loads(body)["error"]["code"]).inc()
+        replaced = (b"content-length", b"content-type")
+        headers = [(name, value) for name, value in self.start_message["headers"] if name.lower() not in replaced]
+        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        closes = CONNECTION_CLOSE in headers
+        await self.wrapped_send({**self.start_message, "headers": headers})
+        await self.wrapped_send({"type": "http.response.body", "body": body, "more_body": closes})
+        if closes:
+            await self._linger()
+            await self.wrapped_send({"type": "http.response.body"})
+
+    async def _linger(self) -> None:
+        """Read the rest of the request body.
+
+        If the connection closed with unread bytes, TCP would reset it, and the client would lose the response.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MAX_LINGER_SECONDS):
+                while self.more_request_body:
+                    await self.receive()
+
+
+def _has_error_format(body: bytes) -> bool:
+    try:
+        content: Any = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and isinstance(content.get("error"), dict) and "code" in content["error"]
+
+
+def _default_error(status: int) -> bytes:
+    """Return the body for one of BentoML's own errors; its text depends on the status alone."""
+    phrase = HTTPStatus(status).phrase
+    default = (phrase.lower().replace(" ", "_"), f"{phrase}.")
+    if status >= 500:
+        default = (ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)
+    code, message = ERRORS_BY_STATUS.get(status, default)
+    return json.dumps({"error": {"code": code, "message": message}}).encode()

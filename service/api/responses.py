@@ -1,0 +1,148 @@
+"""Builds the responses for a frame: the JSON of /segment, GeoJSON, errors, and the headers of pictures."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+import cv2
+
+from service.api import response_models as models
+from service.errors import FrameError
+from service.inference.segmenter import FrameFailure, FrameResult
+from service.model.card import Card
+from service.rendering import contours, images, run_lengths
+
+PHANTOM_WARNING = "the model was trained on simulated frames: its masks of real frames mean nothing"
+PICTURE_KINDS = ("mask", "overlay", "frame")  # values of the parameter `picture`
+
+
+def collect_warnings(card: Card, *notes: str) -> list[str]:
+    """The warnings of a response: first that of the model, then the notes on the frame."""
+    return [PHANTOM_WARNING, *notes] if card.trained_on.source == "phantom" else list(notes)
+
+
+def build_segmentation(result: FrameResult, card: Card, picture_kind: str | None = None) -> models.Segmentation:
+    """The JSON of /segment. picture_kind: one of PICTURE_KINDS, to add that picture as a data URL."""
+    start = time.perf_counter()
+    frame, segmentation = result.frame, result.segmentation
+    response: models.Segmentation = {
+        "frame": {
+            "height": frame.height,
+            "width": frame.width,
+            "index": frame.index,
+            "area": list(frame.scan_area) if frame.scan_area else None,
+            "spacing_mm": list(frame.spacing_mm) if frame.spacing_mm else None,
+            "rate_hz": frame.frame_rate_hz,
+        },
+        "nerve": {
+            **_measure_nerve(result),
+            "contours": contours.find_contours(segmentation.mask),
+            "rle": run_lengths.encode_run_lengths(segmentation.mask),
+        },
+        "confidence": _confidence(result),
+        "model": _model(card),
+        "milliseconds": {
+            "decode": round(result.decode_milliseconds, 2),
+            "network": round(segmentation.milliseconds, 2),
+            "answer": 0.0,
+        },
+        "warnings": collect_warnings(card, *result.notes),
+    }
+    if picture_kind:
+        response["picture"] = _draw_picture(result, picture_kind)
+    response["milliseconds"]["answer"] = round((time.perf_counter() - start) * 1000, 2)
+    return response
+
+
+def build_feature(result: FrameResult, card: Card) -> models.Feature:
+    """The mask as a GeoJSON Feature (RFC 7946) in pixel coordinates. The geometry of an empty mask is null."""
+    return {
+        "type": "Feature",
+        "geometry": cast("models.Geometry | None", contours.to_geojson_geometry(result.segmentation.mask)),
+        "properties": {
+            "classification": {"name": "nerve"},
+            "index": result.frame.index,
+            **_measure_nerve(result),
+            "confidence": _confidence(result),
+            "model": _model(card),
+            "warnings": collect_warnings(card, *result.notes),
+        },
+    }
+
+
+def build_error(error: FrameError) -> models.Error:
+    """The body of an error."""
+    return {"error": {"code": error.code, "message": error.message}}
+
+
+def build_outcome(
+    outcome: FrameResult | FrameFailure, card: Card, picture_kind: str | None = None, as_geojson: bool = False
+) -> models.Segmentation | models.Feature | models.FailedFrame:
+    """The response for one frame of a cine: the JSON of /segment, its GeoJSON, or the error of the frame."""
+    if isinstance(outcome, FrameFailure):
+        return {"frame": {"index": outcome.index}, **build_error(outcome.error)}
+    return build_feature(outcome, card) if as_geojson else build_segmentation(outcome, card, picture_kind)
+
+
+def encode_line(response: Mapping[str, Any]) -> str:
+    """The response for one frame as a line of JSON Lines."""
+    return json.dumps(response, separators=(",", ":")) + "\n"
+
+
+def picture_headers(result: FrameResult, card: Card) -> dict[str, str]:
+    """The headers of a PNG: the model, the warnings, presence and confidence."""
+    headers = model_headers(card, result.notes) | {
+        "x-nerve-present": str(result.segmentation.present).lower(),
+        "x-nerve-presence": f"{result.segmentation.presence:.4f}",
+    }
+    if result.segmentation.confidence is not None:
+        headers["x-mask-confidence"] = f"{result.segmentation.confidence:.4f}"
+    return headers
+
+
+def model_headers(card: Card, notes: tuple[str, ...]) -> dict[str, str]:
+    """The headers of every response that is not JSON: the model and the warnings."""
+    headers = {"x-model": card.name, "x-model-version": card.version, "x-model-run": card.run_id}
+    if warnings := collect_warnings(card, *notes):
+        headers["x-warnings"] = "; ".join(warnings)
+    return headers
+
+
+def _measure_nerve(result: FrameResult) -> models.NerveMeasures:
+    frame, segmentation = result.frame, result.segmentation
+    area_px = cv2.countNonZero(segmentation.mask)
+    box = list(cv2.boundingRect(segmentation.mask)) if segmentation.present else None
+    column_mm, row_mm = frame.spacing_mm or (None, None)
+    return {
+        "present": segmentation.present,
+        "presence": round(segmentation.presence, 4),
+        "area_px": area_px,
+        "area_mm2": round(area_px * column_mm * row_mm, 3) if column_mm and row_mm else None,
+        "box": box,
+        "size_mm": [round(box[2] * column_mm, 3), round(box[3] * row_mm, 3)] if box and column_mm and row_mm else None,
+    }
+
+
+def _confidence(result: FrameResult) -> models.ConfidenceValues:
+    confidence = result.segmentation.confidence
+    return {"mask": None if confidence is None else round(confidence, 4)}
+
+
+def _model(card: Card) -> models.Model:
+    return {
+        "name": card.name,
+        "version": card.version,
+        "run_id": card.run_id,
+        "data": card.data,
+        "commit": card.commit,
+    }
+
+
+def _draw_picture(result: FrameResult, kind: str) -> str:
+    """A picture as a data URL. kind: one of PICTURE_KINDS."""
+    if kind == "frame":
+        return images.to_data_url(images.encode_jpeg(result.frame), "image/jpeg")
+    mask = result.segmentation.mask
+    picture = mask if kind == "mask" else images.draw_overlay(result.frame, mask)
+    return images.to_data_url(images.encode_png(picture), "image/png")

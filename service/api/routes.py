@@ -1,0 +1,79 @@
+"""The GET routes beside the frame routes: the page, the model's card, documentation and metrics; and the stream."""
+
+import os
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from service.api.deployed_model import DeployedModel
+from service.api.openapi import openapi_document
+from service.api.responses import collect_warnings
+from service.api.websocket import OpenStreams, stream
+from service.inference.segmenter import Segmenter
+from service.model.card import WORST_FRAMES_IMAGE
+from service.monitoring.prometheus_metrics import render_metrics
+
+PAGE_FOLDER = Path(__file__).parent / "page"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+async def get_page(request: Request) -> FileResponse:
+    """The page. It replaces BentoML's own page, which loads a tracker from another site."""
+    return FileResponse(PAGE_FOLDER / "index.html", headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+
+
+async def get_model(request: Request) -> JSONResponse:
+    """The model's card, its device and its warnings."""
+    segmenter: Segmenter = request.app.state.champion.segmenter.segmenter
+    card = segmenter.card
+    return JSONResponse({**card.to_dict(), "device": segmenter.runtime.device, "warnings": collect_warnings(card)})
+
+
+async def get_worst_frames(request: Request) -> FileResponse:
+    """The picture of the worst test frames; 404 where the data's licence does not allow it."""
+    segmenter: Segmenter = request.app.state.champion.segmenter.segmenter
+    if WORST_FRAMES_IMAGE not in segmenter.card.files:
+        raise HTTPException(404)
+    return FileResponse(segmenter.folder / WORST_FRAMES_IMAGE)
+
+
+async def get_openapi(request: Request) -> JSONResponse:
+    """The OpenAPI document. It replaces BentoML's own, which does not describe uploads."""
+    # In a thread: the GeoJSON example loads Shapely, which would block the event loop for 0.2 seconds.
+    return JSONResponse(await run_in_threadpool(openapi_document, request.app.state.champion.segmenter.card))
+
+
+async def get_metrics(request: Request) -> Response:
+    """Prometheus metrics; 404 with NERVEMASK_METRICS=off."""
+    if os.environ.get("NERVEMASK_METRICS") == "off":
+        raise HTTPException(404)
+    return Response(await run_in_threadpool(render_metrics), media_type=CONTENT_TYPE_LATEST)
+
+
+pages = Starlette(
+    routes=[
+        Route("/", get_page),
+        Route("/model", get_model),
+        Route(f"/model/{WORST_FRAMES_IMAGE}", get_worst_frames),
+        Route("/docs.json", get_openapi),
+        Route("/metrics", get_metrics),
+        WebSocketRoute("/stream", stream),
+        Mount("/page", StaticFiles(directory=PAGE_FOLDER)),
+    ]
+)
+
+
+def set_champion(champion: DeployedModel) -> None:
+    """Let the routes use this deployed model."""
+    pages.state.champion = champion
+    pages.state.streams = OpenStreams()

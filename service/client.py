@@ -1,0 +1,56 @@
+"""`python -m service.client`: send frames and cines to a running service and write its responses to files."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from service.clients.output_files import OUTPUT_KINDS, ClientError, OutputFiles, plan_outputs
+
+DEFAULT_SERVER = "http://127.0.0.1:3000"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m service.client",
+        description="Send frames and cines to a running service, and write their nerve masks to files.",
+        epilog="The API key is read from NERVEMASK_KEY. Exit status: 0 if all frames got a mask, 1 if some failed "
+        "(their names are printed), 2 for wrong arguments or an unreachable service.",
+    )
+    parser.add_argument("frames", nargs="+", type=Path, help="PNG, JPEG, TIFF or DICOM files, or folders of them")
+    parser.add_argument("--out", required=True, type=Path, help="the output file, or the output folder")
+    parser.add_argument(
+        "--as", dest="kind", choices=OUTPUT_KINDS, help="kind of output (default: from the suffix of --out, or mask)"
+    )
+    parser.add_argument("--at-once", type=int, default=4, help="number of files in flight (default: 4)")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing output files")
+    parser.add_argument(
+        "--server",
+        default=os.environ.get("NERVEMASK_SERVER") or DEFAULT_SERVER,
+        help=f"address of the service (default: NERVEMASK_SERVER, or {DEFAULT_SERVER})",
+    )
+    arguments = parser.parse_args()
+    if arguments.at_once < 1:
+        parser.error("--at-once must be at least 1")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    try:
+        kind, outputs = plan_outputs(arguments.frames, arguments.out, arguments.kind)
+        files = OutputFiles(outputs, arguments.overwrite)
+        # Imported here because httpx and rich would slow down --help.
+        from service.clients.batch_client import segment_files
+
+        failures = segment_files(arguments.server, kind, outputs, files, arguments.at_once)
+    except (ClientError, OSError) as error:
+        print(f"nervemask: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""An HTTP client that repeats a request while its server is unavailable."""
+
+import itertools
+import logging
+import threading
+from typing import IO, Any
+
+import httpx
+
+log = logging.getLogger("nervemask.bridge")
+
+MAX_RETRY_DELAY_SECONDS = 30
+CONNECT_TIMEOUT_SECONDS = 10.0
+READ_TIMEOUT_SECONDS = 600.0  # without a byte; the service sends the response to a long cine only at its end
+SERVER_FAILURE_STATUSES = (500, 504)
+
+
+class StopBridgeError(Exception):
+    """The bridge has to end: it received a signal, or a server is unavailable and waiting is not allowed."""
+
+
+class RejectedError(Exception):
+    """A server rejects a request, and would reject it again."""
+
+
+class _AttemptError(Exception):
+    """One attempt of a request failed.
+
+    status: HTTP status; 0 without a response. server_failed: the server received the request and failed on it.
+    """
+
+    def __init__(self, reason: str, status: int, server_failed: bool):
+        super().__init__(reason)
+        self.status, self.server_failed = status, server_failed
+
+
+class RetryingClient:
+    """A client of one server that may be unavailable for a while.
+
+    name: the server's name in log messages. stop: ends all waiting. once: do not wait for an unavailable server.
+    """
+
+    def __init__(self, name: str, base_url: httpx.URL, auth: tuple[str, str] | None, stop: threading.Event, once: bool):
+        self.name, self.stop, self.once = name, stop, once
+        self.client = httpx.Client(
+            base_url=base_url,
+            auth=auth,
+            headers={"accept-encoding": "identity"},  # Orthanc would compress pixels, which is seven times slower
+            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            # No connection is reused: Orthanc closes idle ones, sometimes while a request is being sent.
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: IO[bytes] | dict[str, Any] | None = None,
+        into: IO[bytes] | None = None,
+        final_statuses: tuple[int, ...] = (),
+        max_server_failures: int = 0,
+    ) -> Any:
+        """Send a request until it succeeds; return the JSON of the response, or None if it is written to `into`.
+
+        body: a DICOM file, or a dict to send as JSON. final_statuses: statuses that another attempt would not change.
+        max_server_failures: number of failures of the server after which the request is given up; 0: never. Raises
+        RejectedError for a final status and after too many failures; StopBridgeError.
+        """
+        server_failures = 0
+        for attempt in itertools.count():
+            try:
+                result = self._request_once(method, path, body, into)
+            except _AttemptError as error:
+                server_failures += error.server_failed
+                if error.status in final_statuses or (max_server_failures and server_failures == max_server_failures):
+                    raise RejectedError(f"{self.name}: {error}") from None
+                if self.once and not (max_server_failures and error.server_failed):
+                    raise StopBridgeError(f"{self.name} is unavailable ({error}), try again later") from None
+                if attempt == 0:
+                    log.warning("%s is unavailable (%s), waiting", self.name, error)
+                self.pause(retry_delay_seconds(attempt))
+            else:
+                if attempt > 0:
+                    log.info("%s is available again", self.name)
+                return result
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises StopBridgeError as soon as the bridge has to end."""
+        if self.stop.wait(seconds):
+            raise StopBridgeError("stopped by a signal")
+
+    def _request_once(
+        self, method: str, path: str, body: IO[bytes] | dict[str, Any] | None, into: IO[bytes] | None
+    ) -> Any:
+        content: dict[str, Any] = {"json": body}
+        if body and not isinstance(body, dict):
+            body.seek(0)
+            content = {"content": body, "headers": {"content-type": "application/dicom"}}
+        try:
+            with self.client.stream(method, path, **content) as response:
+                if response.status_code != 200:
+                    status = response.status_code
+                    reason = f"status {status} {_error_code(response)}".strip()
+                    raise _AttemptError(reason, status, status in SERVER_FAILURE_STATUSES)
+                if into:
+                    into.seek(0)
+                    into.truncate()
+                    into.writelines(response.iter_bytes())
+                    return None
+                response.read()
+                return response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            connected = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+            raise _AttemptError(f"{type(error).__name__}: {error}", 0, connected) from error
+
+
+def retry_delay_seconds(attempt: int) -> float:
+    """Return the delay after attempt 0, 1, 2, ...: 1, 2, 4, 8, 16 and then always 30 seconds."""
+    return min(2 ** min(attempt, 5), MAX_RETRY_DELAY_SECONDS)
+
+
+def _error_code(response: httpx.Response) -> str:
+    """Return the service's error code. Its message may quote the file's header, so it is not logged."""
+    try:
+        response.read()
+        return str(response.json()["error"]["code"])
+    except (ValueError, LookupError, TypeError):
+        return ""

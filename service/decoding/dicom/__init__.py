@@ -1,0 +1,15 @@
+"""Read DICOM ultrasound: the header, where each frame is in the file, its grey values, and the scan area.
+
+Nothing here trusts the file: every length, number and value in it may be wrong or hostile.
+"""
+
+import logging
+import warnings
+
+import pydicom.config
+
+# This package checks the values that matter. For small faults of the others, pydicom would write pages into the log,
+# patients' names included.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module="pydicom")

@@ -1,0 +1,140 @@
+"""Find where each frame is in the pixel data of a DICOM file, without decoding it.
+
+Nothing here trusts a length or a number in the file. Each is compared with a limit before anything is read or kept.
+"""
+
+import itertools
+import os
+import struct
+from collections.abc import Iterator
+from typing import IO
+
+from pydicom import uid
+
+from service.decoding.dicom.dicom_header import PIXEL_DATA, malformed_error
+from service.errors import FrameError
+
+MAX_FRAGMENTS = 200_000  # of compressed pixels: twenty for each frame of the longest cine
+ITEM, SEQUENCE_DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+UNDEFINED_LENGTH = 0xFFFFFFFF
+END_OF_IMAGE = b"\xff\xd9"  # the last marker of JPEG, JPEG-LS and JPEG 2000 alike
+TAIL_BYTES = 10  # where that marker is searched: padding may follow it
+
+Fragment = tuple[int, int]  # position in the file, and length; both in bytes
+
+
+def read_pixel_length(file: IO[bytes], syntax: uid.UID) -> int:
+    """Return the declared length of the pixel data in bytes. Move `file` from its element to its first byte.
+
+    Raises FrameError (400, 422).
+    """
+    order = "<" if syntax.is_little_endian else ">"
+    layout = f"{order}HHL" if syntax.is_implicit_VR else f"{order}HH2sHL"
+    head = file.read(struct.calcsize(layout))
+    if not head:
+        raise FrameError("no_pixels", "The DICOM file has no pixel data, or is cut short before them.", 422)
+    group, element, *_, length = struct.unpack(layout, head)
+    if group << 16 | element != PIXEL_DATA:
+        message = "The DICOM file's pixels are floating-point numbers. Send 8- or 16-bit integers."
+        raise FrameError("pixel_type", message, 422)
+    if syntax.is_encapsulated != (length == UNDEFINED_LENGTH):
+        raise malformed_error()
+    return int(length)
+
+
+def locate_uncompressed_frames(
+    file: IO[bytes], length: int, frame_count: int, frame_bytes: int
+) -> list[list[Fragment]]:
+    """Return one fragment for each frame. `file` is at the first byte of the pixel data.
+
+    length: declared length of the pixel data in bytes; bytes after the last frame are ignored. Raises FrameError 400.
+    """
+    start = file.tell()
+    file.seek(0, os.SEEK_END)
+    available = min(length, file.tell() - start)
+    if available < frame_count * frame_bytes:
+        raise _frame_count_error(frame_count, f"{available} of {frame_count * frame_bytes} bytes")
+    return [[(start + index * frame_bytes, frame_bytes)] for index in range(frame_count)]
+
+
+def locate_compressed_frames(file: IO[bytes], frame_count: int, max_frame_bytes: int) -> list[list[Fragment]]:
+    """Return the fragments of each frame (PS3.5 A.4). `file` is at the first byte of the pixel data.
+
+    pydicom's own readers of fragments believe every length, keep any number of fragments, and return more frames than
+    declared. max_frame_bytes: limit for one compressed frame. Raises FrameError (400, 413), and other exceptions over a
+    damaged offset table.
+    """
+    offsets = _read_offset_table(file, frame_count)
+    fragments = list(itertools.islice(_iterate_fragments(file), MAX_FRAGMENTS + 1))
+    if len(fragments) > MAX_FRAGMENTS:
+        raise FrameError("too_many_fragments", f"The pixel data have more than {MAX_FRAGMENTS} fragments.", 413)
+    if len(fragments) < frame_count:
+        raise _frame_count_error(frame_count, f"{len(fragments)} of them")
+    frames: list[list[Fragment]] = []
+    starts_frame = _find_frame_starts(file, fragments, frame_count, offsets)
+    for fragment, is_first in zip(fragments, starts_frame, strict=True):
+        if is_first:
+            frames.append([])
+        frames[-1].append(fragment)
+    if len(frames) != frame_count:
+        raise _frame_count_error(frame_count, f"{len(frames)} with a recognisable border")
+    if any(sum(length for _, length in frame) > max_frame_bytes for frame in frames):
+        raise FrameError("malformed", "A compressed frame is larger than its pixels.", 400)
+    return frames
+
+
+def _read_offset_table(file: IO[bytes], frame_count: int) -> tuple[int, ...]:
+    """Return the Basic Offset Table: the start of each frame in bytes from the table's own end. It may be empty."""
+    length = _read_item_length(file)
+    if length is None:
+        raise malformed_error()
+    if length not in (0, 4 * frame_count):
+        raise _frame_count_error(frame_count, f"an offset table of {length // 4}")
+    return struct.unpack(f"<{length // 4}L", file.read(length))
+
+
+def _iterate_fragments(file: IO[bytes]) -> Iterator[Fragment]:
+    while (length := _read_item_length(file)) is not None:
+        position = file.tell()
+        yield position, length
+        file.seek(position + length)
+
+
+def _read_item_length(file: IO[bytes]) -> int | None:
+    """Return the length in bytes of the item that begins here; None after the last. Little-endian (PS3.5 A.4)."""
+    head = file.read(8)
+    if len(head) < 8:
+        return None
+    group, element, length = struct.unpack("<HHL", head)
+    if (group, element) == SEQUENCE_DELIMITER:
+        return None
+    if (group, element) != ITEM or length == UNDEFINED_LENGTH:
+        raise malformed_error()
+    return int(length)
+
+
+def _find_frame_starts(
+    file: IO[bytes], fragments: list[Fragment], frame_count: int, offsets: tuple[int, ...]
+) -> list[bool]:
+    """Return, for each fragment, whether a frame begins with it.
+
+    As many fragments as frames: each is a frame, whatever the offset table says. Otherwise the table decides; without
+    one, a frame begins after each end-of-image marker.
+    """
+    if len(fragments) == frame_count:
+        return [True] * frame_count
+    if offsets:
+        starts = {fragments[0][0] + offset for offset in offsets}
+        return [position in starts for position, _ in fragments]
+    return [True, *(_ends_image(file, fragment) for fragment in fragments[:-1])]
+
+
+def _ends_image(file: IO[bytes], fragment: Fragment) -> bool:
+    position, length = fragment
+    tail_bytes = min(length, TAIL_BYTES)
+    file.seek(position + length - tail_bytes)
+    return END_OF_IMAGE in file.read(tail_bytes)
+
+
+def _frame_count_error(declared: int, available: str) -> FrameError:
+    return FrameError("malformed", f"The DICOM file declares {declared} frame(s) and has {available}.", 400)

@@ -1,0 +1,61 @@
+"""Run the network on a CPU with OpenVINO."""
+
+import queue
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.machine_resources import cpu_cores
+from service.model.card import Precision
+
+RequestPool = queue.SimpleQueue[Any]  # of openvino.InferRequest
+
+
+class OpenVinoRuntime:
+    """A runtime on the CPU.
+
+    A single frame gets all cores. Concurrent frames get one core each, which gives a higher throughput. An infer
+    request serves one thread at a time, so each of the two pools holds one request per core.
+    """
+
+    def __init__(self, network: Path, precision: Precision):
+        import openvino
+
+        self.precision = precision
+        self.device = f"CPU, {cpu_cores()} cores (openvino {openvino.__version__.split('-')[0]}, {precision})"
+        core = openvino.Core()
+        model = core.read_model(network)
+        # For int8 this sets the precision of the layers that are not quantised. Without bfloat16 support, the CPU would
+        # emulate it.
+        bfloat16 = precision != "float32" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        properties = {
+            "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
+            "INFERENCE_NUM_THREADS": cpu_cores(),
+            # With pinning, every worker process would pin its threads to the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self.all_cores_pool = _request_pool(core.compile_model(model, "CPU", properties | {"NUM_STREAMS": 1}))
+        self.one_core_pool = _request_pool(core.compile_model(model, "CPU", properties | {"NUM_STREAMS": cpu_cores()}))
+        # OpenVINO's binding initialises itself at the first inference. Two threads that start it at the same time
+        # deadlock, one with Python's lock and one with the binding's (openvino 2026.4.0). So run it once here.
+        zeros = np.zeros([side.min_length or 1 for side in model.input("frame").partial_shape], np.float32)
+        for all_cores in (True, False):
+            self(zeros, all_cores)
+
+    def __call__(self, batch: np.ndarray, all_cores: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        pool = self.all_cores_pool if all_cores else self.one_core_pool
+        request = pool.get()
+        try:
+            outputs = request.infer({"frame": batch})
+            # Copy: the next inference overwrites the request's memory.
+            return outputs["mask"].copy(), outputs["presence"].reshape(-1).copy()
+        finally:
+            pool.put(request)
+
+
+def _request_pool(compiled_model: Any) -> RequestPool:
+    pool: RequestPool = queue.SimpleQueue()
+    for _ in range(cpu_cores()):
+        pool.put(compiled_model.create_infer_request())
+    return pool

@@ -1,0 +1,201 @@
+"""Segment frames and cines: decode, preprocess, run the network, postprocess."""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from service.decoding.cine import Cine
+from service.decoding.frame import Frame
+from service.errors import FrameError, ModelFolderError
+from service.inference.mask_confidence import mask_confidence
+from service.inference.open_runtime import open_cpu_runtime, open_runtime
+from service.inference.out_of_distribution import out_of_distribution_notes
+from service.inference.postprocessing import postprocess
+from service.inference.preprocessing import preprocess, resample_to_frame
+from service.inference.runtime import Runtime
+from service.inference.tta import with_tta
+from service.machine_resources import cpu_cores
+from service.model.card import NETWORK_FILES, REMEDY, Card, Input, Precision
+
+ALL_CORES_AFTER_SECONDS = 0.1  # without a second frame in flight
+QUEUED_FRAMES_PER_CORE = 2  # frames of a cine that are submitted ahead of the result that is waited for
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The mask of a frame and its scores.
+
+    mask: uint8 (height, width) at the frame's own size, 0 or 255. presence: probability that the frame shows a nerve,
+    0..1. confidence: expected Dice of the mask, 0..1; None for an empty mask. milliseconds: time from preprocessing to
+    the mask. notes: sentences for the reader of the response.
+    """
+
+    mask: np.ndarray
+    presence: float
+    confidence: float | None
+    milliseconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> bool:
+        """Whether the mask shows a nerve."""
+        return self.confidence is not None
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """A frame and its segmentation. decode_milliseconds: time from the uploaded bytes to pixels."""
+
+    frame: Frame
+    segmentation: Segmentation
+    decode_milliseconds: float
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the reader of the response, about the frame and about its segmentation."""
+        return self.frame.notes + self.segmentation.notes
+
+
+@dataclass(frozen=True)
+class FrameFailure:
+    """A frame without a segmentation, and the error. index: position in the cine, from 0."""
+
+    index: int
+    error: FrameError
+
+
+class InFlightFrames:
+    """Counts the frames that are being segmented. A context manager for each frame; thread-safe."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last_concurrent = -math.inf  # time.monotonic() when two frames were last in flight
+        self.lock = threading.Lock()
+
+    @property
+    def may_use_all_cores(self) -> bool:
+        """Whether the one frame in flight may use all cores: no other was in flight for ALL_CORES_AFTER_SECONDS.
+
+        While several clients send frames, the next one is about to arrive, here or at the other worker. A network on
+        all cores would then wait for any thread that finds no free core, which makes the slowest responses much slower.
+        """
+        return self.count == 1 and time.monotonic() - self.last_concurrent > ALL_CORES_AFTER_SECONDS
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.count += 1
+            if self.count > 1:
+                self.last_concurrent = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.count -= 1
+
+
+class Segmenter:
+    """An open model folder. Thread-safe.
+
+    precision: number format of the network on the CPU. None: the card's precision on the fastest device, as served.
+    Raises ModelFolderError if the folder must not be served.
+    """
+
+    def __init__(self, folder: Path, precision: Precision | None = None):
+        self.folder = folder.resolve()  # a symbolic link may change later
+        self.card = Card.read(folder)
+        self.in_flight = InFlightFrames()
+        try:
+            if precision is None:
+                self.runtime = open_runtime(folder, self.card.precision, self.card.tta)
+            else:
+                self.runtime = with_tta(open_cpu_runtime(folder, precision), self.card.tta)
+            self._warm_up()
+        except Exception as error:  # each runtime raises its own exceptions
+            network = folder / NETWORK_FILES[precision or self.card.precision]
+            reason = str(error).splitlines()[-1]
+            raise ModelFolderError(f"{network} is not a network that fits its card ({reason}): {REMEDY}.") from error
+
+    def _warm_up(self) -> None:
+        """Run the network once: the first inference is slow, and shows whether the network fits its card."""
+        batch = np.zeros((1, self.card.input.height, self.card.input.width, 1), np.float32)
+        mask, presence = self.runtime(batch)
+        if mask.shape != batch.shape or presence.shape != (1,):
+            raise ValueError(f"its outputs have the shapes {mask.shape} and {presence.shape}")
+
+    def segment(self, frame: Frame) -> Segmentation:
+        """Segment a frame with the card's postprocessing. The mask is empty outside the frame's scan area."""
+        with self.in_flight:
+            return self._segment(frame)
+
+    def segment_frame(self, cine: Cine, index: int) -> FrameResult:
+        """Decode and segment one frame of a cine. Raises FrameError."""
+        return self._decode_and_segment(cine, cine.read_encoded(index), index)
+
+    def segment_cine(self, cine: Cine) -> Iterator[list[FrameResult | FrameFailure]]:
+        """Yield the results of all frames in order, in lists of at least one, as soon as they are ready.
+
+        A damaged frame gives a FrameFailure; the other frames are still segmented.
+        """
+        pending: deque[tuple[int, Future[FrameResult]]] = deque()
+        pool = ThreadPoolExecutor(cpu_cores(), "cine")
+        try:
+            for index in range(cine.frame_count):
+                encoded = cine.read_encoded(index)
+                pending.append((index, pool.submit(self._decode_and_segment, cine, encoded, index)))
+                # Wait for the first frame alone: the client waits for it, and so it gets all cores.
+                if len(pending) > (QUEUED_FRAMES_PER_CORE * cpu_cores() if index else 0):
+                    yield _pop_finished(pending)
+            while pending:
+                yield _pop_finished(pending)
+        finally:  # do not wait: an abandoned generator may be closed in a thread of this pool
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _decode_and_segment(self, cine: Cine, encoded: bytes, index: int) -> FrameResult:
+        with self.in_flight:
+            start = time.perf_counter()
+            frame = cine.decode(encoded, index)
+            decode_milliseconds = (time.perf_counter() - start) * 1000
+            return FrameResult(frame, self._segment(frame), decode_milliseconds)
+
+    def _segment(self, frame: Frame) -> Segmentation:
+        start = time.perf_counter()
+        scan, config = Frame(frame.scan_pixels), self.card.postprocessing
+        probability, presence = predict(self.runtime, self.card.input, scan, self.in_flight.may_use_all_cores)
+        mask = postprocess(probability, presence, config)
+        confidence = mask_confidence(probability, mask, config)
+        if frame.scan_area is not None:
+            scan_mask, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
+            frame.scan_area.crop(mask)[:] = scan_mask
+        presence = config.presence_calibration(presence)
+        notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
+        return Segmentation(mask, presence, confidence, (time.perf_counter() - start) * 1000, notes)
+
+
+def predict(runtime: Runtime, card_input: Input, frame: Frame, all_cores: bool = True) -> tuple[np.ndarray, float]:
+    """Return the probability of nerve per pixel, float32 (height, width) of the frame, and of presence; both 0..1.
+
+    The probabilities are the network's own, not calibrated.
+    """
+    mask, presence = runtime(preprocess(frame, card_input)[np.newaxis], all_cores)
+    return resample_to_frame(mask[0, ..., 0], frame), float(presence[0])
+
+
+def _pop_finished(pending: deque[tuple[int, Future[FrameResult]]]) -> list[FrameResult | FrameFailure]:
+    """Wait for the first pending frame; remove and return it with the finished frames that directly follow it."""
+    outcomes = [_outcome(*pending.popleft())]
+    while pending and pending[0][1].done():
+        outcomes.append(_outcome(*pending.popleft()))
+    return outcomes
+
+
+def _outcome(index: int, future: Future[FrameResult]) -> FrameResult | FrameFailure:
+    try:
+        return future.result()
+    except FrameError as error:
+        return FrameFailure(index, error)

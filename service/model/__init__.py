@@ -1,0 +1,1 @@
+"""The model folder: its place, its card, and the calibration of probabilities."""

@@ -1,0 +1,1 @@
+"""Monitoring: audit log, Prometheus metrics, drift, review spool and JSON logs."""

@@ -1,0 +1,1 @@
+"""A mask as an image, contours, GeoJSON, run-lengths, or a DICOM Segmentation."""

@@ -1,0 +1,135 @@
+"""Masks as a DICOM Segmentation (PS3.3 A.51) that refers to the ultrasound they belong to."""
+
+import io
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import highdicom
+import numpy as np
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from pydicom import DataElement, Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from service.errors import FrameError
+from service.model.card import Card
+from service.rendering.dicom_segmentation_frames import add_frames, pack_masks
+from service.rendering.dicom_segmentation_source import as_single_frame
+
+NERVE = Code("3057000", "SCT", "Nerve")
+AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of images.NERVE_BGR
+MANUFACTURER = "Nervemask"
+SERIES_OFFSET = 1000  # added to the source's series number: viewers list the segmentation after its source
+UTF_8 = "ISO_IR 192"  # whatever the source has: highdicom refuses some character sets that sources use
+MAX_TEXT_LENGTH = 64  # of Content Description and Series Description (value representation LO)
+REQUIRED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+# highdicom warns about names of patients that lack a component. A PACS keeps the names as they are.
+warnings.filterwarnings("ignore", category=UserWarning, module="highdicom")
+
+
+def build_segmentation(source: Dataset, masks: Iterable[np.ndarray], card: Card) -> bytes:
+    """Return a DICOM file with one binary segment, "Nerve", and one frame for each frame of the source.
+
+    source: header of the ultrasound. masks: uint8 (rows, columns), 0 or 255, one for each frame of the source; at most
+    eight are held at once. The same source and model run give the same UIDs, so that a PACS keeps one object however
+    often it is requested. Raises FrameError 422 if the source lacks one of REQUIRED_UIDS or its header is damaged.
+    """
+    with _header_errors():
+        missing = [keyword for keyword in REQUIRED_UIDS if not source.get(keyword)]
+    if missing:
+        message = f"The DICOM file has no {missing[0]}, which a segmentation must refer to."
+        raise FrameError("no_identity", message, 422)
+    with _header_errors():
+        segmentation = _build_without_pixels(source, card)
+    segmentation.PixelData = pack_masks(masks)
+    file = io.BytesIO()
+    with _header_errors():
+        segmentation.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+@contextmanager
+def _header_errors() -> Iterator[None]:
+    """Turn any exception into FrameError 422.
+
+    pydicom parses elements when they are first read. A segmentation reads elements that the frames do not need, and
+    damaged ones raise nearly anything.
+    """
+    try:
+        yield
+    except Exception as error:
+        message = "The DICOM header is damaged: no segmentation can refer to it."
+        raise FrameError("header", message, 422) from error
+
+
+def _build_without_pixels(source: Dataset, card: Card) -> Segmentation:
+    """Return the segmentation of all frames; its pixel data are those of one empty mask."""
+    segmentation = Segmentation(
+        [as_single_frame(source)],
+        np.zeros((1, source.Rows, source.Columns), np.uint8),
+        SegmentationTypeValues.BINARY,
+        [_describe_nerve(card)],
+        series_instance_uid=derive_uid(source.SeriesInstanceUID, card.run_id),
+        series_number=int(source.get("SeriesNumber") or 0) + SERIES_OFFSET,
+        sop_instance_uid=derive_uid(source.SOPInstanceUID, card.run_id),
+        instance_number=int(source.get("InstanceNumber") or 1),
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=card.name,
+        software_versions=card.version,
+        device_serial_number=card.run_id,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        specific_character_set=UTF_8,
+        content_label="NERVE",
+        content_description=f"Nerve, found by {card.name} {card.version}"[:MAX_TEXT_LENGTH],
+        series_description=f"Nerve ({card.name} {card.version})"[:MAX_TEXT_LENGTH],
+        omit_empty_frames=False,
+    )
+    segmentation.PatientOrientation = None  # type 2C; unknown for a hand-held probe
+    segmentation.BurnedInAnnotation = "NO"
+    _set_referenced_class(segmentation, source)
+    if "NumberOfFrames" in source:
+        add_frames(segmentation, int(source.NumberOfFrames or 1))
+    return segmentation
+
+
+def _describe_nerve(card: Card) -> SegmentDescription:
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        card.name,
+        family=codes.DCM.ArtificialIntelligence,
+        version=card.version,
+        source=MANUFACTURER,
+        parameters={"run": card.run_id, "commit": card.commit, "data": card.data},
+    )
+    return SegmentDescription(
+        1,
+        "Nerve",
+        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_type=NERVE,
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=AMBER,
+    )
+
+
+def _set_referenced_class(segmentation: Segmentation, source: Dataset) -> None:
+    """Replace the class that `as_single_frame` sets by the source's own, wherever the segmentation refers to it.
+
+    The walk also decodes the copied sequences. Otherwise pydicom would write their texts unchanged, in the source's
+    character set.
+    """
+
+    def replace(dataset: Dataset, element: DataElement) -> None:
+        if element.keyword == "ReferencedSOPClassUID":
+            element.value = source.SOPClassUID
+
+    segmentation.walk(replace)
+
+
+def derive_uid(source_uid: str, run_id: str) -> UID:
+    """Return a UID that depends only on the source's UID and the model run (PS3.5 B.2)."""
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{source_uid} {run_id}').int}")

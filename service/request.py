@@ -1,0 +1,67 @@
+"""The paths of the routes, and the state of one request that middlewares and routes share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+# The routes that take a frame, each with its query parameters.
+FRAME_ROUTES = {"/mask": ("index",), "/overlay": ("index",), "/segment": ("index", "picture"), "/dicom": ()}
+PROBE_ROUTES = ("/livez", "/readyz", "/healthz")
+POLLED_ROUTES = (*PROBE_ROUTES, "/metrics")  # orchestrators and Prometheus request them every few seconds
+LABELED_ROUTES = (*FRAME_ROUTES, *POLLED_ROUTES, "/", "/model", "/docs.json", "/stream")
+PAGE_LABEL = "/page"
+OTHER_LABEL = "other"
+
+
+def is_frame_request(scope: Mapping[str, Any]) -> bool:
+    """Return whether the ASGI scope is of a request that uploads a frame or cine."""
+    return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in FRAME_ROUTES
+
+
+def route_label(path: str) -> str:
+    """Return the metric label of a request path: one of a few values, whatever paths clients request."""
+    if path in LABELED_ROUTES:
+        return path
+    return PAGE_LABEL if path.startswith(f"{PAGE_LABEL}/") else OTHER_LABEL
+
+
+STATE_KEY = "nervemask"  # in the ASGI scope's `state`
+
+
+@dataclass
+class RequestState:
+    """State of one HTTP request or WebSocket.
+
+    route: the metric label of the path.
+    client_address: the client's IP address; None for a Unix socket.
+    api_key_name: the name of the API key that the client sent; None without a key.
+    upload: the uploaded file, open for reading; None on routes that take no frame.
+    client_wait_seconds: how long the client has kept the service waiting (see SlowClientTimeout).
+    audited: a mask of this request has its line in the audit log.
+    abandoned: the client no longer waits for the response; segmentation stops at the next frame.
+    """
+
+    route: str
+    client_address: str | None
+    api_key_name: str | None = None
+    upload: IO[bytes] | None = None
+    client_wait_seconds: float = 0.0
+    audited: bool = False
+    abandoned: bool = False
+
+    @classmethod
+    def of(cls, scope: "Scope") -> Self:
+        """Return the state of the request with this ASGI scope; the first call creates it."""
+        states = scope.setdefault("state", {})
+        if STATE_KEY not in states:
+            client = scope.get("client")
+            states[STATE_KEY] = cls(route_label(scope["path"]), client[0] if client else None)
+        return states[STATE_KEY]
+
+    @property
+    def client_id(self) -> str:
+        """The key of limits per client: the API key's name, or else the address."""
+        return self.api_key_name or self.client_address or ""
