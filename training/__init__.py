@@ -1,15 +1,15 @@
-"""From raw frames to a champion: the modules stand here in the order of the stages of dvc.yaml.
+"""Training: from frames to a champion. ARCHITECTURE.md shows the walk of a frame, dvc.yaml the stages.
 
-No tool that the stages use phones home or chatters; an environment variable that is set already is left as it is.
+The variables below turn off the telemetry and the log noise of the libraries. A variable that is already set wins.
 """
 
 import os
 
 for _variable, _value in {
-    "BENTOML_DO_NOT_TRACK": "True",  # the word: BentoML takes a 1 for a no
+    "BENTOML_DO_NOT_TRACK": "True",  # BentoML accepts only this word
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
-    "OPENCV_LOG_LEVEL": "SILENT",  # of a broken file we tell ourselves
+    "OPENCV_LOG_LEVEL": "SILENT",  # the project reports broken files itself
 }.items():
     os.environ.setdefault(_variable, _value)

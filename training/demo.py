@@ -1,6 +1,6 @@
-"""`make demo`: from nothing to a mask on a frame, served over HTTP, and a table of what came out.
+"""`make demo`: train a model on phantom frames, serve it over HTTP, segment held-out frames, print a table.
 
-Trains one candidate, so that it is over in minutes; `dvc repro package` then runs the whole race from there.
+The demo trains only one candidate, so it ends within minutes. `dvc repro package` continues with all candidates.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -17,138 +18,158 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from service.frame import decode
-from training import parameters
-from training.champion import CHAMPION
-from training.explain import PAGE
-from training.metrics import dice
-from training.refit import RUN
-from training.sources.layout import FRAMES, NERVE, Row, read_frame, read_labels
-from training.split import rows_of
+from service.decoding.image_file import decode_image
+from training.data.manifest import NERVE, ManifestRow, read_frame, read_labels
+from training.data.split_table import rows_of_split
+from training.evaluation.metrics import dice
+from training.workspace import parameters, paths
 
-NET = "light"
-OF_NET = [f"{stage}@{NET}" for stage in ("prepare", "train_unet", "evaluate")]
-STAGES = ["ingest", "split", *OF_NET, "champion", "refit", "explain", "package"]
+CANDIDATE = "light"
+CANDIDATE_STAGES = [f"{stage}@{CANDIDATE}" for stage in ("prepare", "train_unet", "evaluate")]
+STAGES = ["ingest", "split", *CANDIDATE_STAGES, "champion", "refit", "report", "package"]
 PICTURE = Path("reports/demo.png")
-ASKED = 20  # held-out frames
-READY_SECONDS = 60
+SERVER_LOG = Path("reports/demo-server.log")
+MAX_FRAMES = 20  # held-out frames to segment
+MAX_START_SECONDS = 60
+REQUEST_SECONDS = 30
+
+
+@dataclass
+class Responses:
+    """The served masks of held-out frames: one Dice and one response time for each frame."""
+
+    rows: list[ManifestRow]
+    dice: list[float] = field(default_factory=list)
+    milliseconds: list[float] = field(default_factory=list)
+
+    def median_index(self) -> int:
+        """The index of the frame with the median Dice of those with a nerve; 0 if no frame has one."""
+        with_nerve = sorted((score, index) for index, score in enumerate(self.dice) if self.rows[index].nerve_px)
+        return with_nerve[len(with_nerve) // 2][1] if with_nerve else 0
 
 
 @contextmanager
-def served(log: Path) -> Iterator[str]:
-    """The service with the champion on a free port, its address; stopped at the end."""
+def serve(log: Path) -> Iterator[str]:
+    """Serve the champion on a free port; yields the address, and stops the service at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "service", "--port", str(port)], stdout=out, stderr=subprocess.STDOUT
-        )
+    with log.open("w") as output:
+        command = [sys.executable, "-m", "service", "--port", str(port)]
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
-            _wait(server, address, log)
+            wait_until_ready(server, address, log)
             yield address
         finally:
             server.terminate()
             server.wait()
 
 
-def _wait(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    until = time.monotonic() + READY_SECONDS
-    while time.monotonic() < until and server.poll() is None:
+def wait_until_ready(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    """Return when the service is ready. Exit with the end of its log if it ends, or after MAX_START_SECONDS."""
+    deadline = time.monotonic() + MAX_START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
         try:
             if httpx.get(f"{address}/readyz").is_success:
                 return
         except httpx.TransportError:
-            pass  # not listening yet
+            pass  # it does not listen yet
         time.sleep(0.1)
-    sys.exit(f"the service did not become ready; {log} says why:\n{log.read_text()[-2000:]}")
+    sys.exit(f"demo: the service did not become ready. The end of its log, {log}:\n{log.read_text()[-2000:]}")
 
 
-def ask(client: httpx.Client, row: Row) -> np.ndarray:
-    """The mask that the service answers for a frame: bool (height, width)."""
-    file = FRAMES / row.frame
-    answer = client.post("/mask", files={"frame": (file.name, file.read_bytes())})
-    answer.raise_for_status()
-    return decode(answer.content).pixels > 0
+def request_mask(client: httpx.Client, row: ManifestRow) -> np.ndarray:
+    """The service's mask of a frame: bool (height, width)."""
+    file = paths.FRAMES / row.frame
+    response = client.post("/mask", files={"frame": (file.name, file.read_bytes())})
+    response.raise_for_status()
+    return decode_image(response.content).pixels > 0
 
 
-def draw(row: Row, mask: np.ndarray, score: float) -> None:
-    """reports/demo.png: the frame, the truth on it, the served mask on it."""
+def segment_frames(client: httpx.Client, rows: list[ManifestRow]) -> Responses:
+    """Request the mask of each frame, one after the other."""
+    responses = Responses(rows)
+    for row in rows:
+        start = time.perf_counter()
+        mask = request_mask(client, row)
+        responses.milliseconds.append((time.perf_counter() - start) * 1000)
+        responses.dice.append(dice(mask, read_labels(paths.FRAMES, row) == NERVE))
+    return responses
+
+
+def draw(row: ManifestRow, mask: np.ndarray, score: float) -> None:
+    """Write PICTURE: the frame, the frame with the true outline, the frame with the outline of the served mask."""
     from matplotlib.figure import Figure
 
-    from training.pictures import grey, outlined
+    from training.workspace.plotting import draw_outlines, to_rgb
 
-    frame, truth = read_frame(FRAMES, row).pixels, read_labels(FRAMES, row) == NERVE
+    frame, truth = read_frame(paths.FRAMES, row).pixels, read_labels(paths.FRAMES, row) == NERVE
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     panels = {
-        "frame": grey(frame),
-        "truth": outlined(frame, truth=truth),
-        f"served mask, Dice {score:.2f}": outlined(frame, mask=mask),
+        "frame": to_rgb(frame),
+        "truth": draw_outlines(frame, truth=truth),
+        f"served mask, Dice {score:.2f}": draw_outlines(frame, mask=mask),
     }
-    for axis, (title, picture) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        axis.imshow(picture)
+    for axis, (title, image) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        axis.imshow(image)
         axis.set_title(title)
         axis.set_axis_off()
     figure.savefig(PICTURE, dpi=110)
 
 
-def report(scores: list[float], milliseconds: list[float], seconds: dict[str, float]) -> None:
-    """The closing table."""
-    champion, run = (json.loads(file.read_text()) for file in (CHAMPION, RUN))
-    test = champion["race"][champion["candidate"]]["test"]
-    table = Table(title="what came out", show_header=False, title_justify="left")
-    table.add_row("champion", f"{champion['candidate']}, version {run['version']}")
+def closing_table(responses: Responses, seconds: dict[str, float]) -> Table:
+    """The table at the end of the demo. seconds: of each part of the demo, by its name."""
+    champion, version = (json.loads(file.read_text()) for file in (paths.CHAMPION, paths.REFIT_RUN))
+    test = champion["candidates"][champion["candidate"]]["test"]
+    table = Table(title="Results", show_header=False, title_justify="left")
+    table.add_row("champion", f"{champion['candidate']}, version {version['version']}")
     table.add_row("Dice on held-out subjects", f"{test['dice']:.3f} ({test['frames']} frames)")
-    table.add_row("  of frames with a nerve", f"{test['dice_with_nerve']:.3f}")
-    table.add_row("  of the empty mask", f"{test['baseline_empty']:.3f}")
-    table.add_row("  of the mean mask", f"{test['baseline_mean_mask']:.3f}")
-    table.add_row(f"  of {len(scores)} of them, over HTTP", f"{np.mean(scores):.3f}")
-    table.add_row("an answer over HTTP", f"{np.median(milliseconds):.0f} ms (median)")
-    for step, took in seconds.items():
-        table.add_row(step, f"{took:.0f} s")
+    table.add_row("  frames with a nerve only", f"{test['dice_with_nerve']:.3f}")
+    table.add_row("  baseline: empty mask", f"{test['baseline_empty']:.3f}")
+    table.add_row("  baseline: mean mask", f"{test['baseline_mean_mask']:.3f}")
+    table.add_row(f"  {len(responses.dice)} frames, over HTTP", f"{np.mean(responses.dice):.3f}")
+    table.add_row("response time over HTTP", f"{np.median(responses.milliseconds):.0f} ms (median)")
+    for part, duration in seconds.items():
+        table.add_row(part, f"{duration:.0f} s")
     table.add_section()
-    table.add_row("the picture", str(PICTURE))
-    table.add_row("the champion, explained", str(PAGE))
+    table.add_row("picture", str(PICTURE))
+    table.add_row("report on the champion", str(paths.CHAMPION_PAGE))
     table.add_row("compare the runs", "make ui     then http://127.0.0.1:5000")
     table.add_row("serve the champion", "make serve  then http://127.0.0.1:3000")
-    table.add_row("the whole race", "dvc repro package (. .venv/bin/activate)")
-    Console().print(table)
+    table.add_row("train all candidates", "dvc repro package (. .venv/bin/activate)")
+    return table
+
+
+def run_pipeline() -> float:
+    """Run the demo's stages; returns the seconds. Exits with DVC's exit code if DVC fails."""
+    start = time.monotonic()
+    # -s runs only these stages; without it, DVC would train all candidates.
+    if code := subprocess.run(["dvc", "repro", "-s", *STAGES]).returncode:
+        sys.exit(code)
+    return time.monotonic() - start
+
+
+def segment_over_http() -> tuple[Responses, float]:
+    """Serve the champion, segment held-out frames, draw the frame with the median Dice; also returns the seconds."""
+    start = time.monotonic()
+    rows = rows_of_split("test")[:MAX_FRAMES]
+    with serve(SERVER_LOG) as address, httpx.Client(base_url=address, timeout=REQUEST_SECONDS) as client:
+        responses = segment_frames(client, rows)
+        index = responses.median_index()
+        draw(rows[index], request_mask(client, rows[index]), responses.dice[index])
+    return responses, time.monotonic() - start
 
 
 def main() -> None:
-    if parameters.nerve().learns_all:
+    if parameters.nerve().refits:
         sys.exit(
-            "demo: it asks for masks of held-out frames, and what is served would have learnt them (nerve.refit): "
-            "`git checkout HEAD params.yaml` takes back what was chosen there"
+            "demo: params.yaml lists this source in nerve.refit, so the served model would be trained on the held-out "
+            "frames that the demo segments. Restore the file with `git checkout HEAD params.yaml`."
         )
-    started = time.monotonic()
-    # -s: these stages and no others; `dvc repro` would train every candidate.
-    if code := subprocess.run(["dvc", "repro", "-s", *STAGES]).returncode:
-        sys.exit(code)
-    seconds = {"pipeline": time.monotonic() - started}
-    started = time.monotonic()
-    rows = rows_of("test")[:ASKED]
-    scores, milliseconds = [], []
-    with (
-        served(Path("reports/demo-server.log")) as address,
-        httpx.Client(base_url=address, timeout=30) as client,
-    ):
-        for row in rows:
-            asked = time.perf_counter()
-            mask = ask(client, row)
-            milliseconds.append((time.perf_counter() - asked) * 1000)
-            scores.append(dice(mask, read_labels(FRAMES, row) == NERVE))
-        shown = _shown(rows, scores)
-        draw(rows[shown], ask(client, rows[shown]), scores[shown])
-    seconds["serving"] = time.monotonic() - started
-    report(scores, milliseconds, seconds)
-
-
-def _shown(rows: list[Row], scores: list[float]) -> int:
-    """The frame with a nerve whose Dice is the median of them: neither the best nor the worst."""
-    with_nerve = sorted((score, i) for i, score in enumerate(scores) if rows[i].nerve_px)
-    return with_nerve[len(with_nerve) // 2][1] if with_nerve else 0
+    pipeline_seconds = run_pipeline()
+    responses, serving_seconds = segment_over_http()
+    Console().print(closing_table(responses, {"pipeline": pipeline_seconds, "serving": serving_seconds}))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""The lecture's digits, step by step; each step is a lesson whose run can be repeated, and builds on those before.
+"""The lecture on handwritten digits, step by step. Each step is a lesson, and each lesson uses the ones before it.
 
-  perceptron        a decision; gates and circuits of decisions; the sigmoid neuron
-  universality      one hidden layer approximates a function, the better the wider it is
-  backpropagation   gradients by the chain rule and mini-batch descent, in NumPy
-  cost              why cross-entropy and not squared error
-  descent           plain, momentum, Nesterov, AdaGrad, RMSprop, Adam
-  regularisation    over-fitting, and L1, L2 and dropout against it
-  activations       sigmoid, tanh, ReLU: gradients that vanish and explode
-  convolutions      kernels, dilated and transposed; pooling
+  perceptron        a decision; gates and circuits of perceptrons; the sigmoid neuron
+  universality      a network with one hidden layer approximates any function; a wider layer is more accurate
+  backpropagation   gradients by the chain rule and mini-batch gradient descent, in NumPy
+  cost              cross-entropy compared with squared error
+  descent           plain gradient descent, momentum, Nesterov, AdaGrad, RMSprop, Adam
+  regularisation    overfitting; L1, L2 and dropout against it
+  activations       sigmoid, tanh, ReLU; vanishing and exploding gradients
+  convolutions      convolution, dilated and transposed convolution, pooling
 
-  nets, train       the lecture's four nets and ours, from their entries in params.yaml
-  seeds             how far the nets' accuracies move from seed to seed
-  lesson, page      a lesson as a DVC stage and a family of MLflow runs; docs/digits.md
+  lesson            the stage that runs one lesson
+  nets, train       the lecture's four networks and ours, from their entries in params.yaml
+  seeds             test accuracy with other seeds
+  page              the stage that writes docs/digits.md
 
-MNIST itself comes from training.sources.mnist.
+`training.data.sources.mnist` provides MNIST.
 """

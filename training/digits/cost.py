@@ -1,4 +1,4 @@
-"""Squared error against cross-entropy: a sigmoid neuron that starts badly wrong hardly learns from the first."""
+"""Squared error and cross-entropy: with squared error, a sigmoid neuron that starts badly wrong learns late."""
 
 from functools import partial
 
@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from training.digits.backpropagation import Cost, CrossEntropy, Network, SquaredError, rows
-from training.digits.lesson import Figures, Trial
-from training.sources.mnist import Digits
+from training.data.sources.mnist import Digits
+from training.digits.backpropagation import Cost, CrossEntropy, Network, SquaredError, to_rows
+from training.digits.lesson import Metrics, Results, Trial
 
-BATCH = 10
+BATCH_SIZE = 10
 COSTS: dict[str, Cost] = {"squared error": SquaredError(), "cross-entropy": CrossEntropy()}
 
 
-def learn_one(cost: Cost, start: float, epochs: int, eta: float) -> pd.DataFrame:
-    """One neuron with weight and bias `start` learns to answer 0 to 1: its output before each epoch."""
+def train_neuron(cost: Cost, start: float, epochs: int, eta: float) -> pd.DataFrame:
+    """Train one neuron, with weight and bias `start`, to map 1 to 0: its output before each epoch."""
     network = Network([1, 1], 0, cost)
     network.W[2][:] = network.b[2][:] = start
     x, y = np.ones((1, 1)), np.zeros((1, 1))
@@ -26,29 +26,32 @@ def learn_one(cost: Cost, start: float, epochs: int, eta: float) -> pd.DataFrame
     return pd.DataFrame({"output": outputs})
 
 
-def learn_digits(
+def train_net(
     training: Digits, test: Digits, cost: Cost, digits: int, bias: float, epochs: int, eta: float, seed: int
 ) -> pd.DataFrame:
-    """784-30-10 whose ten outputs all start near 1, by the bias: the test accuracy before each epoch and at the end."""
-    x, y = rows(training.first(digits))
+    """Train a network of 784, 30 and 10 neurons: its test accuracy before each epoch and at the end.
+
+    bias: of the ten outputs at the start; a large bias makes them all start near 1.
+    """
+    x, y = to_rows(training.first(digits))
     network = Network([784, 30, 10], seed, cost)
     network.b[3][:] = bias
-    tested = rows(test)
-    seen = [network.accuracy(*tested)]
-    seen += [network.accuracy(*tested) for _ in network.train(x, y, epochs, BATCH, eta, seed)]
-    return pd.DataFrame({"test_accuracy": seen})
+    test_rows = to_rows(test)
+    accuracies = [network.accuracy(*test_rows)]
+    accuracies += [network.accuracy(*test_rows) for _ in network.train(x, y, epochs, BATCH_SIZE, eta, seed)]
+    return pd.DataFrame({"test_accuracy": accuracies})
 
 
 def trials(training: Digits, test: Digits, neuron: dict, net: dict) -> dict[str, Trial]:
-    one = {f"neuron, {name}": Trial(neuron, partial(learn_one, cost, **neuron)) for name, cost in COSTS.items()}
-    all_ten = partial(learn_digits, training, test)
-    return one | {f"net, {name}": Trial(net, partial(all_ten, cost, **net)) for name, cost in COSTS.items()}
+    neurons = {f"neuron, {name}": Trial(neuron, partial(train_neuron, cost, **neuron)) for name, cost in COSTS.items()}
+    nets = {f"net, {name}": Trial(net, partial(train_net, training, test, cost, **net)) for name, cost in COSTS.items()}
+    return neurons | nets
 
 
-def figures(seen: dict[str, pd.DataFrame]) -> Figures:
-    """Epochs until the neuron's output is below 0.5; the net's test accuracy after one epoch and in the end."""
-    outputs = {cost: seen[f"neuron, {cost}"]["output"] for cost in COSTS}
-    accuracies = {cost: seen[f"net, {cost}"]["test_accuracy"] for cost in COSTS}
+def metrics(results: Results) -> Metrics:
+    """Epochs until the neuron's output is below 0.5; the network's test accuracy after one epoch and at the end."""
+    outputs = {cost: results[f"neuron, {cost}"]["output"] for cost in COSTS}
+    accuracies = {cost: results[f"net, {cost}"]["test_accuracy"] for cost in COSTS}
     return {
         "epochs_to_half": {cost: float((output >= 0.5).sum()) for cost, output in outputs.items()},
         "test_accuracy_after_1": {cost: float(accuracy.iloc[1]) for cost, accuracy in accuracies.items()},
@@ -56,15 +59,12 @@ def figures(seen: dict[str, pd.DataFrame]) -> Figures:
     }
 
 
-def draw(seen: dict[str, pd.DataFrame], figure: Figure) -> None:
-    one, many = figure.subplots(1, 2)
-    for name, curves in seen.items():
-        kind, cost = name.split(", ")
-        if kind == "neuron":
-            one.plot(curves["output"], label=cost)
-        else:
-            many.plot(curves["test_accuracy"], "o-", label=cost)
-    one.set(title="one neuron that starts badly wrong", xlabel="epoch", ylabel="output (0 is right)", ylim=(0, 1))
-    many.set(title="a net whose outputs all start near 1", xlabel="epoch", ylabel="test accuracy", ylim=(0, 1))
-    one.legend()
-    many.legend()
+def draw(results: Results, figure: Figure) -> None:
+    neurons, nets = figure.subplots(1, 2)
+    for cost in COSTS:
+        neurons.plot(results[f"neuron, {cost}"]["output"], label=cost)
+        nets.plot(results[f"net, {cost}"]["test_accuracy"], "o-", label=cost)
+    neurons.set(title="one neuron that starts badly wrong", xlabel="epoch", ylabel="output (0 is right)", ylim=(0, 1))
+    nets.set(title="a net whose outputs all start near 1", xlabel="epoch", ylabel="test accuracy", ylim=(0, 1))
+    neurons.legend()
+    nets.legend()

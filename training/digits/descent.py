@@ -1,15 +1,16 @@
-"""Variations of gradient descent from the same start: the same first weights, the same digits in the same order."""
+"""Variants of gradient descent that start from the same weights and see the same digits in the same order."""
 
 from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from training.digits.lesson import Figures, Trial
-from training.parameters import DigitNet, Named, Phase
-from training.sources.mnist import Digits
+from training.data.sources.mnist import Digits
+from training.digits.lesson import Metrics, Results, Trial
+from training.workspace.digits_parameters import DigitNet, KerasObject
+from training.workspace.parameters import Phase
 
-WAYS: dict[str, Named] = {
+VARIANTS: dict[str, KerasObject] = {
     "plain": "SGD",
     "momentum": {"SGD": {"momentum": 0.9}},
     "Nesterov": {"SGD": {"momentum": 0.9, "nesterov": True}},
@@ -19,44 +20,50 @@ WAYS: dict[str, Named] = {
 }
 
 
-def trials(training: Digits, test: Digits, digits: int, seed: int, learning_rates: list[float], net: dict, epochs: int):
-    from training.digits.nets import history
+def trials(
+    training: Digits, test: Digits, digits: int, seed: int, learning_rates: list[float], net: dict, epochs: int
+) -> dict[str, Trial]:
+    from training.digits.nets import train_history
 
-    def trial(way: str, rate: float) -> Trial:
-        phases = [Phase(epochs=epochs, learning_rate=rate)]
-        varied = DigitNet(**net, optimizer=WAYS[way], phases=phases)
-        run = partial(history, varied, training.first(digits), test, seed)
-        return Trial({"way": way, "learning_rate": rate, "digits": digits}, run)
+    def trial(variant: str, learning_rate: float) -> Trial:
+        phases = [Phase(epochs=epochs, learning_rate=learning_rate)]
+        entry = DigitNet(**net, optimizer=VARIANTS[variant], phases=phases)
+        run = partial(train_history, entry, training.first(digits), test, seed)
+        return Trial({"variant": variant, "learning_rate": learning_rate, "digits": digits}, run)
 
-    return {f"{way}, {rate:g}": trial(way, rate) for way in WAYS for rate in learning_rates}
+    return {f"{variant}, {rate:g}": trial(variant, rate) for variant in VARIANTS for rate in learning_rates}
 
 
-def figures(seen: dict[str, pd.DataFrame]) -> Figures:
-    """Each way's lowest loss on the training digits, mean of the last epoch, and at which learning rate that was."""
-    chosen = best(seen)
+def metrics(results: Results) -> Metrics:
+    """Each variant's lowest loss on the training digits (mean over the last epoch), and the learning rate of it."""
+    best = best_runs(results)
     return {
-        "loss": {way: float(curves["loss"].iloc[-1]) for way, (_, curves) in chosen.items()},
-        "learning_rate": {way: rate for way, (rate, _) in chosen.items()},
+        "loss": {variant: float(history["loss"].iloc[-1]) for variant, (_, history) in best.items()},
+        "learning_rate": {variant: rate for variant, (rate, _) in best.items()},
     }
 
 
-def best(seen: dict[str, pd.DataFrame]) -> dict[str, tuple[float, pd.DataFrame]]:
-    """For each way the learning rate that ended lowest, and its curves."""
-    found: dict[str, tuple[float, pd.DataFrame]] = {}
-    for name, curves in seen.items():
-        way, rate = name.split(", ")
-        if way not in found or curves["loss"].iloc[-1] < found[way][1]["loss"].iloc[-1]:
-            found[way] = float(rate), curves
-    return found
+def best_runs(results: Results) -> dict[str, tuple[float, pd.DataFrame]]:
+    """For each variant, the learning rate with the lowest last loss, and the history of that run."""
+    best: dict[str, tuple[float, pd.DataFrame]] = {}
+    for name, history in results.items():
+        variant, rate = name.split(", ")
+        if variant not in best or history["loss"].iloc[-1] < best[variant][1]["loss"].iloc[-1]:
+            best[variant] = float(rate), history
+    return best
 
 
-def draw(seen: dict[str, pd.DataFrame], figure: Figure) -> None:
-    curve, rates = figure.subplots(1, 2)
-    for way, (rate, curves) in best(seen).items():
-        curve.semilogy(curves.index + 1, curves["loss"], label=f"{way}, {rate:g}")
-        ends = {float(name.split(", ")[1]): c["loss"].iloc[-1] for name, c in seen.items() if name.startswith(way)}
-        rates.loglog(list(ends), list(ends.values()), "o-", label=way)
+def draw(results: Results, figure: Figure) -> None:
+    by_epoch, by_rate = figure.subplots(1, 2)
+    for variant, (best_rate, best_history) in best_runs(results).items():
+        by_epoch.semilogy(best_history.index + 1, best_history["loss"], label=f"{variant}, {best_rate:g}")
+        last_losses = {
+            float(name.split(", ")[1]): history["loss"].iloc[-1]
+            for name, history in results.items()
+            if name.startswith(variant)
+        }
+        by_rate.loglog(list(last_losses), list(last_losses.values()), "o-", label=variant)
     loss = "loss on the training digits, mean of the epoch"
-    curve.set(title="each at its best learning rate", xlabel="epoch", ylabel=loss)
-    rates.set(title="the last epoch", xlabel="learning rate", ylabel=loss)
-    curve.legend(fontsize=8)
+    by_epoch.set(title="each at its best learning rate", xlabel="epoch", ylabel=loss)
+    by_rate.set(title="the last epoch", xlabel="learning rate", ylabel=loss)
+    by_epoch.legend(fontsize=8)

@@ -1,12 +1,12 @@
-"""Stage lesson: one of the lecture's steps, seen: a picture, figures, and a family of MLflow runs.
+"""Stage lesson: run one step of the lecture; write its picture and its metrics; log a family of MLflow runs.
 
-`python -m training.digits.lesson NAME` writes reports/digits/NAME: picture.png, metrics.json.
+`python -m training.digits.lesson NAME` writes picture.png and metrics.json to reports/digits/NAME.
 
 A lesson is a module of this package with three functions:
-  trials(training, test, **given)  what is compared, by name; `given` is its entry in `digits.lessons`
-  figures(seen)                    what was found, as `Figures`
-  draw(seen, figure)               the same as a picture
-where `seen` holds what each trial gave back, in their order.
+  trials(training, test, **entry)  the trials to compare, by name; `entry` is the lesson's entry in `digits.lessons`
+  metrics(results)                 the lesson's metrics, as `Metrics`
+  draw(results, figure)            draws the lesson's picture
+`results` holds the table that each trial returned, by the trial's name, in the order of the trials.
 """
 
 import json
@@ -15,71 +15,76 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from training import parameters, tracking
-from training.quiet import import_tensorflow
-from training.sources.mnist import MNIST, read
-from training.whole import whole
+from training.data.sources.mnist import read_digits
+from training.workspace import digits_parameters, paths, tracking
+from training.workspace.atomic_folder import atomic_folder
+from training.workspace.tensorflow_import import import_tensorflow
 
-Figures = dict[str, dict[str, float]]  # a figure's name -> what it is of -> the number
+Metrics = dict[str, dict[str, float]]  # the metric's name -> the variant -> the value
+Results = dict[str, pd.DataFrame]  # the trial's name -> its table
 
 EXPERIMENT = "lessons"
-REPORTS = Path("reports/digits")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One of the things a lesson compares: what sets it apart, and how to run it.
+    """One of the runs that a lesson compares: the parameters that it varies, and the function that runs it.
 
-    run gives back what was seen: a row an epoch (one row where nothing is trained), a column a figure.
+    run returns a table with a row for each epoch (one row if nothing is trained) and a column for each metric.
     """
 
-    varied: dict[str, Any]
+    parameters: dict[str, Any]
     run: Callable[[], pd.DataFrame]
 
 
-def by_kind(seen: dict[str, pd.DataFrame]) -> dict[str, list[pd.DataFrame]]:
-    """Of trials named "KIND, seed SEED", what was seen of each kind, one a seed."""
-    found: dict[str, list[pd.DataFrame]] = {}
-    for name, curves in seen.items():
-        found.setdefault(name.split(", seed")[0], []).append(curves)
-    return found
+def group_by_kind(results: Results) -> dict[str, list[pd.DataFrame]]:
+    """The tables of each kind, one for each seed, from trials with the name "KIND, seed SEED"."""
+    groups: dict[str, list[pd.DataFrame]] = {}
+    for name, table in results.items():
+        groups.setdefault(name.split(", seed")[0], []).append(table)
+    return groups
 
 
-def watched(name: str, trial: Trial, tags: dict[str, str]) -> pd.DataFrame:
-    """Run a trial as a child of the active MLflow run."""
+def run_trial(name: str, trial: Trial, tags: dict[str, str]) -> pd.DataFrame:
+    """Run a trial as a child of the active MLflow run; returns the trial's table."""
     import mlflow
 
     with mlflow.start_run(run_name=name, nested=True, tags=tags):
-        mlflow.log_params(tracking.flat(trial.varied))
-        seen = trial.run()
-        for epoch, figures in enumerate(seen.to_dict("records")):
-            mlflow.log_metrics({str(name): x for name, x in figures.items() if not math.isnan(x)}, step=epoch)
-    return seen
+        mlflow.log_params(tracking.flatten(trial.parameters))
+        table = trial.run()
+        for epoch, row in enumerate(table.to_dict("records")):
+            numbers = {str(metric): value for metric, value in row.items() if not math.isnan(value)}
+            mlflow.log_metrics(numbers, step=epoch)
+    return table
 
 
 def main(name: str) -> None:
     import_tensorflow()
     import mlflow
 
-    lesson, given = import_module(f"training.digits.{name}"), parameters.digits().lessons[name]
-    trials = lesson.trials(*read(MNIST), **given)
-    tracking.store(EXPERIMENT)
-    tags = tracking.tags("mnist", MNIST.as_posix()) | {"lesson": name}
-    with whole(REPORTS / name) as folder, mlflow.start_run(run_name=name, description=lesson.__doc__, tags=tags):
-        mlflow.log_params(tracking.flat(given))
-        seen = {trial: watched(trial, trials[trial], tags) for trial in track(trials, name)}
-        figures = lesson.figures(seen)
-        mlflow.log_metrics({f"{figure}/{of}": x for figure, by in figures.items() for of, x in by.items()})
-        (folder / "metrics.json").write_text(json.dumps(figures, indent=1))
+    lesson, entry = import_module(f"training.digits.{name}"), digits_parameters.digits().lessons[name]
+    trials = lesson.trials(*read_digits(paths.MNIST), **entry)
+    tracking.use_experiment(EXPERIMENT)
+    tags = tracking.run_tags("mnist", paths.MNIST.as_posix()) | {"lesson": name}
+    with (
+        atomic_folder(paths.DIGITS / name) as folder,
+        mlflow.start_run(run_name=name, description=lesson.__doc__, tags=tags),
+    ):
+        mlflow.log_params(tracking.flatten(entry))
+        results = {trial: run_trial(trial, trials[trial], tags) for trial in track(trials, name)}
+        metrics: Metrics = lesson.metrics(results)
+        mlflow.log_metrics(
+            {f"{metric}/{variant}": value for metric, values in metrics.items() for variant, value in values.items()}
+        )
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
         figure = Figure(figsize=(11, 3.8), layout="constrained")
-        lesson.draw(seen, figure)
+        lesson.draw(results, figure)
         figure.savefig(folder / "picture.png", dpi=100, metadata={"Software": None})
         mlflow.log_artifact(str(folder / "picture.png"))
 

@@ -1,4 +1,4 @@
-"""Stage digits_page: docs/digits.md and its pictures, from page.md and what the lessons and nets wrote."""
+"""Stage digits_page: docs/digits.md and its pictures, from page.md and the outputs of the lessons and networks."""
 
 import hashlib
 import json
@@ -8,42 +8,47 @@ from typing import Any
 
 import pandas as pd
 
-from training import parameters
-from training.digits.lesson import REPORTS
-from training.parameters import DigitNet
-from training.whole import whole
+from training.workspace import digits_parameters, paths
+from training.workspace.atomic_folder import atomic_folder
+from training.workspace.digits_parameters import DigitNet
 
 TEMPLATE = Path(__file__).with_name("page.md")
 SEEDS = Path("docs/digits-seeds.csv")  # net, recipe, seed, test_accuracy
 PAGE, PICTURES = Path("docs/digits.md"), Path("docs/digits")
+NET_PICTURES = ("one_hidden/mistakes", "moved/mistakes", "moved/confusion")
 
 
-def recipe(net: DigitNet) -> str:
-    """A digest of all that a net is made and trained by."""
+def recipe_digest(net: DigitNet) -> str:
+    """A digest of the network's entry in params.yaml, without `about`."""
     return hashlib.sha256(net.model_dump_json(exclude={"about"}).encode()).hexdigest()[:12]
 
 
-def spread(net: DigitNet, accuracy: float, others: pd.DataFrame) -> str:
-    """The lowest and the highest test accuracy of a net, and of how many seeds: this run's and others of its recipe."""
-    seen = [accuracy, *others.loc[others["recipe"] == recipe(net), "test_accuracy"]]
-    return f"{min(seen):.4f} to {max(seen):.4f} ({len(seen)})" if len(seen) > 1 else "one seed"
+def seed_range(net: DigitNet, accuracy: float, other_seeds: pd.DataFrame) -> str:
+    """The lowest and the highest test accuracy of a recipe, and the number of seeds, as text.
+
+    accuracy: of the pipeline's own run. other_seeds: the rows of SEEDS with other seeds than that run's.
+    """
+    accuracies = [accuracy, *other_seeds.loc[other_seeds["recipe"] == recipe_digest(net), "test_accuracy"]]
+    if len(accuracies) == 1:
+        return "one seed"
+    return f"{min(accuracies):.4f} to {max(accuracies):.4f} ({len(accuracies)})"
 
 
 def main() -> None:
-    digits = parameters.digits()
-    figures: dict[str, Any] = {
-        name: json.loads((REPORTS / name / "metrics.json").read_text()) for name in (*digits.lessons, *digits.nets)
+    digits = digits_parameters.digits()
+    metrics: dict[str, Any] = {
+        name: json.loads((paths.DIGITS / name / "metrics.json").read_text()) for name in (*digits.lessons, *digits.nets)
     }
     seeds = pd.read_csv(SEEDS)
-    others = seeds[seeds["seed"] != digits.seed]
+    other_seeds = seeds[seeds["seed"] != digits.seed]
     for net in digits.nets:
-        figures[net]["spread"] = spread(digits.net(net), figures[net]["test_accuracy"], others)
-    page = TEMPLATE.read_text().format(**figures)
-    with whole(PICTURES) as folder:
+        metrics[net]["seed_range"] = seed_range(digits.net(net), metrics[net]["test_accuracy"], other_seeds)
+    page = TEMPLATE.read_text().format(**metrics)
+    with atomic_folder(PICTURES) as folder:
         for name in digits.lessons:
-            shutil.copy(REPORTS / name / "picture.png", folder / f"{name}.png")
-        for picture in ("one_hidden/mistakes", "moved/mistakes", "moved/confusion"):
-            shutil.copy(REPORTS / f"{picture}.png", folder / f"{picture.replace('/', '_')}.png")
+            shutil.copy(paths.DIGITS / name / "picture.png", folder / f"{name}.png")
+        for picture in NET_PICTURES:
+            shutil.copy(paths.DIGITS / f"{picture}.png", folder / f"{picture.replace('/', '_')}.png")
     PAGE.write_text(page)
 
 

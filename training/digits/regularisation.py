@@ -1,77 +1,82 @@
-"""Over-fitting, and what helps: a net with more weights than its few training digits can hold to account."""
+"""Overfitting, and methods against it, in a network with many more weights than training digits."""
 
 from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from training.digits.lesson import Figures, Trial, by_kind
-from training.parameters import DigitNet, Named
-from training.sources.mnist import Digits
+from training.data.sources.mnist import Digits
+from training.digits.lesson import Metrics, Results, Trial, group_by_kind
+from training.workspace.digits_parameters import DigitNet, KerasObject
 
-LAST = 10  # epochs that are averaged for a figure
-SIDES = {"training_accuracy": "training digits", "test_accuracy": "test digits"}
+AVERAGED_EPOCHS = 10  # the last ones, averaged for a metric
+ACCURACIES = {"training_accuracy": "training digits", "test_accuracy": "test digits"}
 
 
-def layers(hidden: list[int], penalty: dict | None, dropout: float) -> list[Named]:
-    """Flatten, then ReLU layers of these widths, each with the penalty and followed by dropout; then the ten."""
-    found: list[Named] = ["Flatten"]
+def layers(hidden: list[int], penalty: dict | None, dropout: float) -> list[KerasObject]:
+    """Flatten, ReLU layers of the `hidden` widths, and ten outputs.
+
+    Each ReLU layer has the penalty on its weights, and dropout after it.
+    """
+    entries: list[KerasObject] = ["Flatten"]
     for units in hidden:
-        found.append({"Dense": {"units": units, "activation": "relu", "kernel_regularizer": penalty}})
-        found += [{"Dropout": {"rate": dropout}}] if dropout else []
-    return [*found, {"Dense": {"units": 10, "activation": "softmax"}}]
+        entries.append({"Dense": {"units": units, "activation": "relu", "kernel_regularizer": penalty}})
+        entries += [{"Dropout": {"rate": dropout}}] if dropout else []
+    return [*entries, {"Dense": {"units": 10, "activation": "softmax"}}]
 
 
-def learn(net: DigitNet, training: Digits, test: Digits, seed: int) -> pd.DataFrame:
-    """The net's history, with its accuracy on the training digits after each epoch, nothing dropped.
+def train_with_accuracy(net: DigitNet, training: Digits, test: Digits, seed: int) -> pd.DataFrame:
+    """The training history, with the accuracy on the training digits after each epoch, without dropout.
 
-    Keras' own `accuracy` is a mean over the epoch, under dropout of nets that lack neurons.
+    Keras' own `accuracy` is a mean over the epoch, of the network with dropout.
     """
     import keras
 
-    from training.digits.nets import history
+    from training.digits.nets import train_history
 
-    x, _ = training.tensors()
-    reached: list[float] = []
+    images, _ = training.tensors()
+    accuracies: list[float] = []
 
-    class Reached(keras.callbacks.Callback):
+    class TrainingAccuracy(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None) -> None:
-            said = keras.ops.convert_to_numpy(self.model(x, training=False)).argmax(axis=1)
-            reached.append(float((said == training.labels).mean()))
+            predictions = keras.ops.convert_to_numpy(self.model(images, training=False)).argmax(axis=1)
+            accuracies.append(float((predictions == training.labels).mean()))
 
-    return history(net, training, test, seed, [Reached()]).assign(training_accuracy=reached)
+    return train_history(net, training, test, seed, [TrainingAccuracy()]).assign(training_accuracy=accuracies)
 
 
-def trials(training: Digits, test: Digits, digits: int, seeds: list[int], hidden: list[int], kinds: dict, recipe: dict):
+def trials(
+    training: Digits, test: Digits, digits: int, seeds: list[int], hidden: list[int], kinds: dict, recipe: dict
+) -> dict[str, Trial]:
     def trial(kind: dict, seed: int) -> Trial:
         net = DigitNet(layers=layers(hidden, kind.get("penalty"), kind.get("dropout", 0)), **recipe)
-        return Trial({"seed": seed, **kind}, partial(learn, net, training.first(digits), test, seed))
+        return Trial({"seed": seed, **kind}, partial(train_with_accuracy, net, training.first(digits), test, seed))
 
     return {f"{name}, seed {seed}": trial(kind, seed) for name, kind in kinds.items() for seed in seeds}
 
 
-def figures(seen: dict[str, pd.DataFrame]) -> Figures:
-    """Accuracy on training and test digits, means over the last epochs and the seeds, and its range over the seeds."""
-    found: Figures = {}
-    for side in SIDES:
-        reached = {kind: [c[side].iloc[-LAST:].mean() for c in by_seed] for kind, by_seed in by_kind(seen).items()}
-        found[side] = {kind: float(sum(by_seed) / len(by_seed)) for kind, by_seed in reached.items()}
-        found[f"{side}_range"] = {kind: float(max(by_seed) - min(by_seed)) for kind, by_seed in reached.items()}
-    return found
+def metrics(results: Results) -> Metrics:
+    """Accuracy on training and test digits: the mean over the last epochs and the seeds, and the range over seeds."""
+    groups = group_by_kind(results)
+    summary: Metrics = {}
+    for column in ACCURACIES:
+        by_seed = {kind: [h[column].iloc[-AVERAGED_EPOCHS:].mean() for h in group] for kind, group in groups.items()}
+        summary[column] = {kind: float(sum(values) / len(values)) for kind, values in by_seed.items()}
+        summary[f"{column}_range"] = {kind: float(max(values) - min(values)) for kind, values in by_seed.items()}
+    return summary
 
 
-def draw(seen: dict[str, pd.DataFrame], figure: Figure) -> None:
-    for axis, (side, title) in zip(figure.subplots(1, 2), SIDES.items(), strict=True):
-        means = {
-            kind: pd.concat([c[side] for c in by_seed], axis=1).mean(axis=1) for kind, by_seed in by_kind(seen).items()
-        }
+def draw(results: Results, figure: Figure) -> None:
+    groups = group_by_kind(results)
+    for axis, (column, title) in zip(figure.subplots(1, 2), ACCURACIES.items(), strict=True):
+        means = {kind: pd.concat([h[column] for h in group], axis=1).mean(axis=1) for kind, group in groups.items()}
         for kind, mean in means.items():
-            axis.plot(mean.index + 1, mean.rolling(LAST, min_periods=1).mean(), label=kind)
-        floor = min(mean.iloc[-len(mean) // 2 :].min() for mean in means.values())
+            axis.plot(mean.index + 1, mean.rolling(AVERAGED_EPOCHS, min_periods=1).mean(), label=kind)
+        lowest = min(mean.iloc[-len(mean) // 2 :].min() for mean in means.values())
         axis.set(
             title=title,
             xlabel="epoch",
-            ylabel=f"accuracy, mean of {LAST} epochs and the seeds",
-            ylim=(floor - 0.002, min(1.002, axis.get_ylim()[1])),
+            ylabel=f"accuracy, mean of {AVERAGED_EPOCHS} epochs and the seeds",
+            ylim=(lowest - 0.002, min(1.002, axis.get_ylim()[1])),
         )
         axis.legend()

@@ -1,8 +1,8 @@
-"""Stage train_digits: one of `digits.nets` trained on MNIST and tested, its run logged to MLflow.
+"""Stage train_digits: train one of `digits.nets` on MNIST, test it, and log its run to MLflow.
 
 `python -m training.digits.train NET` writes
   models/digits/NET/   net.keras; history.csv: loss, accuracy, test_loss, test_accuracy, learning_rate by epoch
-  reports/digits/NET/  metrics.json; predictions.csv: truth, prediction, probability of every test digit;
+  reports/digits/NET/  metrics.json; predictions.csv: truth, prediction, probability of each test digit;
                        confusion.png; mistakes.png
 """
 
@@ -16,100 +16,97 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from training import parameters, tracking
-from training.digits.lesson import REPORTS
-from training.quiet import import_tensorflow
-from training.sources.mnist import MNIST, Digits, read
-from training.whole import whole
+from training.data.sources.mnist import Digits, read_digits
+from training.workspace import digits_parameters, paths, tracking
+from training.workspace.atomic_folder import atomic_folder
+from training.workspace.tensorflow_import import import_tensorflow
 
 EXPERIMENT = "digits"
-NETS = Path("models/digits")
-SHOWN = 40  # mistakes on a sheet
+MISTAKES_SHOWN = 40
 
 
-def predictions(probabilities: np.ndarray, digits: Digits) -> pd.DataFrame:
-    """Every digit's truth, its likeliest class and that class's probability, from probabilities float (N, 10)."""
-    likeliest = probabilities.argmax(axis=1)
+def prediction_table(probabilities: np.ndarray, digits: Digits) -> pd.DataFrame:
+    """Each digit's truth, its most probable class and that class's probability, from probabilities float (N, 10)."""
     return pd.DataFrame(
-        {"truth": digits.labels, "prediction": likeliest, "probability": probabilities.max(axis=1)}
+        {"truth": digits.labels, "prediction": probabilities.argmax(axis=1), "probability": probabilities.max(axis=1)}
     ).rename_axis("digit")
 
 
-def confusion(predicted: pd.DataFrame) -> Figure:
-    """How often each digit (rows) was taken for each (columns); what is right is left pale."""
+def confusion_figure(predictions: pd.DataFrame) -> Figure:
+    """The confusion matrix: true digits in rows, predictions in columns. Only the mistakes are coloured."""
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-    counts = confusion_matrix(predicted["truth"], predicted["prediction"], labels=range(10))
+    counts = confusion_matrix(predictions["truth"], predictions["prediction"], labels=range(10))
+    correct = np.eye(10, dtype=bool)
+    mistakes = counts[~correct]
     figure = Figure(figsize=(5.6, 5.6), layout="constrained")
     axis = figure.subplots()
     ConfusionMatrixDisplay(counts).plot(ax=axis, cmap="Oranges", colorbar=False)
-    wrong = counts[~np.eye(10, dtype=bool)]
-    axis.images[0].set_clim(0, max(1, wrong.max()))
-    axis.images[0].set_data(np.where(np.eye(10, dtype=bool), 0, counts))
+    axis.images[0].set_clim(0, max(1, mistakes.max()))
+    axis.images[0].set_data(np.where(correct, 0, counts))
     for text in axis.texts:
         text.set_color("black")
-    axis.set_title(f"{wrong.sum()} of {counts.sum()} wrong")
+    axis.set_title(f"{mistakes.sum()} of {counts.sum()} wrong")
     return figure
 
 
-def mistakes(predicted: pd.DataFrame, digits: Digits) -> Figure:
-    """The misclassified digits, the surest first: truth, prediction, probability."""
-    wrong = predicted[predicted["truth"] != predicted["prediction"]].sort_values("probability", ascending=False)
+def mistakes_figure(predictions: pd.DataFrame, digits: Digits) -> Figure:
+    """The misclassified digits with truth, prediction and probability, the most probable prediction first."""
+    mistakes = predictions[predictions["truth"] != predictions["prediction"]]
+    mistakes = mistakes.sort_values("probability", ascending=False)
     figure = Figure(figsize=(10, 5.6), layout="constrained")
-    figure.suptitle(f"{len(wrong)} wrong, the surest first: truth -> prediction, probability")
-    for axis in figure.subplots(5, SHOWN // 5).flat:
+    figure.suptitle(f"{len(mistakes)} wrong, most confident first: truth -> prediction, probability")
+    for axis in figure.subplots(5, MISTAKES_SHOWN // 5).flat:
         axis.set_axis_off()
-    for axis, image, row in zip(figure.axes, digits.images[wrong.index], wrong.itertuples(), strict=False):
+    for axis, image, row in zip(figure.axes, digits.images[mistakes.index], mistakes.itertuples(), strict=False):
         axis.imshow(image, cmap="gray_r")
         axis.set_title(f"{row.truth} -> {row.prediction}, {row.probability:.3f}", fontsize=8)
     return figure
 
 
-def write_report(folder: Path, predicted: pd.DataFrame, digits: Digits) -> dict[str, float]:
-    """Predictions and pictures into `folder`; gives back the share that is right and the count of what is wrong."""
-    predicted.to_csv(folder / "predictions.csv")
-    for title, figure in {"confusion": confusion(predicted), "mistakes": mistakes(predicted, digits)}.items():
-        figure.savefig(folder / f"{title}.png", dpi=90, metadata={"Software": None})
-    right = predicted["truth"] == predicted["prediction"]
-    return {"test_accuracy": float(right.mean()), "test_wrong": int((~right).sum())}
+def write_report(folder: Path, predictions: pd.DataFrame, digits: Digits) -> dict[str, float]:
+    """Write predictions and pictures to `folder`; returns test_accuracy and test_wrong, the number of mistakes."""
+    predictions.to_csv(folder / "predictions.csv")
+    figures = {"confusion": confusion_figure(predictions), "mistakes": mistakes_figure(predictions, digits)}
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=90, metadata={"Software": None})
+    correct = predictions["truth"] == predictions["prediction"]
+    return {"test_accuracy": float(correct.mean()), "test_wrong": int((~correct).sum())}
 
 
 def main(name: str) -> None:
     import_tensorflow()
     from training.digits import nets
-    from training.watch import Curves, Progress
+    from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 
-    digits = parameters.digits()
+    digits = digits_parameters.digits()
     net = digits.net(name)
-    training, test = read(MNIST)
+    training, test = read_digits(paths.MNIST)
     images, _ = test.tensors()
-    tracking.store(EXPERIMENT)
-    out = MNIST.as_posix()
-    tags = tracking.tags("mnist", out) | {"net": name}
+    tracking.use_experiment(EXPERIMENT)
+    data = paths.MNIST.as_posix()
+    tags = tracking.run_tags("mnist", data) | {"net": name}
     with (
-        whole(NETS / name) as kept,
-        whole(REPORTS / name) as report,
+        atomic_folder(paths.DIGIT_NETS / name) as model_folder,
+        atomic_folder(paths.DIGITS / name) as report_folder,
         mlflow.start_run(run_name=name, description=net.about, tags=tags),
     ):
-        mlflow.log_params(tracking.flat(net.model_dump(exclude={"about"})) | {"seed": digits.seed})
-        sides = {"train": (training.images, training.labels), "test": (test.images, test.labels)}
-        tracking.log_frames(sides, out)
-        watching = [
-            Progress(name, net.epochs, {"accuracy": "accuracy", "test": "val_accuracy"}),
-            Curves("test"),
-        ]
-        started = time.monotonic()
-        model, history = nets.train(net, training, test, digits.seed, watching)
-        minutes = (time.monotonic() - started) / 60
-        probabilities = model.predict(images, nets.TEST_BATCH, verbose=0)
-        model.save(kept / "net.keras")
-        history.to_csv(kept / "history.csv", index_label="epoch")
-        figures = write_report(report, predictions(probabilities, test), test)
-        figures |= {"weights": model.count_params(), "minutes": round(minutes, 2)}
-        (report / "metrics.json").write_text(json.dumps(figures, indent=1))
-        mlflow.log_metrics(figures, step=len(history))  # behind the curves, as their last word
-        mlflow.log_artifacts(str(report))
-        tracking.log_net(model, "net", mlflow.models.infer_signature(images[:1], probabilities[:1]))
+        mlflow.log_params(tracking.flatten(net.model_dump(exclude={"about"})) | {"seed": digits.seed})
+        splits = {"train": (training.images, training.labels), "test": (test.images, test.labels)}
+        tracking.log_datasets(splits, data)
+        bar = ProgressBar(name, net.epochs, {"accuracy": "accuracy", "test": "val_accuracy"})
+        start = time.monotonic()
+        model, history = nets.train(net, training, test, digits.seed, [bar, MlflowMetrics("test")])
+        minutes = (time.monotonic() - start) / 60
+        probabilities = model.predict(images, nets.TEST_BATCH_SIZE, verbose=0)
+        model.save(model_folder / "net.keras")
+        history.to_csv(model_folder / "history.csv", index_label="epoch")
+        metrics = write_report(report_folder, prediction_table(probabilities, test), test)
+        metrics |= {"weights": model.count_params(), "minutes": round(minutes, 2)}
+        (report_folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+        mlflow.log_metrics(metrics, step=len(history))  # the step after the last epoch's
+        mlflow.log_artifacts(str(report_folder))
+        tracking.log_keras_model(model, "net", mlflow.models.infer_signature(images[:1], probabilities[:1]))
 
 
 if __name__ == "__main__":

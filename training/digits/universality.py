@@ -1,4 +1,4 @@
-"""Universality: a net with one hidden layer of sigmoid neurons comes as near to a function as it is wide."""
+"""Universality: one hidden layer of sigmoid neurons approximates a function; a wider layer is more accurate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import expit as sigmoid
 
-from training.digits.lesson import Figures, Trial
-from training.sources.mnist import Digits
+from training.data.sources.mnist import Digits
+from training.digits.lesson import Metrics, Results, Trial
 
 INPUTS = np.linspace(0, 1, 2001)
-STEEPNESS = 10.0  # of a hidden neuron's step, in units of the steps' distance
+STEEPNESS = 10.0  # of a hidden neuron's step, relative to the distance between two steps
+ERRORS = ("worst_error", "mean_error")
 
 
 def wavy(x: np.ndarray) -> np.ndarray:
@@ -22,7 +23,7 @@ def wavy(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class OneHidden:
+class OneHiddenLayer:
     """v · sigmoid(w x + b) + c, with w, b, v float64 (width,)."""
 
     w: np.ndarray
@@ -34,45 +35,43 @@ class OneHidden:
         return sigmoid(np.outer(x, self.w) + self.b) @ self.v + self.c
 
 
-def approximate(f: Callable[[np.ndarray], np.ndarray], width: int) -> OneHidden:
-    """A net of `width` hidden neurons for f on 0..1, written down rather than trained.
+def approximate(f: Callable[[np.ndarray], np.ndarray], width: int) -> OneHiddenLayer:
+    """A network with `width` hidden neurons that approximates f on 0..1. Its weights are computed, not trained.
 
-    Hidden neuron i steps up from 0 to 1 at x_i = i / (width + 1), i = 1..width; its output weight is by how much f
-    rises from the middle before x_i to the middle behind it.
+    Hidden neuron i steps from 0 to 1 at x_i = i / (width + 1), i = 1..width. Its output weight is the rise of f from
+    the midpoint before x_i to the midpoint after it.
     """
     steps = np.arange(1, width + 1) / (width + 1)
-    middles = (np.arange(width + 1) + 0.5) / (width + 1)
+    midpoints = (np.arange(width + 1) + 0.5) / (width + 1)
     w = np.full(width, STEEPNESS * (width + 1))
-    return OneHidden(w, -w * steps, np.diff(f(middles)), float(f(middles[:1])[0]))
+    return OneHiddenLayer(w, -w * steps, np.diff(f(midpoints)), float(f(midpoints[:1])[0]))
 
 
-def error(width: int) -> pd.DataFrame:
-    """The net's distance from the function over 0..1: the worst and the mean."""
-    off = np.abs(approximate(wavy, width)(INPUTS) - wavy(INPUTS))
-    return pd.DataFrame({"worst_error": [off.max()], "mean_error": [off.mean()]})
+def approximation_error(width: int) -> pd.DataFrame:
+    """The largest and the mean absolute error of the network over 0..1."""
+    errors = np.abs(approximate(wavy, width)(INPUTS) - wavy(INPUTS))
+    return pd.DataFrame({"worst_error": [errors.max()], "mean_error": [errors.mean()]})
 
 
 def trials(training: Digits, test: Digits, widths: list[int]) -> dict[str, Trial]:
-    return {f"{width} neurons": Trial({"width": width}, partial(error, width)) for width in widths}
+    return {f"{width} neurons": Trial({"width": width}, partial(approximation_error, width)) for width in widths}
 
 
-def figures(seen: dict[str, pd.DataFrame]) -> Figures:
-    """The worst and the mean error by width."""
-    return {
-        error: {name: float(curves[error].iloc[-1]) for name, curves in seen.items()}
-        for error in ("worst_error", "mean_error")
-    }
+def metrics(results: Results) -> Metrics:
+    """The largest and the mean error, by width."""
+    return {error: {name: float(table[error].iloc[-1]) for name, table in results.items()} for error in ERRORS}
 
 
-def draw(seen: dict[str, pd.DataFrame], figure: Figure) -> None:
-    shapes, errors = figure.subplots(1, 2, width_ratios=(3, 2))
-    widths = [int(name.split()[0]) for name in seen]
+def draw(results: Results, figure: Figure) -> None:
+    functions, errors = figure.subplots(1, 2, width_ratios=(3, 2))
+    widths = [int(name.split()[0]) for name in results]
     for width in widths[:: max(1, len(widths) // 3)]:
-        shapes.plot(INPUTS, approximate(wavy, width)(INPUTS), label=f"{width} neurons", linewidth=1.2)
-    shapes.plot(INPUTS, wavy(INPUTS), "k--", label="function", linewidth=1)
-    shapes.set(title="one hidden layer", xlabel="x")
-    shapes.legend()
-    for name in ("worst_error", "mean_error"):
-        errors.loglog(widths, [curves[name].iloc[-1] for curves in seen.values()], "o-", label=name.replace("_", " "))
+        functions.plot(INPUTS, approximate(wavy, width)(INPUTS), label=f"{width} neurons", linewidth=1.2)
+    functions.plot(INPUTS, wavy(INPUTS), "k--", label="function", linewidth=1)
+    functions.set(title="one hidden layer", xlabel="x")
+    functions.legend()
+    for error in ERRORS:
+        values = [table[error].iloc[-1] for table in results.values()]
+        errors.loglog(widths, values, "o-", label=error.replace("_", " "))
     errors.set(title="error", xlabel="hidden neurons")
     errors.legend()

@@ -1,0 +1,1 @@
+"""Frames and masks: sources, the manifest, the split, near-duplicates, prepared arrays."""

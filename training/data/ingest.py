@@ -1,0 +1,27 @@
+"""Stage ingest: check the frames and masks of `nerve.source` and write them in one layout to data/frames."""
+
+import sys
+
+from training.data.manifest import SourceError
+from training.data.source_ingestion import ingest_source
+from training.data.sources.usgra import UNRECORDED_SUBJECT
+from training.workspace import parameters, paths
+
+
+def main() -> None:
+    try:
+        rows, errors = ingest_source(parameters.nerve(), paths.FRAMES)
+    except SourceError as error:
+        sys.exit(f"ingest: {error}")
+    labelled = [row for row in rows if row.mask]
+    subjects = {row.subject for row in labelled} - {UNRECORDED_SUBJECT}
+    without_nerve = sum(row.nerve_px == 0 for row in labelled)
+    print(
+        f"{len(labelled)} frames with masks of {f'{len(subjects)} subjects' if subjects else 'unrecorded subjects'}, "
+        f"{without_nerve} without a nerve ({without_nerve / len(labelled):.1%}); "
+        f"{len(rows) - len(labelled)} unlabelled; {len(errors.left_out)} files left out (left_out.csv)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Stage prepare: decode frames and resize them to a candidate's network input, with the service's own functions.
+
+`python -m training.data.prepare CANDIDATE` writes to data/prepared/CANDIDATE
+  input.json             the network input as the model card has it, with the mean and deviation for normalisation
+  train/, validation/    frames.npy  float32 (N, height, width), normalised
+                         masks.npy   uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled
+It does not write test frames, so a training cannot use them.
+"""
+
+import sys
+
+from training.data.prepared_arrays import write_prepared_arrays
+from training.data.split_table import rows_of_split
+from training.workspace import parameters, paths
+from training.workspace.atomic_folder import atomic_folder
+
+
+def main(candidate: str) -> None:
+    splits = {split: rows_of_split(split) for split in ("train", "validation")}
+    with atomic_folder(paths.PREPARED / candidate) as folder:
+        write_prepared_arrays(folder, parameters.candidate(candidate).input, splits)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,39 @@
+"""Read the frames and masks of a data source, check them, and write them in the layout of data/frames."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+
+from rich.progress import track
+
+from training.data.manifest import FrameMaskPair, ManifestRow, SourceErrors, write_pairs
+from training.data.sources import phantom
+from training.workspace import paths
+from training.workspace.atomic_folder import atomic_folder
+from training.workspace.parameters import Nerve
+
+
+def ingest_source(nerve: Nerve, folder: Path) -> tuple[list[ManifestRow], SourceErrors]:
+    """Write the data set of `nerve.source` to `folder`, which is complete or unchanged afterwards.
+
+    Returns the rows of the manifest, and the errors with the list of files left out. Raises ParameterError, and
+    SourceError for data that cannot be used.
+    """
+    errors = SourceErrors(skip=nerve.on_error == "skip")
+    pairs = source_pairs(nerve, errors)
+    total = nerve.phantom.subjects * nerve.phantom.frames if nerve.source == "phantom" else None
+    with atomic_folder(folder) as unfinished:
+        progress = track(pairs, f"frames of {nerve.source}", total=total)
+        rows = write_pairs(progress, unfinished, nerve.source, errors)
+    return rows, errors
+
+
+def source_pairs(nerve: Nerve, errors: SourceErrors) -> Iterable[FrameMaskPair]:
+    """Return the frame-mask pairs of `nerve.source`: those of the module of that name in training.data.sources.
+
+    Raises ParameterError, SourceError.
+    """
+    if nerve.source == "phantom":
+        return phantom.simulate_pairs(**nerve.phantom.model_dump())
+    path = paths.project_root() / nerve.path if nerve.path else None
+    return import_module(f"training.data.sources.{nerve.source}").pairs(path, errors)

@@ -1,0 +1,96 @@
+"""The files of the Kaggle competition "Ultrasound Nerve Segmentation" (2016), in a folder or a zip file.
+
+train/S_N.tif is frame N of subject S, train/S_N_mask.tif its mask (0 and 255). test/N.tif has no mask.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from training.data.manifest import NERVE, FrameMaskPair, SourceError, SourceErrors, decode_frame
+from training.data.sources.folder_or_zip import Files
+from training.data.sources.frame_mask_pairing import Key, index_by_key, pair_files
+from training.workspace.params_file import ParameterError
+
+LICENCE = "the competition's rules (kaggle.com/c/ultrasound-nerve-segmentation)"
+HEIGHT_PX, WIDTH_PX = 420, 580
+TEST_SUBJECT = "test"  # of the unlabelled test frames
+NAMES = {
+    "frame": re.compile(r"(?P<subject>[0-9]+)_(?P<number>[0-9]+)\.tif", re.IGNORECASE),
+    "mask": re.compile(r"(?P<subject>[0-9]+)_(?P<number>[0-9]+)_mask\.tif", re.IGNORECASE),
+    "test frame": re.compile(r"(?P<number>[0-9]+)\.tif", re.IGNORECASE),
+}
+
+
+def pairs(path: Path | None, errors: SourceErrors) -> Iterator[FrameMaskPair]:
+    """Return the pairs of the competition's folder or zip file, then its unlabelled test frames, one at a time.
+
+    Raises ParameterError without a path, and SourceError for an error of the whole data set. The error of one pair goes
+    to `errors`.
+    """
+    if path is None:
+        raise ParameterError(
+            "params.yaml: nerve.path is empty, and Kaggle's files cannot be downloaded without an account. Download "
+            "them (kaggle.com/c/ultrasound-nerve-segmentation) and set nerve.path to the folder or zip file."
+        )
+    return _pairs(path, errors)
+
+
+def _pairs(path: Path, errors: SourceErrors) -> Iterator[FrameMaskPair]:
+    files = Files(path)
+    frames, masks, test_frames = _sort_files(files, errors)
+    if not frames:
+        remedy = "Set nerve.path in params.yaml to the competition's folder or zip file."
+        raise SourceError(str(path), "has no file S_N.tif", remedy)
+    for key, frame, mask in pair_files(frames, masks, str(path), errors):
+        if pair := errors.attempt(partial(_read_pair, files, key, frame, mask)):
+            yield pair
+    for key, frame in test_frames.items():
+        if pair := errors.attempt(partial(_read_pair, files, key, frame, None)):
+            yield pair
+
+
+def _sort_files(files: Files, errors: SourceErrors) -> list[dict[Key, str]]:
+    """Return the frame files, mask files and test frame files by subject and number. Other files are left out."""
+    by_kind: dict[str, list[tuple[Key, str]]] = {kind: [] for kind in NAMES}
+    for file in files.names:
+        for kind, pattern in NAMES.items():
+            if match := pattern.fullmatch(PurePosixPath(file).name):
+                # "01" and "1" are the same subject.
+                subject = TEST_SUBJECT if kind == "test frame" else str(int(match["subject"]))
+                by_kind[kind].append(((subject, int(match["number"])), file))
+                break
+        else:
+            errors.leave_out(file, "is neither a frame nor a mask of the competition")
+    return [index_by_key(by_kind[kind], errors) for kind in NAMES]
+
+
+def _read_pair(files: Files, key: Key, frame: str, mask: str | None) -> FrameMaskPair:
+    data = files.read(frame)
+    _decode(data, frame)
+    labels = None if mask is None else _decode_labels(files.read(mask), mask)
+    return FrameMaskPair(data, ".tif", labels, *key, licence=LICENCE, file=frame)
+
+
+def _decode_labels(data: bytes, file: str) -> np.ndarray:
+    """Return the labels of a mask: uint8 (420, 580), NERVE where the mask is 255."""
+    mask = _decode(data, file)
+    other_values = np.setdiff1d(mask, (0, 255))
+    if len(other_values):
+        reason = f"has the grey value {other_values[0]}, but a mask has only 0 and 255"
+        raise SourceError(file, reason, "Copy it again, or remove the pair.")
+    return (mask == 255).astype(np.uint8) * NERVE
+
+
+def _decode(data: bytes, file: str) -> np.ndarray:
+    """Return the pixels of a frame or a mask: uint8 or uint16 (420, 580). Raises SourceError for another size."""
+    pixels = decode_frame(data, file).pixels
+    if pixels.shape != (HEIGHT_PX, WIDTH_PX):
+        reason = (
+            f"has {pixels.shape[1]}x{pixels.shape[0]} pixels, but the competition's files have {WIDTH_PX}x{HEIGHT_PX}"
+        )
+        raise SourceError(file, reason, "Copy it again, or remove the pair.")
+    return pixels

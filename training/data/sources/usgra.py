@@ -1,0 +1,125 @@
+"""usgra-seg: ultrasound frames of nerves in volunteers, labelled by one anaesthetist (T. M. K. et al., CC BY 4.0).
+
+images/NNNN.png is a frame, masks/NNNN.png its labels: 0 background, 1 nerve, 2 vessel. The data set does not record
+subjects, so all frames get the same subject, and their numbers give the order. Neighbouring numbers can belong to
+different scans, and a near-duplicate can have a distant number.
+
+Your own frames can have the same layout and record more: images/S_NNNN.png is a frame of subject S, and a mask with the
+values 0 and 255 labels nerves only. The authors' licence is given only to the authors' frames, which are known by their
+digests.
+"""
+
+import hashlib
+import io
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.data.manifest import NERVE, VESSEL, FrameMaskPair, SourceError, SourceErrors, check_size, decode_frame
+from training.data.sources.folder_or_zip import Files
+from training.data.sources.frame_mask_pairing import Key, index_by_key, pair_files
+
+LICENCE = "CC BY 4.0, T. M. K. and the authors of usgra-seg"
+REPOSITORY = "https://github.com/tmkand/usgra-seg"
+FOLDER = "dataset"
+COMMIT = "66dc77d"
+DIGESTS = Path(__file__).with_suffix(".sha256")  # of the images at that commit, in the format of sha256sum
+UNRECORDED_SUBJECT = "usgra"  # the subject of frames whose subject is not recorded
+NAME = re.compile(
+    r"(?:[^/]+/)?(?P<kind>images|masks)/(?:(?P<subject>[0-9a-z]+)_)?(?P<number>[0-9]+)\.png", re.IGNORECASE
+)
+FRAME_NAMES = "images/NNNN.png (or images/S_NNNN.png of a subject S)"
+
+
+@cache
+def authors_digests() -> frozenset[str]:
+    """Return the SHA-256 of each image of the data set."""
+    return frozenset(line.split()[0] for line in DIGESTS.read_text().splitlines())
+
+
+def fetch(target: Path, repository: str = REPOSITORY, commit: str = COMMIT) -> None:
+    """Download the data set's folder from its git repository, at a fixed commit, to `target`.
+
+    Raises SourceError if this fails. Its remedy describes how to download the data set by hand.
+    """
+    from dvc.repo import Repo
+
+    try:
+        Repo.get(repository, FOLDER, out=str(target), rev=commit)
+    except Exception as error:  # DVC, its git library and the network raise unrelated classes
+        shutil.rmtree(target, ignore_errors=True)
+        commands = f"`git clone {repository} usgra-seg`, `git -C usgra-seg checkout {commit}`"
+        raise SourceError(
+            f"{repository} at {commit}",
+            f"cannot be downloaded ({error.__cause__ or error})",
+            f"Download it by hand ({commands}) and set nerve.path in params.yaml to usgra-seg/{FOLDER}.",
+        ) from error
+
+
+def pairs(path: Path | None, errors: SourceErrors) -> Iterator[FrameMaskPair]:
+    """Yield the pairs of the data set's folder or zip file; without a path, of its public repository.
+
+    The authors' test split (`test/`) is left out: no model may be tuned on it.
+    Raises SourceError for an error of the whole data set. The error of one pair goes to `errors`.
+    """
+    if path is not None:
+        yield from _pairs(path, errors)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(Path(folder) / FOLDER)
+        yield from _pairs(Path(folder) / FOLDER, errors)
+
+
+def _pairs(path: Path, errors: SourceErrors) -> Iterator[FrameMaskPair]:
+    files = Files(path)
+    by_kind: dict[str, list[tuple[Key, str]]] = {"images": [], "masks": []}
+    for file in files.names:
+        if file.startswith("test/"):
+            errors.leave_out(file, "belongs to the authors' test split; no model may be tuned on it")
+        elif match := NAME.fullmatch(file):
+            key = (match["subject"] or UNRECORDED_SUBJECT, int(match["number"]))
+            by_kind[match["kind"].lower()].append((key, file))
+        else:
+            errors.leave_out(file, f"is neither {FRAME_NAMES} nor the mask of such a frame")
+    if not by_kind["images"]:
+        remedy = "Set nerve.path in params.yaml to the folder, or its zip file, that holds images/ and masks/."
+        raise SourceError(str(path), f"has no {FRAME_NAMES}", remedy)
+    images, masks = (index_by_key(by_kind[kind], errors) for kind in by_kind)
+    for key, image, mask in pair_files(images, masks, str(path), errors):
+        if pair := errors.attempt(partial(_read_pair, files, key, image, mask)):
+            yield pair
+
+
+def _read_pair(files: Files, key: Key, image: str, mask: str) -> FrameMaskPair:
+    data = files.read(image)
+    frame = decode_frame(data, image)
+    labels, vessels = decode_labels(files.read(mask), mask)
+    check_size(labels, frame.pixels, mask, "Copy both again, or remove the pair.")
+    licence = LICENCE if hashlib.sha256(data).hexdigest() in authors_digests() else ""
+    return FrameMaskPair(data, ".png", labels, *key, vessels=vessels, licence=licence, file=image)
+
+
+def decode_labels(data: bytes, file: str) -> tuple[np.ndarray, bool]:
+    """Return a mask file's labels, uint8 (height, width), and whether vessels are labelled.
+
+    The labels are the indices of a palette PNG, or the grey values of a grey one. A mask of 0 and 255 labels nerves
+    only. Raises SourceError for any other file.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        labels = np.asarray(image)
+    except Exception as error:  # for a damaged file Pillow raises many classes
+        reason = "is not a readable mask (not a complete PNG file)"
+        raise SourceError(file, reason, "Copy it again, or remove the pair.") from error
+    if labels.ndim == 2 and labels.dtype == np.uint8 and labels.any() and np.isin(labels, (0, 255)).all():
+        return labels // 255 * NERVE, False
+    if labels.ndim != 2 or labels.dtype != np.uint8 or labels.max() > VESSEL:
+        reason = f"has other labels than 0, 1 and 2, or 0 and 255 (mode {image.mode}, maximum {labels.max()})"
+        raise SourceError(file, reason, "Copy it again, or remove the pair.")
+    return labels, True

@@ -1,0 +1,1 @@
+"""Scoring masks: metrics, calibration, postprocessing fitted on validation, failure modes."""

@@ -1,0 +1,65 @@
+"""Score masks, frame by frame."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from service.inference.mask_confidence import mask_confidence
+from service.inference.postprocessing import postprocess
+from service.model.card import PostprocessingConfig
+from training.data.manifest import NERVE, ManifestRow, read_frame, read_labels
+from training.evaluation.baselines import MeanMask
+from training.evaluation.failure_modes import failure_mode
+from training.evaluation.inference import Network, map_rows
+from training.evaluation.metrics import dice, hausdorff95, iou
+from training.workspace import paths
+
+
+def score(
+    network: Network,
+    config: PostprocessingConfig,
+    mean_mask: MeanMask,
+    rows: list[ManifestRow],
+    title: str = "scoring",
+) -> pd.DataFrame:
+    """Return a table with a row per frame: metrics of the mask that the service would answer, and of the baselines.
+
+    presence, confidence: calibrated, 0..1; confidence is NaN for an empty mask. dice_empty, dice_mean_mask: Dice of the
+    baselines. The other columns are those of `score_mask`.
+    """
+
+    def score_row(row: ManifestRow) -> dict[str, Any]:
+        probability, presence = network(read_frame(paths.FRAMES, row))
+        pixels = postprocess(probability, presence, config)
+        confidence = mask_confidence(probability, pixels, config)
+        mask, truth = pixels > 0, read_labels(paths.FRAMES, row) == NERVE
+        return {
+            "frame": row.frame,
+            "subject": row.subject,
+            **score_mask(mask, truth),
+            "presence": config.presence_calibration(presence),
+            "confidence": np.nan if confidence is None else confidence,
+            "iou": iou(mask, truth),
+            "hausdorff95_px": hausdorff95(mask, truth),
+            "dice_empty": float(not truth.any()),
+            "dice_mean_mask": dice(mean_mask.predict(*truth.shape), truth),
+        }
+
+    return pd.DataFrame(map_rows(score_row, rows, title))
+
+
+def score_mask(mask: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Return Dice and failure mode of a mask, and the properties of its frame that define subgroups.
+
+    mask, truth: bool (height, width). nerve: whether the frame shows a nerve. nerve_share: share of the frame's area.
+    size: "WIDTHxHEIGHT" in pixels.
+    """
+    height, width = truth.shape
+    return {
+        "nerve": bool(truth.any()),
+        "nerve_share": truth.mean(),
+        "size": f"{width}x{height}",
+        "dice": dice(mask, truth),
+        "failure": failure_mode(mask, truth),
+    }

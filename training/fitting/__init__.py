@@ -1,0 +1,1 @@
+"""Train a candidate: batches, augmentation, pre-training, distillation and the training loop."""

@@ -1,0 +1,75 @@
+"""Shuffled, augmented batches of training frames with a target for each head."""
+
+import math
+
+import keras
+import numpy as np
+
+from training.fitting.augmentation import augment
+from training.workspace.parameters import Recipe
+
+
+class ShuffledBatches(keras.utils.PyDataset):
+    """Frames in a new order each epoch. Subclasses make a batch in `__getitem__`.
+
+    The same seed gives the same batches, in whatever order the worker threads make them: each batch has its own random
+    generator. frames: float32 (N, height, width), normalised.
+    """
+
+    def __init__(self, frames: np.ndarray, recipe: Recipe, seed: int):
+        super().__init__(workers=2, max_queue_size=8)
+        self.frames, self.recipe, self.seed = frames, recipe, seed
+        self.epoch = 0
+        self.order = self._shuffle()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order) / self.recipe.batch_size)
+
+    def draw(self, index: int) -> tuple[np.ndarray, np.random.Generator]:
+        """Return the frame indices of batch `index`, int (B,), and the batch's random generator."""
+        start = index * self.recipe.batch_size
+        indices = self.order[start : start + self.recipe.batch_size]
+        return indices, np.random.default_rng((self.seed, self.epoch, index))
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self.order = self._shuffle()
+
+    def _shuffle(self) -> np.ndarray:
+        """Return the frame indices of this epoch: as many permutations as its steps need."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        count, steps = len(self.frames), self.recipe.steps_per_epoch
+        length = steps * self.recipe.batch_size if steps else count
+        permutations = [rng.permutation(count) for _ in range(math.ceil(length / count))]
+        return np.concatenate(permutations)[:length]
+
+
+class TrainingBatches(ShuffledBatches):
+    """Batches of augmented frames, float32 (B, height, width, 1), and their targets by head; see `head_targets`.
+
+    masks: uint8 or float32 (N, height, width, C), 0..1: nerve, then vessel.
+    """
+
+    def __init__(self, frames: np.ndarray, masks: np.ndarray, recipe: Recipe, heads: list[str], seed: int):
+        super().__init__(frames, recipe, seed)
+        self.masks, self.heads = masks, heads
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        indices, rng = self.draw(index)
+        frames, masks = self.frames[indices], self.masks[indices]
+        if self.recipe.augment is not None:
+            pairs = [augment(*pair, self.recipe.augment, rng) for pair in zip(frames, masks, strict=True)]
+            frames, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+        return frames[..., np.newaxis], head_targets(masks, self.heads)
+
+
+def head_targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:
+    """Return the float32 target of each head: presence (B, 1), the others (B, height, width, 1).
+
+    masks: (B, height, width, C), 0..1: nerve, then vessel, after augmentation. Presence is 1 if any pixel of the nerve
+    is in the augmented frame.
+    """
+    masks = masks.astype(np.float32)
+    nerve = masks[..., :1]
+    other_targets = {"presence": np.rint(nerve.max(axis=(1, 2))), "vessel": masks[..., 1:2]}
+    return {head: other_targets.get(head, nerve) for head in heads}

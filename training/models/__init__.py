@@ -1,0 +1,1 @@
+"""U-nets, their encoders and weights, losses, ONNX export and batch-norm recalibration."""

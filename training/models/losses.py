@@ -1,0 +1,100 @@
+"""Loss functions, each with the name that `Recipe.loss` uses, and the Dice metric.
+
+truth and probability are float32 (N, height, width, 1) in 0..1. Each loss returns a scalar.
+"""
+
+import keras
+from keras import ops
+
+SMOOTH = 1.0
+FRAME_SMOOTH_PX = 20.0  # limits the loss of a frame in which only the edge of a nerve is visible
+EDGE_PX = 3  # distance from the nerve's outline, in pixels of the network input
+EDGE_WEIGHT = 5.0
+MAX_DISTANCE_PX = 16  # from the nerve's outline, in pixels of the network input; larger distances count as this
+
+
+def soft_dice(truth, probability):
+    """Return minus the soft Dice of the whole batch, in -1..0.
+
+    Drozdzal et al. 2016 (arXiv 1608.04117), equation 2, with smoothing. This is the lecture's loss.
+    """
+    overlap = ops.sum(truth * probability)
+    return -(2.0 * overlap + SMOOTH) / (ops.sum(truth) + ops.sum(probability) + SMOOTH)
+
+
+def cross_entropy_dice(truth, probability):
+    """Return the mean cross-entropy of the pixels plus one minus the soft Dice of the batch.
+
+    The sum of both: Isensee et al. 2018 (nnU-Net, arXiv 1809.10486). The Dice of a frame without a nerve has no
+    gradient, and half of the frames have none; so this is the Dice of the batch.
+    """
+    entropy = ops.mean(keras.losses.binary_crossentropy(truth, probability))
+    return entropy + 1.0 + soft_dice(truth, probability)
+
+
+def cross_entropy_frame_dice(truth, probability):
+    """Return the mean cross-entropy of the pixels plus one minus the mean soft Dice of the frames.
+
+    Masks are evaluated frame by frame, while in a batch's Dice a large nerve outweighs several small ones.
+    """
+    axes = (1, 2, 3)
+    overlap = ops.sum(truth * probability, axis=axes)  # (N,)
+    truth_area, predicted_area = ops.sum(truth, axis=axes), ops.sum(probability, axis=axes)  # (N,) each
+    frame_dice = (2.0 * overlap + FRAME_SMOOTH_PX) / (truth_area + predicted_area + FRAME_SMOOTH_PX)  # (N,)
+    return ops.mean(keras.losses.binary_crossentropy(truth, probability)) + 1.0 - ops.mean(frame_dice)
+
+
+def focal_tversky(truth, probability):
+    """Return one minus the Tversky index of the batch, to the power of 3/4, in 0..1.
+
+    Abraham and Khan 2019 (arXiv 1810.07842), equations 3 and 4. A false negative pixel has weight 0.7, a false positive
+    one 0.3.
+    """
+    overlap = ops.sum(truth * probability)
+    false_negative = ops.sum(truth * (1 - probability))
+    false_positive = ops.sum((1 - truth) * probability)
+    index = (overlap + SMOOTH) / (overlap + 0.7 * false_negative + 0.3 * false_positive + SMOOTH)
+    return ops.maximum(1 - index, keras.config.epsilon()) ** 0.75  # at 0 the gradient is infinite
+
+
+def edge_weighted(truth, probability):
+    """Return `cross_entropy_dice` with EDGE_WEIGHT times the entropy of pixels within EDGE_PX of an outline.
+
+    After Ronneberger, Fischer and Brox 2015 (arXiv 1505.04597), equation 2, with a step in place of the Gaussian.
+    """
+    window = 2 * EDGE_PX + 1
+    near_nerve = ops.max_pool(truth, window, strides=1, padding="same")
+    near_background = ops.max_pool(1.0 - truth, window, strides=1, padding="same")
+    weight = 1.0 + (EDGE_WEIGHT - 1.0) * near_nerve * near_background  # (N, height, width, 1)
+    entropy = keras.losses.binary_crossentropy(truth, probability) * weight[..., 0]  # (N, height, width)
+    return ops.mean(entropy) + 1.0 + soft_dice(truth, probability)
+
+
+def boundary(truth, probability):
+    """Return `cross_entropy_dice` plus the mean of probability times signed distance from the outline.
+
+    The boundary loss L_B of Kervadec et al. 2019 (arXiv 1812.07032), with the same weight in all epochs.
+    """
+    return cross_entropy_dice(truth, probability) + ops.mean(signed_distance(truth) * probability)
+
+
+def signed_distance(truth):
+    """Return each pixel's chessboard distance from the nerve's outline over MAX_DISTANCE_PX: negative inside, in -1..1.
+
+    In a frame without a nerve all pixels have 1. Each 3x3 maximum grows a region by one pixel.
+    """
+    nerve, background = truth, 1.0 - truth
+    distance = ops.zeros_like(truth)
+    for _ in range(MAX_DISTANCE_PX):
+        distance += background - nerve  # 1 where only background has grown to, -1 only nerve, 0 both
+        nerve = ops.max_pool(nerve, 3, strides=1, padding="same")
+        background = ops.max_pool(background, 3, strides=1, padding="same")
+    return distance / MAX_DISTANCE_PX
+
+
+def dice(truth, probability):
+    """Return the Dice of each frame's mask at threshold 0.5, float32 (N,); 1 where both masks are empty."""
+    mask = ops.cast(probability >= 0.5, "float32")
+    overlap = ops.sum(truth * mask, axis=(1, 2, 3))  # (N,)
+    pixels = ops.sum(truth, axis=(1, 2, 3)) + ops.sum(mask, axis=(1, 2, 3))  # (N,)
+    return ops.where(pixels > 0, 2.0 * overlap / ops.maximum(pixels, 1.0), 1.0)

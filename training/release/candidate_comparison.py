@@ -1,0 +1,108 @@
+"""Compare the evaluated candidates: choose the champion, print a table, write files for DVC's metrics and plots.
+
+A candidate's evaluation is the metrics.json that the stage `evaluate` wrote for it.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from training.evaluation.summary import LOW_DICE
+from training.workspace import paths, tracking
+
+TEST_METRICS = {
+    "test": "dice",
+    "test_median": "dice_median",
+    f"dice_below_{LOW_DICE}": f"dice_below_{LOW_DICE}",
+    "presence_auc": "presence_auc",
+    "empty_mask": "baseline_empty",
+    "mean_mask": "baseline_mean_mask",
+}
+CURVES = {"val_mask_dice": "validation_dice", "val_loss": "validation_loss"}
+IMAGES = ("sheet", "worst", "reliability")
+
+
+class NoChampionError(Exception):
+    """No candidate can be the champion. The message says why."""
+
+
+def read_evaluations(candidates: list[str]) -> dict[str, dict[str, Any]]:
+    """The evaluations of the candidates, by name. Prints and leaves out a candidate without one on the present data.
+
+    Raises NoChampionError if none is left.
+    """
+    data = tracking.data_digest()
+    evaluations = {}
+    for name in candidates:
+        path = paths.EVALUATION / name / "metrics.json"
+        evaluation = json.loads(path.read_text()) if path.exists() else {"data": None}
+        if evaluation["data"] == data:
+            evaluations[name] = evaluation
+        else:
+            print(f"{name} is left out: it has no evaluation on the present data. `dvc repro champion` evaluates it.")
+    if not evaluations:
+        raise NoChampionError(
+            "champion: no candidate has an evaluation on the present data. Run `dvc repro champion` to make them."
+        )
+    return evaluations
+
+
+def choose_champion(evaluations: dict[str, dict[str, Any]]) -> str:
+    """The candidate with the best validation Dice; the first by name if several are equal.
+
+    Raises NoChampionError if it does not beat both baselines on validation: the empty mask and the mean mask.
+    """
+    name = max(sorted(evaluations), key=lambda candidate: evaluations[candidate]["validation"]["dice"])
+    validation = evaluations[name]["validation"]
+    baseline = max(validation["baseline_empty"], validation["baseline_mean_mask"])
+    if validation["dice"] <= baseline:
+        raise NoChampionError(
+            f"champion: the best candidate, {name}, has a validation Dice of {validation['dice']}. It must be above "
+            f"the better baseline, {baseline} (empty mask {validation['baseline_empty']}, mean mask "
+            f"{validation['baseline_mean_mask']}). Train longer, or check the frames and masks."
+        )
+    return name
+
+
+def comparison_table(evaluations: dict[str, dict[str, Any]], champion: str) -> Table:
+    """A table for the terminal: one row for each candidate, the best on validation first, the champion in bold."""
+    columns = ("validation Dice", "test Dice", "test, with nerve", "empty mask", "mean mask", "presence AUC")
+    table = Table(title="Candidates by validation Dice; all other columns are of the test split", title_justify="left")
+    table.add_column("candidate")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, evaluation in sorted(evaluations.items(), key=lambda item: -item[1]["validation"]["dice"]):
+        test = evaluation["test"]
+        values = [evaluation["validation"]["dice"], test["dice"], test["dice_with_nerve"], test["baseline_empty"]]
+        values += [test["baseline_mean_mask"], test["presence_auc"]]
+        cells = ["-" if value is None else f"{value:.3f}" for value in values]
+        table.add_row(name, *cells, style="bold" if name == champion else None)
+    return table
+
+
+def write_comparison(folder: Path, evaluations: dict[str, dict[str, Any]]) -> None:
+    """Write metrics.json, learning_curves.csv, roc.csv and images/ of all candidates to `folder`."""
+    metrics = {
+        name: {"validation": evaluation["validation"]["dice"]}
+        | {column: evaluation["test"][metric] for column, metric in TEST_METRICS.items()}
+        for name, evaluation in evaluations.items()
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    histories = {name: pd.read_csv(paths.UNETS / name / "history.csv") for name in evaluations}
+    curves = {name: history.rename(columns=CURVES)[["epoch", *CURVES.values()]] for name, history in histories.items()}
+    _write_stacked(folder / "learning_curves.csv", curves)
+    rocs = {name: pd.read_csv(paths.EVALUATION / name / "roc.csv") for name in evaluations}
+    _write_stacked(folder / "roc.csv", rocs)
+    (folder / "images").mkdir()
+    for name in evaluations:
+        for image in IMAGES:
+            shutil.copy(paths.EVALUATION / name / f"{image}.png", folder / "images" / f"{name}_{image}.png")
+
+
+def _write_stacked(path: Path, tables: dict[str, pd.DataFrame]) -> None:
+    """Write all tables to one CSV file, with a column `candidate`."""
+    pd.concat(tables, names=["candidate"]).reset_index(level="candidate").to_csv(path, index=False)

@@ -1,0 +1,38 @@
+"""Stage champion: choose the best candidate by validation Dice, if it beats both baselines there.
+
+The test split has no influence on the choice. Writes
+  reports/champion.json   candidate: the champion's name; candidates: the evaluation of each candidate
+  reports/candidates/     all candidates side by side, for `dvc metrics show` and `dvc plots show`
+"""
+
+import json
+import sys
+
+from rich.console import Console
+
+from training.release.candidate_comparison import (
+    NoChampionError,
+    choose_champion,
+    comparison_table,
+    read_evaluations,
+    write_comparison,
+)
+from training.workspace import parameters, paths
+from training.workspace.atomic_folder import atomic_folder
+
+
+def main() -> None:
+    try:
+        evaluations = read_evaluations(parameters.nerve().candidates)
+        champion = choose_champion(evaluations)
+    except NoChampionError as error:
+        sys.exit(str(error))
+    Console().print(comparison_table(evaluations, champion))
+    paths.CHAMPION.parent.mkdir(exist_ok=True)
+    with atomic_folder(paths.CANDIDATES) as folder:
+        write_comparison(folder, evaluations)
+    paths.CHAMPION.write_text(json.dumps({"candidate": champion, "candidates": evaluations}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

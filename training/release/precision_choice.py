@@ -1,0 +1,86 @@
+"""Choose the precision of the served network: the fastest whose masks are as good as those of the Keras network.
+
+The float32 network must equal the Keras network (`export_check`). A lower precision changes probabilities a little, so
+its masks are compared with the true masks: over validation, the mean Dice may fall by MAX_VALIDATION_DICE_DROP plus the
+standard error of the fall. With few frames the standard error is the larger of the two.
+"""
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from service.inference.open_runtime import open_cpu_runtime
+from service.inference.runtime import Runtime
+from service.inference.segmenter import predict
+from service.inference.tta import with_tta
+from service.model.card import NETWORK_FILE, Card, Input, Precision
+from training.data.split_table import rows_of_split
+from training.evaluation.inference import dice_scores
+from training.release.export_check import KerasRuntime
+from training.release.int8_quantization import quantize
+from training.release.training_rows import sample_rows
+
+TIMED_CALLS = 40  # of each precision
+MAX_VALIDATION_DICE_DROP = 0.002
+
+
+def is_as_good(change: np.ndarray) -> bool:
+    """Whether chance and MAX_VALIDATION_DICE_DROP explain a change of Dice. change: float (N,), one for each frame."""
+    return bool(change.mean() + change.std() / len(change) ** 0.5 >= -MAX_VALIDATION_DICE_DROP)
+
+
+def measure_milliseconds(runtimes: dict[Precision, Runtime], size: Input) -> dict[Precision, float]:
+    """Each runtime's median time for one frame. The runtimes take turns, so other work on the machine slows all."""
+    batch = np.zeros((1, size.height, size.width, 1), np.float32)
+
+    def time_call(runtime: Callable[[np.ndarray], Any]) -> float:
+        start = time.perf_counter()
+        runtime(batch)
+        return (time.perf_counter() - start) * 1000
+
+    rounds = [{name: time_call(runtime) for name, runtime in runtimes.items()} for _ in range(TIMED_CALLS)]
+    return {name: round(statistics.median(times[name] for times in rounds), 3) for name in runtimes}
+
+
+def open_runtimes(folder: Path, card: Card) -> dict[Precision, Runtime]:
+    """The network of a candidate's folder in each precision, with the card's TTA."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        shutil.copy(folder / NETWORK_FILE, copy)
+        quantize(copy, card.candidate)
+        return {precision: with_tta(open_cpu_runtime(copy, precision), card.tta) for precision in get_args(Precision)}
+
+
+def choose_precision(folder: Path, card: Card) -> tuple[Precision, dict[str, Any]]:
+    """The precision to serve, and metrics of all precisions, measured on the evaluated model.
+
+    The choice depends on validation, because the evaluated model was not trained on it. The metrics also contain the
+    change of Dice on the test split, and nothing depends on that. folder: of the evaluated model. Ignores the precision
+    of `card`.
+    """
+    runtimes = open_runtimes(folder, card)
+    networks = {name: partial(predict, runtime, card.input) for name, runtime in runtimes.items()}
+    keras_network = partial(predict, with_tta(KerasRuntime(folder), card.tta), card.input)
+    validation, test = sample_rows(rows_of_split("validation")), sample_rows(rows_of_split("test"))
+    keras_dice = dice_scores(keras_network, card.postprocessing, validation, "Keras")
+    milliseconds = measure_milliseconds(runtimes, card.input)
+    changes = {
+        name: dice_scores(network, card.postprocessing, validation, name) - keras_dice
+        for name, network in networks.items()
+    }
+    good = [precision for precision, change in changes.items() if is_as_good(change)]
+    precision: Precision = min(good, key=lambda name: milliseconds[name]) if good else "float32"
+    test_dice = dice_scores(networks[precision], card.postprocessing, test, "test")
+    test_change = test_dice - dice_scores(keras_network, card.postprocessing, test, "test, Keras")
+    precisions = {
+        name: {"milliseconds": milliseconds[name], "validation_dice_change": round(float(change.mean()), 5)}
+        for name, change in changes.items()
+    }
+    return precision, {"precisions": precisions, "test_dice_change": round(float(test_change.mean()), 5)}

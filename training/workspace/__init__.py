@@ -1,0 +1,1 @@
+"""What every stage uses: paths, params.yaml, MLflow runs, atomic output folders, plots, Keras callbacks."""

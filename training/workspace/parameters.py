@@ -1,0 +1,234 @@
+"""The section `nerve` of params.yaml: one model for each mapping, each parameter with its unit, range and meaning.
+
+training/workspace/digits_parameters.py documents the section `digits`.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from training.workspace.params_file import ParameterError, Section, read_section, validate_section
+
+# The data sources. Each name is a module of training.data.sources with a function `pairs`.
+Source = Literal["phantom", "usgra", "kaggle"]
+Head = Literal["mask", "presence", "vessel", "deep_supervision"]
+Loss = Literal[
+    "soft_dice", "cross_entropy_dice", "cross_entropy_frame_dice", "focal_tversky", "edge_weighted", "boundary"
+]
+Tta = Literal["none", "flip"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Phantom(Section):
+    """The size and the seed of the simulated data set."""
+
+    subjects: PositiveInt
+    """Number of simulated subjects."""
+    frames: PositiveInt
+    """Number of frames of each subject."""
+    seed: int
+    """Seed of all random numbers. The same seed gives the same frames, byte for byte."""
+
+
+class Split(Section):
+    """How the labelled frames are divided into training, validation and test. Groups (subjects) stay whole."""
+
+    validation: Fraction
+    """Fraction of the groups in the validation split."""
+    test: Fraction
+    """Fraction of the groups in the test split."""
+    blocks: PositiveInt
+    """Number of groups where the source records no subjects. A group is then a run of neighbouring frame numbers."""
+    seed: int
+    """Seed of the random choice of groups."""
+
+
+class Nerve(Section):
+    """The section `nerve`."""
+
+    source: Source
+    """Where frames and masks come from."""
+    path: str
+    """The source's folder or zip file. A relative path starts at the project's root. kaggle requires a path. If it is
+    empty, usgra downloads its public data set. phantom ignores it."""
+    on_error: Literal["stop", "skip"]
+    """What an invalid frame-mask pair does. stop: it ends the stage ingest. skip: it is listed in left_out.csv."""
+    phantom: Phantom
+    split: Split
+    candidates: Annotated[list[str], Field(min_length=1)]
+    """The entries of `unets` to train and compare. The champion has the best validation Dice."""
+    seed: int
+    """Seed of the initial weights, of the order of frames and of the augmentation."""
+    refit: list[Source]
+    """For these sources, the champion's recipe is trained again on training, validation and test frames. The result is
+    the served model."""
+    unets: dict[str, dict[str, Any]]
+    """U-nets and their training recipes by name. `candidate` validates an entry as a `Candidate`."""
+    ablations: dict[str, Any]
+    """Ablations of one candidate. training.experiments.ablation_parameters validates them."""
+
+    @model_validator(mode="after")
+    def _candidates_are_in_unets(self) -> Self:
+        if unknown := set(self.candidates) - self.unets.keys():
+            raise ValueError(f"candidates: unets has no {', '.join(sorted(unknown))}; it has {', '.join(self.unets)}")
+        return self
+
+    @property
+    def refits(self) -> bool:
+        """Whether the served model is a refit of the champion on all labelled frames."""
+        return self.source in self.refit
+
+
+class InputSize(Section):
+    """The network input."""
+
+    height: PositiveInt
+    """Pixels, axis 0. It is a multiple of 2 ** `Net.halvings`."""
+    width: PositiveInt
+    """Pixels, axis 1. It is a multiple of 2 ** `Net.halvings`."""
+    normalization: Literal["frame", "dataset"]
+    """Which mean and standard deviation of grey values normalise a frame: its own, or those of all training frames."""
+
+
+class Net(Section):
+    """The architecture of a U-net."""
+
+    filters: list[PositiveInt]
+    """Convolution filters of each level, the level of the highest resolution first. With `encoder`: of the decoder."""
+    stem: Literal[1, 2, 4]
+    """Stride of the first convolution. The U-net works at 1/stem of the input resolution."""
+    batch_norm: bool
+    """Whether batch normalisation follows each convolution."""
+    heads: list[Head]
+    """The outputs. mask: required. presence: whether the frame shows a nerve; without this head, and where all training
+    frames or none show a nerve, presence is the mask's peak probability. vessel: a second mask, where the source labels
+    vessels. deep_supervision: masks at each coarser decoder level, for training only."""
+    encoder: Literal["efficientnet_lite0"] | None = None
+    """A standard encoder in place of the U-net's own. It works at 1/2 to 1/32 of the input resolution."""
+    encoder_weights: Literal["random", "imagenet"] = "random"
+    """Initial weights of `encoder`: random, or pre-trained on ImageNet."""
+    attention_gates: bool = False
+    """Whether attention gates weight the skip connections (Oktay et al. 2018, arXiv 1804.03999)."""
+
+    @property
+    def halvings(self) -> int:
+        """How many times the encoder halves the input resolution."""
+        return 5 if self.encoder else len(self.filters) - 1 + self.stem.bit_length() - 1
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        if "mask" not in self.heads:
+            raise ValueError('heads: "mask" is required')
+        if self.encoder and (self.stem != 2 or len(self.filters) != 4):
+            raise ValueError(f"{self.encoder} has four skip connections: set stem to 2 and give four filters")
+        if self.encoder_weights == "imagenet" and not self.encoder:
+            raise ValueError("encoder_weights: imagenet requires an encoder: set encoder, or set random weights")
+        return self
+
+
+class Augment(Section):
+    """Random changes of training frames. 0 switches a change off. A left-right flip is always among them."""
+
+    shift: NonNegativeFloat
+    """Maximum translation, as a fraction of the frame's width and height."""
+    zoom: NonNegativeFloat
+    """Maximum of the scale's natural logarithm, for width and height separately."""
+    rotate: NonNegativeFloat
+    """Maximum rotation, degrees."""
+    gain: NonNegativeFloat
+    """Maximum of the contrast factor's natural logarithm, and of the brightness offset in standard deviations."""
+    speckle: NonNegativeFloat
+    """Standard deviation of multiplicative noise."""
+    elastic: NonNegativeFloat = 0.0
+    """Standard deviation of a smooth displacement field, as a fraction of the frame's width and height."""
+    gamma: NonNegativeFloat = 0.0
+    """Maximum of the gamma exponent's natural logarithm."""
+    tgc: NonNegativeFloat = 0.0
+    """Standard deviation of the time-gain compensation's natural logarithm over depth; across the frame, half of it."""
+    shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of the frames with an acoustic shadow."""
+    blur: NonNegativeFloat = 0.0
+    """Maximum standard deviation of a Gaussian blur on every second frame, pixels."""
+
+
+class Phase(Section):
+    """Epochs with one learning-rate schedule."""
+
+    epochs: PositiveInt
+    """Number of epochs."""
+    learning_rate: PositiveFloat
+    """The learning rate of the first epoch."""
+    decay: Literal["none", "cosine"] = "none"
+    """none: constant. cosine: falls to 0 along half a cosine."""
+
+
+class PhasedTraining(Section):
+    """A training with one or more learning-rate phases."""
+
+    phases: list[Phase]
+    """The phases, in their order."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+
+class Recipe(PhasedTraining):
+    """How a U-net is trained."""
+
+    loss: Loss
+    """The loss of all masks, a function of training.models.losses."""
+    batch_size: PositiveInt
+    """Frames in a batch."""
+    steps_per_epoch: PositiveInt | None = None
+    """Batches in an epoch. None: an epoch uses each training frame once."""
+    augment: Augment | None = None
+    """Augmentation of training frames. None: no augmentation."""
+    ema_momentum: Fraction | None = None
+    """Momentum of the exponential moving average of the weights. The average is the result. None: no average."""
+    patience: PositiveInt | None = None
+    """Epochs without a better validation Dice before the training stops. The weights of the best epoch are the result.
+    None: train all epochs and keep the last weights."""
+    encoder_lr_multiplier: NonNegativeFloat = 1.0
+    """Learning rate of the encoder, as a multiple of the others'. Below 1 it protects pre-trained weights."""
+    masked_pretraining_epochs: NonNegativeInt = 0
+    """Epochs of masked-image pre-training: reconstruct hidden squares of training frames, without masks. They come
+    before all other epochs."""
+    phantom_pretraining_epochs: NonNegativeInt = 0
+    """Epochs of synthetic pre-training on phantom frames, before the training on real frames."""
+    distillation_folds: NonNegativeInt = 0
+    """Number of teachers, one for each fold left out of the training frames. The mean of their predictions is half of
+    the soft targets. 0: no distillation."""
+
+
+class Candidate(Section):
+    """One entry of `nerve.unets`."""
+
+    input: InputSize
+    tta: Tta
+    """Test-time augmentation. flip: average the predictions for a frame and for its left-right mirror image."""
+    net: Net
+    recipe: Recipe
+
+    @model_validator(mode="after")
+    def _input_can_be_halved(self) -> Self:
+        halvings, height, width = self.net.halvings, self.input.height, self.input.width
+        if height % 2**halvings or width % 2**halvings:
+            raise ValueError(
+                f"input: the network halves {height}x{width} {halvings} times: use multiples of {2**halvings}"
+            )
+        return self
+
+
+def nerve() -> Nerve:
+    """Return the section `nerve` of params.yaml. Raises ParameterError for an invalid entry."""
+    return read_section(Nerve, "nerve")
+
+
+def candidate(name: str) -> Candidate:
+    """Return the entry `name` of `nerve.unets`. Raises ParameterError if it is missing or invalid."""
+    unets = nerve().unets
+    if name not in unets:
+        raise ParameterError(f"params.yaml: nerve.unets has no {name!r}; it has {', '.join(unets)}")
+    return validate_section(Candidate, unets[name], f"nerve.unets.{name}")

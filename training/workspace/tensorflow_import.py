@@ -1,0 +1,24 @@
+"""Import TensorFlow without its log lines at start."""
+
+import os
+import sys
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and search for GPUs, with the standard error stream of the process closed meanwhile.
+
+    TensorFlow's C++ code logs about oneDNN and missing CUDA libraries before any log level takes effect. These lines
+    come at every start and do not concern the user. Python exceptions are raised as usual.
+    """
+    sys.stderr.flush()
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        import tensorflow
+
+        tensorflow.config.list_physical_devices("GPU")
+        tensorflow.get_logger().setLevel("ERROR")  # else it warns of many networks in one process, which is intended
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)

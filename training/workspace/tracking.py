@@ -1,0 +1,194 @@
+"""MLflow runs: the store, tags and data sets of a run, and the run that trained a network."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from training.workspace import paths
+from training.workspace.parameters import Candidate
+
+if TYPE_CHECKING:
+    import keras
+    from mlflow.entities import Run
+    from mlflow.models import ModelSignature
+
+EXPERIMENT = "nerve"
+MODEL_NAME = "nerve-unet"  # in the model registry
+FRAMES_OUTPUT = paths.FRAMES.as_posix()
+SPLIT_OUTPUT = paths.SPLIT_TABLE.parent.as_posix()
+
+
+def use_experiment(experiment: str = EXPERIMENT) -> None:
+    """Select the MLflow store and the experiment; create the experiment if it does not exist.
+
+    The store is MLFLOW_TRACKING_URI, or else mlflow.db in the project's root.
+    """
+    import mlflow
+
+    root = paths.project_root()
+    local_uri = f"sqlite:///{root / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", local_uri)
+    mlflow.set_tracking_uri(uri)
+    if mlflow.get_experiment_by_name(experiment) is None:
+        # A tracking server chooses where artifacts are stored.
+        artifacts = (root / "mlartifacts").as_uri() if uri == local_uri else None
+        # Without this kind the MLflow UI opens on its pages for language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        try:
+            mlflow.create_experiment(experiment, artifacts, tags)
+        except mlflow.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another training created it at the same time
+                raise
+    mlflow.set_experiment(experiment)
+
+
+def git_commit() -> tuple[str, bool]:
+    """Return the commit checked out in the working directory, and whether tracked files differ from it.
+
+    Without git: ("", True).
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return "", True
+
+
+def data_digest(output: str = FRAMES_OUTPUT) -> str:
+    """Return the md5 of a stage's output from dvc.lock; "" if the pipeline has not run under DVC."""
+    lock = Path("dvc.lock")
+    if not lock.exists():
+        return ""
+    stages = yaml.safe_load(lock.read_text()).get("stages", {})
+    outputs = [entry for stage in stages.values() for entry in stage.get("outs", [])]
+    return next((entry["md5"] for entry in outputs if entry["path"] == output), "")
+
+
+def fingerprint(candidate: Candidate) -> str:
+    """Return a sha256 of all that a trained network depends on: its parameters, the frames and their split."""
+    inputs = candidate.model_dump_json() + data_digest() + data_digest(SPLIT_OUTPUT)
+    return hashlib.sha256(inputs.encode()).hexdigest()
+
+
+def run_tags(source: str, output: str = FRAMES_OUTPUT) -> dict[str, str]:
+    """Return the tags that identify the code and the data of a run.
+
+    source: the data source. output: the stage output that the run reads.
+    """
+    sha, dirty = git_commit()
+    return {
+        "data": data_digest(output),
+        "source": source,
+        "git.commit": sha,
+        "git.dirty": str(dirty).lower(),
+        "dvc.stage": os.environ.get("DVC_STAGE", ""),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+    }
+
+
+def weights_digest(network: Path) -> str:
+    """Return the sha256 of a network's file. It identifies the run also after DVC restores the file from its cache."""
+    with network.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_run(network: Path) -> "Run | None":
+    """Return the newest run that trained this network; None if this store has none."""
+    import mlflow
+
+    runs = mlflow.search_runs(
+        experiment_names=[EXPERIMENT],
+        filter_string=f"tags.weights = '{weights_digest(network)}'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+        output_format="list",
+    )
+    return runs[0] if runs else None
+
+
+@contextmanager
+def resume_run(network: Path) -> Iterator[bool]:
+    """Let MLflow log to the run that trained `network`, inside the block; yield False if the store has no such run."""
+    import mlflow
+
+    use_experiment()
+    run = find_run(network)
+    if run is None:
+        print(f"MLflow has no run that trained {network}. Its metrics are only in {paths.REPORTS}/.")
+        yield False
+        return
+    with mlflow.start_run(run_id=run.info.run_id):
+        yield True
+
+
+def flatten(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested parameters with dotted names, so that the MLflow UI shows each in a column.
+
+    A list of mappings is numbered from 1: "phases.1.epochs".
+    """
+    flat: dict[str, Any] = {}
+    for key, value in parameters.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = dict(enumerate(value, start=1))
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def log_datasets(splits: dict[str, tuple[np.ndarray, np.ndarray]], output: str = FRAMES_OUTPUT) -> None:
+    """Log the data sets of the active run, each with MLflow's digest of its arrays.
+
+    splits: frames and their targets by the split's name. output: the stage output that they come from.
+    """
+    import mlflow
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.numpy_dataset import from_numpy
+
+    source = CodeDatasetSource({"dvc": output, "md5": data_digest(output)})
+    for split, (frames, targets) in splits.items():
+        dataset = from_numpy(frames, targets=targets, source=source, name=split)
+        try:
+            mlflow.log_input(dataset, context=split)
+        except mlflow.MlflowException as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            # Another training registered the same data set after MLflow searched for it. The second call finds it.
+            mlflow.log_input(dataset, context=split)
+
+
+def log_keras_model(model: "keras.Model", name: str, signature: "ModelSignature | None" = None) -> None:
+    """Log a Keras model to the active run."""
+    import mlflow
+
+    requirements = [f"{package}=={version(package)}" for package in ("keras", "tensorflow", "numpy")]
+    mlflow.keras.log_model(model, name=name, signature=signature, pip_requirements=requirements)
+
+
+def log_unet(model: "keras.Model", folder: Path) -> None:
+    """Log a U-net with its signature to the active run, with the files of `folder` as artifacts.
+
+    The tag `weights` identifies the network in `folder` for `find_run`.
+    """
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def schema(tensors: dict[str, Any]) -> Schema:
+        return Schema([TensorSpec(np.dtype(np.float32), (-1, *t.shape[1:]), name) for name, t in tensors.items()])
+
+    log_keras_model(model, "unet", ModelSignature(schema({"frame": model.inputs[0]}), schema(model.output)))
+    mlflow.log_artifacts(str(folder), "network")
+    mlflow.set_tag("weights", weights_digest(folder / "unet.onnx"))
