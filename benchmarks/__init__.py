@@ -1,15 +1,16 @@
-"""What is measured: `make bench`, or `python -m benchmarks PART...` for some of it.
+"""Measurements of speed and robustness. They pass or fail nothing in CI: the results depend on the machine.
 
-  uploads     the files that are sent, made of test frames
-  contenders  who is asked: this service, and the obvious ways to serve the same network
-  load        the client, in a process of its own: closed and open loop, every answer checked
-  serving     times, throughput, start-up and memory, side by side
-  cine        a long cine: its first mask, and the rest
-  codecs      which library reads and writes the files fastest
-  growth      how cost grows with input, frame, cine, clients and training frames
-  limit       the network beside the machine's own peak
-  report      report.json and report.md
+`make bench`, or `python -m benchmarks PART...` for some parts, writes report.json and report.md:
 
-A part is a module with `measure()`, which gives back figures that fit into JSON, and `tell(figures)`, which makes
-Markdown of them. Nothing here passes or fails: the machine decides, and the report says which one it was.
+  serving     this service, its peers and the network alone: latency, throughput, start and memory
+  cine        a long cine: time to the first mask, and time per frame after it
+  codecs      libraries that read and write image files
+  scaling     cost against the size of the network input, the frame, the cine, the clients and the training set
+  roofline    the served network against the machine's peak
+  training    a training step with real data, with constant data and in float32
+
+Long measurements have their own commands and reports: upload_fuzz, coverage_fuzz, soak, pipeline_kills.
+
+Each of these modules has a `TITLE`, `measure()`, which returns JSON-compatible figures, and `to_markdown(figures)`.
+`python -m benchmarks.report` renders all reports again from the stored figures.
 """

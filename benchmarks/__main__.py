@@ -1,20 +1,18 @@
-"""`python -m benchmarks [PART...]`: measure parts, all where none is named; into benchmarks/report.md and .json."""
+"""`python -m benchmarks [PART...]`: run these measurements, or all, and write benchmarks/report.md and report.json."""
 
 import sys
 from importlib import import_module
 
-from benchmarks.report import keep
+from benchmarks.report import record
 
-PARTS = ("serving", "cine", "codecs", "growth", "limit", "training")
+PARTS = ("serving", "cine", "codecs", "scaling", "roofline", "training")
 
 
 def main(names: list[str]) -> None:
     if unknown := [name for name in names if name not in PARTS]:
-        sys.exit(f"benchmarks: there is no part {unknown[0]!r}: {', '.join(PARTS)}")
+        sys.exit(f"benchmarks: unknown part {unknown[0]!r}. Choose from: {', '.join(PARTS)}")
     for name in names or PARTS:
-        part = import_module(f"benchmarks.{name}")
-        title, _, _ = (part.__doc__ or name).partition("\n")
-        keep(name, part.measure, title.rstrip("."), part.tell)
+        record(name, import_module(f"benchmarks.{name}").measure)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A long cine: how soon it shows its first mask, and how fast the others follow.
+"""A long cine: time to the first mask, and time per frame after it.
 
-Against a single frame over the same HTTP, and against what decoder and network take with nothing around them.
+The comparison is a single frame over the same HTTP, and the decoder and the network in one process without a server.
 """
 
 import io
@@ -9,6 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import cv2
@@ -16,143 +17,158 @@ import httpx
 import numpy as np
 from pydicom import uid
 
-from benchmarks.contenders import OURS, started
+from benchmarks.peers import NERVEMASK, run_server
 from benchmarks.report import table
-from service.card import champion_folder
-from service.dicom.cine import DicomCine, decompressed
-from service.frame import Frame
-from service.machine import cores
-from service.segmenter import Segmenter
-from tests.dicoms import compressed, ultrasound, written
+from service.decoding.dicom.codestream import decompress_frame
+from service.decoding.dicom.dicom_cine import DicomCine
+from service.decoding.frame import Frame
+from service.inference.segmenter import Segmenter
+from service.machine_resources import cpu_cores
+from service.model.model_folder import model_folder
+from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes
 
+TITLE = "A long cine: time to the first mask, and time per frame after it"
 FRAMES = 300
 ROUNDS = 7
-CHUNK = 2**16  # bytes
-GIGABIT = 125e6  # bytes a second, of a hospital's network
+WARM_UP_REQUESTS, SINGLE_REQUESTS = 10, 30
+MAX_FIRST_MASK_RATIO = 1.5
+CHUNK_BYTES = 2**16
+GIGABIT_BYTES_PER_SECOND = 125e6  # a hospital's network
 HEIGHT, WIDTH = 420, 580
-SYNTAXES = {
+TRANSFER_SYNTAXES = {
     "uncompressed": None,
     "RLE": uid.RLELossless,
     "JPEG": uid.JPEGBaseline8Bit,
     "JPEG-LS": uid.JPEGLSLossless,
     "JPEG 2000": uid.JPEG2000Lossless,
 }
-DICOM = {"content-type": "application/dicom"}
+HEADERS = {"content-type": "application/dicom"}
 
 
-def frames() -> np.ndarray:
-    """uint8 (FRAMES, HEIGHT, WIDTH): speckle that moves."""
+def make_frames() -> np.ndarray:
+    """Return moving speckle, uint8 (FRAMES, HEIGHT, WIDTH)."""
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT + FRAMES, WIDTH), np.uint8)
-    still = cv2.GaussianBlur(noise, (0, 0), 1.5)
-    return np.stack([still[index : index + HEIGHT] for index in range(FRAMES)])
+    speckle = cv2.GaussianBlur(noise, (0, 0), 1.5)
+    return np.stack([speckle[index : index + HEIGHT] for index in range(FRAMES)])
 
 
-class Times(NamedTuple):
-    """Milliseconds until the file was sent, from then to the first line of the answer, and from that to the last."""
+class RequestTimes(NamedTuple):
+    """Milliseconds of the upload, from its end to the first response line, and from that to the last line."""
 
-    sent: float
-    first: float
-    rest: float
+    upload: float
+    first_line: float
+    other_lines: float
 
 
-def timed(client: httpx.Client, cine: bytes, rate: float = math.inf) -> Times:
-    """rate: bytes a second at the most."""
-    sent = 0.0
+def time_request(client: httpx.Client, file: bytes, bytes_per_second: float = math.inf) -> RequestTimes:
+    """Send a file to /segment. bytes_per_second: maximum upload rate."""
+    upload_end = 0.0
 
     def body() -> Iterator[bytes]:
-        nonlocal sent
-        begun = time.perf_counter()
-        for at in range(0, len(cine), CHUNK):
-            if (early := begun + at / rate - time.perf_counter()) > 0:
-                time.sleep(early)
-            yield cine[at : at + CHUNK]
-        sent = time.perf_counter()
+        nonlocal upload_end
+        upload_start = time.perf_counter()
+        for offset in range(0, len(file), CHUNK_BYTES):
+            if (wait := upload_start + offset / bytes_per_second - time.perf_counter()) > 0:
+                time.sleep(wait)
+            yield file[offset : offset + CHUNK_BYTES]
+        upload_end = time.perf_counter()
 
     start = time.perf_counter()
-    with client.stream("POST", "/segment", content=body(), headers=DICOM) as answer:
-        lines = answer.iter_lines()
+    with client.stream("POST", "/segment", content=body(), headers=HEADERS) as response:
+        lines = response.iter_lines()
         json.loads(next(lines))
         first = time.perf_counter()
         count = 1 + sum(1 for _ in lines)
     assert count in (1, FRAMES)
-    return Times((sent - start) * 1000, (first - sent) * 1000, (time.perf_counter() - first) * 1000)
+    end = time.perf_counter()
+    return RequestTimes((upload_end - start) * 1000, (first - upload_end) * 1000, (end - first) * 1000)
 
 
-def in_process(pixels: np.ndarray) -> float:
-    """Milliseconds a frame from pixels to mask, with as many threads as the service has."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    segmenter = Segmenter(champion_folder())
-    with ThreadPoolExecutor(cores()) as pool:
+def measure_in_process(pixels: np.ndarray) -> float:
+    """Return the milliseconds per frame from pixels to mask, with as many threads as the service has."""
+    segmenter = Segmenter(model_folder())
+    with ThreadPoolExecutor(cpu_cores()) as pool:
         list(pool.map(lambda frame: segmenter.segment(Frame(frame)), pixels[:20]))
         start = time.perf_counter()
         list(pool.map(lambda frame: segmenter.segment(Frame(frame)), pixels))
         return (time.perf_counter() - start) * 1000 / len(pixels)
 
 
-def decoding(file: bytes) -> float:
-    """Milliseconds a frame from a cine's bytes to pixels, in one thread of this process."""
+def measure_decoding(file: bytes) -> float:
+    """Return the milliseconds per frame from a cine's bytes to pixels, in one thread of this process."""
     cine = DicomCine(io.BytesIO(file))
-    encoded = [cine.encoded_at(index) for index in range(30)]
+    encoded_frames = [cine.read_encoded(index) for index in range(30)]
     start = time.perf_counter()
-    for index, one in enumerate(encoded):
+    for index, encoded in enumerate(encoded_frames):
         if cine.decoder.is_encapsulated:
-            decompressed(one, cine.one_frame)
+            decompress_frame(encoded, cine.one_frame_options)
         else:
-            cine.decode(one, index)
-    return (time.perf_counter() - start) * 1000 / len(encoded)
+            cine.decode(encoded, index)
+    return (time.perf_counter() - start) * 1000 / len(encoded_frames)
 
 
 def measure() -> dict[str, Any]:
-    pixels = frames()
-    figures: dict[str, Any] = {"ceiling_ms": round(in_process(pixels), 2), "cines": []}
-    with started(OURS) as server, httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=120) as client:
-        for name, syntax in SYNTAXES.items():
-            single, cine = (_file(pixels[:count], syntax) for count in (1, FRAMES))
-            told = {"cine": f"{name}, {len(cine) / 2**20:.0f} MiB", "decoding": round(decoding(cine), 2)}
-            figures["cines"].append(told | _asked(client, single, cine))
-    return figures
+    pixels = make_frames()
+    rows = []
+    in_process_ms = round(measure_in_process(pixels), 2)
+    with run_server(NERVEMASK) as server, httpx.Client(base_url=server.url, timeout=120) as client:
+        for name, syntax in TRANSFER_SYNTAXES.items():
+            single, cine = (_encode(pixels[:count], syntax) for count in (1, FRAMES))
+            row = {"cine": f"{name}, {len(cine) / 2**20:.0f} MiB", "decoding_ms": round(measure_decoding(cine), 2)}
+            rows.append(row | _measure_requests(client, single, cine))
+    return {"cores": cpu_cores(), "in_process_ms": in_process_ms, "cines": rows}
 
 
-def _file(pixels: np.ndarray, syntax: uid.UID | None) -> bytes:
-    return written(compressed(pixels, syntax) if syntax else ultrasound(pixels))
+def _encode(pixels: np.ndarray, syntax: uid.UID | None) -> bytes:
+    return to_bytes(make_compressed_ultrasound(pixels, syntax) if syntax else make_ultrasound(pixels))
 
 
-def _asked(client: httpx.Client, single: bytes, cine: bytes) -> dict[str, float]:
-    """Medians in milliseconds, single frames and cines in turns."""
-    for _ in range(10):
-        timed(client, single)
-    pairs = [(timed(client, single), timed(client, cine)) for _ in range(ROUNDS)]
-    singles = [timed(client, single) for _ in range(30)] + [one for one, _ in pairs]
-    one = statistics.median(times.sent + times.first for times in singles)
-    sent, first, rest = (statistics.median(column) for column in zip(*(times for _, times in pairs), strict=True))
-    wired = statistics.median(timed(client, cine, GIGABIT).first for _ in range(ROUNDS))
-    figures = {
-        "single": one,
-        "sent": sent,
-        "first_mask": first,
-        "by_gigabit": wired,
-        "a_frame_then": rest / (FRAMES - 1),
+def _measure_requests(client: httpx.Client, single: bytes, cine: bytes) -> dict[str, float]:
+    """Return medians in milliseconds. Single frames and cines alternate."""
+    for _ in range(WARM_UP_REQUESTS):
+        time_request(client, single)
+    pairs = [(time_request(client, single), time_request(client, cine)) for _ in range(ROUNDS)]
+    singles = [time_request(client, single) for _ in range(SINGLE_REQUESTS)] + [times for times, _ in pairs]
+    upload, first_line, other_lines = (
+        statistics.median(column) for column in zip(*(times for _, times in pairs), strict=True)
+    )
+    at_gigabit = [time_request(client, cine, GIGABIT_BYTES_PER_SECOND).first_line for _ in range(ROUNDS)]
+    medians = {
+        "single_frame_ms": statistics.median(times.upload + times.first_line for times in singles),
+        "upload_ms": upload,
+        "first_mask_ms": first_line,
+        "first_mask_at_gigabit_ms": statistics.median(at_gigabit),
+        "ms_per_further_frame": other_lines / (FRAMES - 1),
     }
-    return {name: round(value, 2) for name, value in figures.items()}
+    return {name: round(value, 2) for name, value in medians.items()}
 
 
-def tell(figures: dict[str, Any]) -> str:
-    ceiling = figures["ceiling_ms"]
+def to_markdown(figures: dict[str, Any]) -> str:
+    in_process_ms, cores = figures["in_process_ms"], figures["cores"]
     rows = [
         row
         | {
-            "first mask / single": f"{row['first_mask'] / row['single']:.2f}",
-            "by gigabit / single": f"{row['by_gigabit'] / row['single']:.2f}",
-            "with its upload / single": f"{(row['sent'] + row['first_mask']) / row['single']:.2f}",
-            "of the throughput in process": f"{(ceiling + row['decoding'] / cores()) / row['a_frame_then']:.2f}",
+            "first mask / single frame": f"{row['first_mask_ms'] / row['single_frame_ms']:.2f}",
+            "first mask at gigabit / single frame": f"{row['first_mask_at_gigabit_ms'] / row['single_frame_ms']:.2f}",
+            "upload and first mask / single frame": (
+                f"{(row['upload_ms'] + row['first_mask_ms']) / row['single_frame_ms']:.2f}"
+            ),
+            "share of the in-process throughput": (
+                f"{(in_process_ms + row['decoding_ms'] / cores) / row['ms_per_further_frame']:.2f}"
+            ),
         }
         for row in figures["cines"]
     ]
-    return (
-        f"{FRAMES} frames of {WIDTH}x{HEIGHT}; milliseconds. Single: a file of one frame, from its first byte to its "
-        "line. First mask: of the cine, from its last byte sent, before which no HTTP client reads, to the first line; "
-        "bar: less than 1.5 times a single frame. By gigabit: the same where the client sends no faster than such a "
-        "network; on one machine megabytes wait in the socket when the last byte is sent. Then: bar: as fast as all "
-        f"cores decode (on one: 'decoding') and make masks of pixels in process, {ceiling} ms a frame.\n\n{table(rows)}"
-    )
+    lines = [
+        f"{FRAMES} frames of {WIDTH}x{HEIGHT}.",
+        "",
+        "- **Single frame**: a file of one frame, from its first byte to the response line.",
+        "- **First mask**: from the last byte of the cine's upload to the first response line. HTTP clients do not "
+        f"read before the upload ends. Limit: less than {MAX_FIRST_MASK_RATIO} times a single frame.",
+        "- **First mask at gigabit**: the same for a client that uploads at 1 Gbit/s. On one machine, megabytes wait "
+        "in the socket when the upload ends.",
+        "- **Decoding**: per frame, in one thread.",
+        "- **In-process throughput**: all cores decode the frames and segment the pixels in one process. Segmentation "
+        f"takes {in_process_ms} ms per frame.",
+    ]
+    return "\n".join(lines) + f"\n\n{table(rows)}"

@@ -1,4 +1,4 @@
-"""Which library reads and writes a frame's file fastest, in one thread."""
+"""Libraries that read and write image files: time in one thread."""
 
 import io
 import statistics
@@ -13,57 +13,70 @@ import simplejpeg
 from PIL import Image
 
 from benchmarks.report import table
-from benchmarks.uploads import encoded, frames
-from service import pictures
+from benchmarks.sample_uploads import encode_image, sample_frames
+from service.rendering import images
 
-TIMES = 100
+TITLE = "Libraries that read and write image files: time in one thread"
+REPEATS = 100
 
 
 def measure() -> list[dict[str, Any]]:
-    grey, large = frames(420, 580, 1)[0], frames(632, 761, 1)[0]
-    files = {".png": encoded(".png", grey), ".jpg": encoded(".jpg", large), ".tif": encoded(".tif", grey)}
-    by_all = {
+    return _measure_readers() + _measure_writers()
+
+
+def _measure_readers() -> list[dict[str, Any]]:
+    grey, large = sample_frames(420, 580, 1)[0], sample_frames(632, 761, 1)[0]
+    frames = {".png": grey, ".jpg": large, ".tif": grey}
+    files = {suffix: encode_image(suffix, pixels) for suffix, pixels in frames.items()}
+    general: dict[str, Callable[[bytes], Any]] = {
         "OpenCV": lambda file: cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED),
         "Pillow": lambda file: np.asarray(Image.open(io.BytesIO(file))),
     }
     readers: dict[str, dict[str, Callable[[bytes], Any]]] = {
-        ".png": by_all | {"imagecodecs (spng)": imagecodecs.spng_decode},
-        ".jpg": by_all | {"simplejpeg": lambda file: simplejpeg.decode_jpeg(file, "GRAY")},
-        ".tif": by_all | {"imagecodecs (tifffile's)": imagecodecs.tiff_decode},
+        ".png": general | {"imagecodecs (spng)": imagecodecs.spng_decode},
+        ".jpg": general | {"simplejpeg": lambda file: simplejpeg.decode_jpeg(file, "GRAY")},
+        ".tif": general | {"imagecodecs (tifffile's)": imagecodecs.tiff_decode},
     }
-    rows = [
-        {"what": f"read {kind}, {len(files[kind])} bytes", "by": name, "ms": _milliseconds(read, files[kind])}
-        for kind, of_kind in readers.items()
-        for name, read in of_kind.items()
+    return [
+        _row(f"read {suffix}", library, len(files[suffix]), _median_ms(read, files[suffix]))
+        for suffix, by_library in readers.items()
+        for library, read in by_library.items()
     ]
-    mask = np.zeros_like(grey)
+
+
+def _measure_writers() -> list[dict[str, Any]]:
+    mask = np.zeros((420, 580), np.uint8)
     cv2.ellipse(mask, (300, 200), (60, 30), 20, 0, 360, 255, -1)
     writers: dict[str, Callable[[np.ndarray], bytes | bytearray]] = {
-        "OpenCV, as the service does": pictures.png,
-        "OpenCV, its own settings": lambda pixels: encoded(".png", pixels),
-        "Pillow, quickest": _by_pillow,
-        "imagecodecs (spng), quickest": lambda pixels: imagecodecs.spng_encode(pixels, level=1),
+        "OpenCV, the service's settings": images.encode_png,
+        "OpenCV, default settings": lambda pixels: encode_image(".png", pixels),
+        "Pillow, fastest": _write_with_pillow,
+        "imagecodecs (spng), fastest": lambda pixels: imagecodecs.spng_encode(pixels, level=1),
     }
-    return rows + [
-        {"what": "write a mask's PNG", "by": f"{name}: {len(write(mask))} bytes", "ms": _milliseconds(write, mask)}
-        for name, write in writers.items()
+    return [
+        _row("write a mask as .png", library, len(write(mask)), _median_ms(write, mask))
+        for library, write in writers.items()
     ]
 
 
-def _milliseconds(work: Callable[[Any], Any], on: Any) -> float:
-    def once() -> float:
+def _row(task: str, library: str, file_bytes: int, milliseconds: float) -> dict[str, Any]:
+    return {"task": task, "library": library, "file_bytes": file_bytes, "ms": milliseconds}
+
+
+def _median_ms(function: Callable[[Any], Any], argument: Any) -> float:
+    def time_call() -> float:
         start = time.perf_counter()
-        work(on)
+        function(argument)
         return (time.perf_counter() - start) * 1000
 
-    return round(statistics.median([once() for _ in range(TIMES)][TIMES // 10 :]), 3)
+    return round(statistics.median([time_call() for _ in range(REPEATS)][REPEATS // 10 :]), 3)
 
 
-def _by_pillow(pixels: np.ndarray) -> bytes:
+def _write_with_pillow(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
-def tell(figures: list[dict[str, Any]]) -> str:
-    return table(figures)
+def to_markdown(rows: list[dict[str, Any]]) -> str:
+    return table(rows)

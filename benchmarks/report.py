@@ -1,39 +1,48 @@
-"""report.json and report.md: what the last run of each part found, and on which machine. Long parts have their own."""
+"""Store the figures of the last run of each measurement as JSON, and render them as Markdown.
+
+`python -m benchmarks.report` renders all Markdown files again from the stored figures. It measures nothing.
+"""
 
 import json
 import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import psutil
 from tabulate import tabulate
 
-from service.card import Card, champion_folder
-from service.machine import cores
-from service.runtime import gpu_name
-from training.tracking import commit
+from service.machine_resources import cpu_cores, gpu_name
+from service.model.card import Card
+from service.model.model_folder import model_folder
+from training.workspace.tracking import git_commit
 
 FOLDER = Path("benchmarks")
 REPORT = "report"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows of the same keys as Markdown."""
-    return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
+    """Return a Markdown table of rows that have the same keys. Their header is made of the keys."""
+    headers = {key: _header(key) for row in rows for key in row}
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
 
 
-def machine() -> dict[str, Any]:
-    """Where and on what was measured."""
+def _header(key: str) -> str:
+    return key.replace("_", " ").replace("mib", "MiB").replace("http", "HTTP")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return the date, the machine, the commit and the champion of a measurement."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    card = Card.read(champion_folder())
-    sha, dirty = commit()
+    card = Card.read(model_folder())
+    sha, dirty = git_commit()
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": cpu[1] if cpu else "unknown",
-        "cores": cores(),
+        "cores": cpu_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "gpu": gpu_name() or "none",
         "load_before": round(os.getloadavg()[0], 2),
@@ -43,24 +52,35 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(part: str, measure: Callable[[], Any], title: str, tell: Callable[[Any], str], report: str = REPORT) -> Any:
-    """Measure one part, put its figures in the place of its earlier ones, and write its report anew. The figures."""
+def record(part: str, measure: Callable[[], Any], report: str = REPORT) -> Any:
+    """Measure, store the figures in place of the part's earlier ones, render the report, and return the figures.
+
+    part: name of the module in this package. report: name of the report's files, without suffix.
+    """
     file = FOLDER / f"{report}.json"
-    kept = json.loads(file.read_text()) if file.exists() else {}
-    on = machine()
+    stored = json.loads(file.read_text()) if file.exists() else {}
+    machine = describe_machine()
     figures = measure()
-    kept[part] = {"title": title, "machine": on, "figures": figures, "told": tell(figures)}
-    file.write_text(json.dumps(kept, indent=1) + "\n")
-    sections = [
-        f"## {entry['title']}\n\n`python -m benchmarks{' ' if report == REPORT else '.'}{name}` on "
-        f"{told(entry['machine'])}\n\n{entry['told']}"
-        for name, entry in kept.items()
-    ]
-    file.with_suffix(".md").write_text("# What was measured\n\n" + "\n\n".join(sections) + "\n")
-    print(f"{part}: {file.with_suffix('.md')}")
+    stored[part] = {"machine": machine, "figures": figures}
+    file.write_text(json.dumps(stored, indent=1) + "\n")
+    render(report)
     return figures
 
 
-def told(on: dict[str, Any]) -> str:
-    """A machine in one line."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in on.items())
+def render(report: str) -> None:
+    """Write a report's Markdown file from its stored figures."""
+    file = FOLDER / f"{report}.json"
+    separator = " " if report == REPORT else "."
+    sections = []
+    for part, entry in json.loads(file.read_text()).items():
+        module = import_module(f"benchmarks.{part}")
+        machine = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in entry["machine"].items())
+        command = f"`python -m benchmarks{separator}{part}` on {machine}"
+        sections.append(f"## {module.TITLE}\n\n{command}\n\n{module.to_markdown(entry['figures'])}")
+    file.with_suffix(".md").write_text("# Measurements\n\n" + "\n\n".join(sections) + "\n")
+    print(f"{file.with_suffix('.md')} is written.")
+
+
+if __name__ == "__main__":
+    for stored_report in sorted(FOLDER.glob("*.json")):
+        render(stored_report.stem)

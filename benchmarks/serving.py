@@ -1,10 +1,10 @@
-"""This service beside the obvious ways to serve the same network, and beside the network with nothing around it."""
+"""This service, its peers, and the same network without a server: latency, throughput, start and memory."""
 
 import itertools
 import statistics
 import sys
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,225 +16,195 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import load
-from benchmarks.contenders import CONTENDERS, OURS, Started, frame_of, started
-from benchmarks.report import table
-from benchmarks.uploads import Upload, uploads
-from service import pictures
-from service.card import champion_folder
-from service.machine import cores
-from service.segmenter import Segmenter
-from service.tensor import to_tensor
+from benchmarks.load_generator import Load, LoadResult, run
+from benchmarks.peers import NERVEMASK, PEERS, RunningServer, decode_upload, run_server
+from benchmarks.sample_uploads import SampleUploads, make_sample_uploads
+from benchmarks.serving_report import FILE_TO_PNG, MANY_CLIENTS, NETWORK_ALONE, to_markdown
+from service.inference.preprocessing import preprocess
+from service.inference.segmenter import Segmenter
+from service.machine_resources import cpu_cores
+from service.model.model_folder import model_folder
+from service.rendering import images
 
+__all__ = ["TITLE", "measure", "to_markdown"]
+
+TITLE = "This service, its peers, and the same network without a server"
 ROUNDS = 3
 ROUND_SECONDS = 2.0
+OPEN_LOOP_SECONDS, MANY_CLIENTS_SECONDS = 8.0, 12.0
 CONNECTIONS = (1, 2, 8)
-OPEN_SHARES = (0.3, 0.5, 0.7, 0.9)
-MANY = 64
-SOAK = 20_000  # requests
-SOAK_FIRST = 1_000
+OPEN_LOOP_LOADS = (0.3, 0.5, 0.7, 0.9)  # shares of the closed loop's throughput
+LONG_RUN_REQUESTS, FIRST_REQUESTS = 20_000, 1_000
+LONG_RUN_SECONDS = 600.0
 STARTS = 3
-ALONE, WHOLE_WAY = "the network alone, in process", "file to PNG, in process"
-LOCK = Path("deploy/requirements.txt")
+LOCK_FILE = Path("deploy/requirements.txt")
 
 
 def measure() -> dict[str, Any]:
-    sent = uploads()
-    starts = [_start() for _ in range(STARTS)]
+    uploads = make_sample_uploads()
+    starts = [_measure_start(uploads[0]) for _ in range(STARTS)]
     with ExitStack() as stack:
-        servers = {one.name: stack.enter_context(started(one)) for one in CONTENDERS}
+        servers = {peer.name: stack.enter_context(run_server(peer)) for peer in PEERS}
+        nervemask = servers[NERVEMASK.name]
         figures = {
             "starts": starts,
-            "closed": _closed(servers, sent),
-            "open": _open(servers[OURS.name], sent[0]),
-            "steps": [_steps(servers[OURS.name], upload) for upload in sent],
+            "closed_loop": _measure_closed_loop(servers, uploads),
+            "open_loop": _measure_open_loop(nervemask, uploads[0]),
+            "steps": [_measure_steps(nervemask, sample) for sample in uploads],
             "memory_mib": {name: round(server.memory_mib()) for name, server in servers.items()},
             "ready_seconds": {name: round(server.ready_seconds, 2) for name, server in servers.items()},
         }
-    with started(OURS) as ours:
-        figures["many"] = _many(ours, sent[0])
-        figures["soak_mib"] = _soak(ours, sent[0])
-    return figures | {"installed_mib": _installed()}
+    with run_server(NERVEMASK) as server:
+        figures["many_clients"] = _measure_many_clients(server, uploads[0])
+        figures["long_run"] = _measure_long_run(server, uploads[0])
+    return figures | {"installed_mib": _installed_mib()}
 
 
-def _start() -> dict[str, float]:
-    """Seconds to ready, and milliseconds of the very first answer."""
-    with started(OURS) as server:
-        first = _run(server, uploads()[0], 1, 10.0, count=1)
-        return {"ready_seconds": round(server.ready_seconds, 2), "first_ms": round(first.milliseconds[0], 1)}
+def _measure_start(uploads: SampleUploads) -> dict[str, float]:
+    """Return the seconds until the service is ready, and the milliseconds of its first response."""
+    with run_server(NERVEMASK) as server:
+        first = _run(server, uploads, 1, 10.0, count=1)
+        return {
+            "ready_seconds": round(server.ready_seconds, 2),
+            "first_response_ms": round(first.milliseconds[0], 1),
+        }
 
 
-def _run(server: Started, upload: Upload, connections: int, seconds: float, **more: Any) -> load.Found:
-    return load.run(load.Load(server.port, server.requests(upload), connections, seconds, **more))
+def _run(server: RunningServer, uploads: SampleUploads, connections: int, seconds: float, **options: Any) -> LoadResult:
+    return run(Load(server.port, server.requests(uploads), connections, seconds, **options))
 
 
-def _closed(servers: dict[str, Started], sent: list[Upload]) -> list[dict[str, Any]]:
-    """Every contender, upload and number of connections; rounds in turns, so that all meet the same machine."""
-    asked = {name: partial(_run, server, seconds=ROUND_SECONDS) for name, server in servers.items()} | in_process()
+def _measure_closed_loop(servers: dict[str, RunningServer], uploads: list[SampleUploads]) -> list[dict[str, Any]]:
+    """Measure every server, upload and number of connections. Rounds alternate, as the machine's speed varies."""
+    runs: dict[str, Callable[[SampleUploads, int], LoadResult]] = {
+        name: partial(_run, server, seconds=ROUND_SECONDS) for name, server in servers.items()
+    }
+    runs |= in_process_runs()
     rows = []
-    for upload, count in itertools.product(sent, CONNECTIONS):
-        if count == CONNECTIONS[0]:
-            for ask in asked.values():
-                ask(upload, count)  # warm
-        rounds = [{name: ask(upload, count) for name, ask in asked.items()} for _ in range(ROUNDS)]
-        for name in asked:
-            rows.append({"who": name, "upload": upload.name, "connections": count} | _told([r[name] for r in rounds]))
+    for sample, connections in itertools.product(uploads, CONNECTIONS):
+        if connections == CONNECTIONS[0]:
+            for run_once in runs.values():
+                run_once(sample, connections)  # warm-up
+        rounds = [{name: run_once(sample, connections) for name, run_once in runs.items()} for _ in range(ROUNDS)]
+        for name in runs:
+            row = {"server": name, "upload": sample.name, "connections": connections}
+            rows.append(row | _summarize([results[name] for results in rounds]))
             print(*rows[-1].values(), file=sys.stderr)
     return rows
 
 
-def _told(rounds: list[load.Found]) -> dict[str, Any]:
-    """Medians over rounds of each round's own figures."""
-    refused = sum((found.statuses for found in rounds), start=type(rounds[0].statuses)())
+def _summarize(rounds: list[LoadResult]) -> dict[str, Any]:
+    """Return the medians of the rounds' own figures, and the number of responses per status other than 200."""
+    refused = sum((result.statuses for result in rounds), start=Counter[str]())
     refused.pop("200", None)
 
-    def middle(of: Callable[[load.Found], float]) -> float:
-        return round(statistics.median(map(of, rounds)), 2)
+    def median(figure: Callable[[LoadResult], float]) -> float:
+        return round(statistics.median(map(figure, rounds)), 2)
 
-    shares = {"median": 50, "p95": 95, "p99": 99}
-    figures = {name: middle(methodcaller("percentile", share)) for name, share in shares.items()}
-    return figures | {"a_second": middle(attrgetter("a_second")), "refused": dict(refused)}
+    percentiles = {"median_ms": 50, "p95_ms": 95, "p99_ms": 99}
+    latencies = {name: median(methodcaller("percentile", percent)) for name, percent in percentiles.items()}
+    return latencies | {"per_second": median(attrgetter("per_second")), "refused": dict(refused)}
 
 
-def in_process() -> dict[str, Callable[[Upload, int], load.Found]]:
-    """The same network in this process: alone, and with the whole way of a frame from file to PNG."""
-    segmenter = Segmenter(champion_folder())
+def in_process_runs() -> dict[str, Callable[[SampleUploads, int], LoadResult]]:
+    """Return runs of the network in this process: alone, and with decoding and encoding around it."""
+    segmenter = Segmenter(model_folder())
 
-    def alone(file: bytes, threads: int) -> Callable[[], Any]:
-        tensor = to_tensor(frame_of(file), segmenter.card.input)[np.newaxis]
+    def network_alone(file: bytes, threads: int) -> Callable[[], Any]:
+        tensor = preprocess(decode_upload(file), segmenter.card.input)[np.newaxis]
         return lambda: segmenter.runtime(tensor, threads == 1)
 
-    def whole_way(file: bytes, threads: int) -> Callable[[], Any]:
-        return lambda: pictures.png(segmenter.segment(frame_of(file)).mask)
+    def file_to_png(file: bytes, threads: int) -> Callable[[], Any]:
+        return lambda: images.encode_png(segmenter.segment(decode_upload(file)).mask)
 
-    def timed(prepare: Callable[[bytes, int], Callable[[], Any]], upload: Upload, threads: int) -> load.Found:
-        work = itertools.cycle([prepare(file, threads) for file in upload.files])
-        found = load.Found()
-        until = time.perf_counter() + ROUND_SECONDS
-
-        def loop() -> Iterator[float]:
-            while (start := time.perf_counter()) < until:
-                next(work)()
-                yield (time.perf_counter() - start) * 1000
-
-        start = time.perf_counter()
-        with ThreadPoolExecutor(min(threads, cores())) as pool:
-            for times in pool.map(lambda _: list(loop()), range(min(threads, cores()))):
-                found.milliseconds += times
-        found.seconds = time.perf_counter() - start
-        return found
-
-    return {ALONE: partial(timed, alone), WHOLE_WAY: partial(timed, whole_way)}
+    return {NETWORK_ALONE: partial(_run_in_process, network_alone), FILE_TO_PNG: partial(_run_in_process, file_to_png)}
 
 
-def _open(server: Started, upload: Upload) -> list[dict[str, Any]]:
-    """At shares of what the closed loop reached with 8 connections: times from when a request was due."""
-    reached = _run(server, upload, 8, ROUND_SECONDS).a_second
-    return [{"share": share, **_told([_run(server, upload, 1, 8.0, rate=reached * share)])} for share in OPEN_SHARES]
+def _run_in_process(
+    make_task: Callable[[bytes, int], Callable[[], Any]], uploads: SampleUploads, threads: int
+) -> LoadResult:
+    """Repeat the tasks of all files for ROUND_SECONDS, on at most as many threads as there are cores."""
+    tasks = itertools.cycle([make_task(file, threads) for file in uploads.files])
+    result = LoadResult()
+    end = time.perf_counter() + ROUND_SECONDS
+
+    def loop() -> Iterator[float]:
+        while (start := time.perf_counter()) < end:
+            next(tasks)()
+            yield (time.perf_counter() - start) * 1000
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(min(threads, cpu_cores())) as pool:
+        for times in pool.map(lambda _: list(loop()), range(min(threads, cpu_cores()))):
+            result.milliseconds += times
+    result.seconds = time.perf_counter() - start
+    return result
 
 
-def _steps(server: Started, upload: Upload) -> dict[str, Any]:
-    """Where a request's milliseconds go, one client asking: means, as the service itself tells Prometheus."""
+def _measure_open_loop(server: RunningServer, uploads: SampleUploads) -> list[dict[str, Any]]:
+    """Measure at shares of the closed loop's throughput with 8 connections."""
+    capacity = _run(server, uploads, 8, ROUND_SECONDS).per_second
+    return [
+        {"load": load, **_summarize([_run(server, uploads, 1, OPEN_LOOP_SECONDS, rate=capacity * load)])}
+        for load in OPEN_LOOP_LOADS
+    ]
+
+
+def _measure_steps(server: RunningServer, uploads: SampleUploads) -> dict[str, Any]:
+    """Return the mean milliseconds of each step of a request of one client, from the service's own metrics."""
     before = server.metrics()
-    found = _run(server, upload, 1, ROUND_SECONDS)
-    spent = {name: value - before.get(name, 0.0) for name, value in server.metrics().items()}
+    result = _run(server, uploads, 1, ROUND_SECONDS)
+    increases = {name: value - before.get(name, 0.0) for name, value in server.metrics().items()}
 
-    def mean(name: str, **labels: str) -> float:
+    def mean_ms(name: str, **labels: str) -> float:
         key = frozenset(labels.items())
-        return 1000 * spent[f"{name}_sum", key] / spent[f"{name}_count", key]
+        return 1000 * increases[f"{name}_sum", key] / increases[f"{name}_count", key]
 
-    steps = {step: mean("nervemask_step_seconds", step=step) for step in ("decode", "network", "answer")}
-    request = mean("nervemask_request_seconds", route="/mask")
-    asked = statistics.mean(found.milliseconds)
-    told = {
-        "file to pixels": steps["decode"],
-        "tensor, network, mask": steps["network"],
-        "mask to PNG": steps["answer"],
-        "rest of the service: guards, BentoML, threads": request - sum(steps.values()),
-        "outside it: HTTP, sockets, client": asked - request,
-        "whole": asked,
+    steps = {step: mean_ms("nervemask_step_duration_seconds", step=step) for step in ("decode", "network", "answer")}
+    request = mean_ms("nervemask_request_duration_seconds", route="/mask")
+    total = statistics.mean(result.milliseconds)
+    means = {
+        "decoding": steps["decode"],
+        "network": steps["network"],
+        "encoding": steps["answer"],
+        "rest_of_service": request - sum(steps.values()),
+        "client_and_http": total - request,
+        "total": total,
     }
-    return {"upload": upload.name} | {name: round(value, 2) for name, value in told.items()}
+    return {"upload": uploads.name} | {name: round(value, 2) for name, value in means.items()}
 
 
-def _many(server: Started, upload: Upload) -> dict[str, Any]:
-    """MANY clients at once; `mixed`: answers that are not the ones a lone client gets for the same file."""
-    alone = _run(server, upload, 1, ROUND_SECONDS)
-    together = _run(server, upload, MANY, 12.0)
-    mixed = sum(
+def _measure_many_clients(server: RunningServer, uploads: SampleUploads) -> dict[str, Any]:
+    """Measure MANY_CLIENTS clients. mismatched: responses that a single client does not get for the same file."""
+    single = _run(server, uploads, 1, ROUND_SECONDS)
+    many = _run(server, uploads, MANY_CLIENTS, MANY_CLIENTS_SECONDS)
+    mismatched = sum(
         count
-        for lone, many in zip(alone.answers, together.answers, strict=True)
-        for digest, count in many.items()
-        if digest not in lone
+        for expected, digests in zip(single.digests, many.digests, strict=True)
+        for digest, count in digests.items()
+        if digest not in expected
     )
-    return _told([together]) | {"single_median": round(alone.percentile(50), 2), "mixed": mixed}
+    single_median_ms = round(single.percentile(50), 2)
+    return _summarize([many]) | {"single_client_median_ms": single_median_ms, "mismatched": mismatched}
 
 
-def _soak(server: Started, upload: Upload) -> dict[str, float]:
-    """MiB of the worker after the first answers, and after all."""
-    answers, resident = 0, []
-    for count in (SOAK_FIRST, SOAK - SOAK_FIRST):
-        answers += _run(server, upload, 8, 600.0, count=count).statuses["200"]
-        resident.append(round(server.memory_mib(), 1))
-    return {"first": resident[0], "last": resident[1], "answers": answers}
+def _measure_long_run(server: RunningServer, uploads: SampleUploads) -> dict[str, float]:
+    """Return the MiB of the worker after the first requests and after all, and the number of masks."""
+    masks, memory_mib = 0, []
+    for count in (FIRST_REQUESTS, LONG_RUN_REQUESTS - FIRST_REQUESTS):
+        masks += _run(server, uploads, 8, LONG_RUN_SECONDS, count=count).statuses["200"]
+        memory_mib.append(round(server.memory_mib(), 1))
+    return {"masks": masks, "mib_after_1,000": memory_mib[0], "mib_after_all": memory_mib[1]}
 
 
-def _installed() -> float:
-    """MiB of the packages that the service needs, as they lie in this environment."""
-    names = {line.split("==")[0] for line in LOCK.read_text().splitlines() if "==" in line}
+def _installed_mib() -> float:
+    """Return the MiB of the service's locked packages, as installed in this environment."""
+    names = {line.split("==")[0] for line in LOCK_FILE.read_text().splitlines() if "==" in line}
     size = 0
     for name in names:
         try:
             files = distribution(name).files or []
-        except ImportError:  # of another platform
+        except ImportError:  # a package of another platform
             continue
         size += sum(path.stat().st_size for file in files if (path := Path(str(file.locate()))).is_file())
     return round(size / 2**20)
-
-
-def tell(figures: dict[str, Any]) -> str:
-    closed = figures["closed"]
-    parts = ["### Against the bars", table(_bars(figures)), "### Closed loop, milliseconds"]
-    parts += [table([row | {"refused": sum(row["refused"].values())} for row in closed])]
-    parts += ["### Open loop, PNG 580x420, milliseconds from when a request was due", table(figures["open"])]
-    parts += ["### Where a request's milliseconds go, one client", table(figures["steps"])]
-    servers = [
-        {"who": name, "ready, s": seconds, "memory, MiB": figures["memory_mib"][name]}
-        for name, seconds in figures["ready_seconds"].items()
-    ]
-    parts += ["### Servers", table(servers)]
-    parts += [f"This service three times: {figures['starts']}. Its packages take {figures['installed_mib']} MiB."]
-    parts += [f"{MANY} clients: {figures['many']}. {figures['soak_mib']['answers']} requests: {figures['soak_mib']}."]
-    return "\n\n".join(parts)
-
-
-def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the project holds itself to, and what this run reached; of PNG 580x420."""
-    rows: dict[str, dict[int, Any]] = defaultdict(dict)
-    for row in figures["closed"]:
-        if row["upload"].startswith("PNG"):
-            rows[row["who"]][row["connections"]] = row
-    names = [contender.name for contender in CONTENDERS]
-    ours, predict, mlflow = (rows[name] for name in names)
-    alone, whole = rows[ALONE], rows[WHOLE_WAY]
-    many, soak = figures["many"], figures["soak_mib"]
-
-    def bar(what: str, reached: float, most: float | None = None, least: float | None = None) -> dict[str, Any]:
-        kept = reached <= most if most is not None else reached >= (least or 0)
-        wanted = f"at most {most}" if most is not None else f"at least {least}"
-        return {"what": what, "bar": wanted, "reached": f"{reached:.2f}", "kept": "yes" if kept else "no"}
-
-    return [
-        bar("median against the network alone", ours[1]["median"] / alone[1]["median"], most=1.3),
-        bar("median against file to PNG in process", ours[1]["median"] / whole[1]["median"], most=1.3),
-        bar("times faster than model.predict behind ASGI", predict[1]["median"] / ours[1]["median"], least=6),
-        bar("times faster than mlflow models serve", mlflow[1]["median"] / ours[1]["median"], least=6),
-        bar("throughput of 8 against the network alone", ours[8]["a_second"] / alone[8]["a_second"], least=0.85),
-        bar("throughput of 8 against file to PNG", ours[8]["a_second"] / whole[8]["a_second"], least=0.85),
-        bar("p99 against the median", ours[1]["p99"] / ours[1]["median"], most=1.6),
-        bar(f"{MANY} clients: refused or mixed up", many["mixed"] + sum(many["refused"].values()), most=0),
-        bar(f"{MANY} clients: p99 against a single median", many["p99"] / many["single_median"], most=MANY),
-        bar("seconds to ready", statistics.median(start["ready_seconds"] for start in figures["starts"]), most=2.5),
-        bar("MiB of a worker", figures["memory_mib"][names[0]], most=300),
-        bar("memory after all requests against the first 1,000", soak["last"] / soak["first"], most=1.05),
-    ]

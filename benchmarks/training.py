@@ -1,6 +1,7 @@
-"""Training: a step beside one whose data is held constant, and beside one in float32.
+"""Training steps: with real data, with constant data, and in float32.
 
-What the first takes longer is time that the network waited for its frames. Of the race, those that are prepared.
+The difference between real and constant data is the time in which the network waits for frames. Only candidates with
+prepared arrays are measured.
 """
 
 import statistics
@@ -10,82 +11,88 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.report import table
-from training import parameters
-from training.prepare import PREPARED, read_sides
-from training.quiet import import_tensorflow
+from training.data.prepared_arrays import read_split_arrays
+from training.workspace import parameters, paths
+from training.workspace.tensorflow_import import import_tensorflow
 
+TITLE = "Training steps: with real data, with constant data, and in float32"
 ROUNDS = 3
-EPOCHS = 5  # the first makes the graph
-AS_IT_IS, HELD, FLOAT32 = "as it trains", "data held constant", "in float32"
+EPOCHS = 5  # the first one builds the graph and is not counted
+REAL_DATA, CONSTANT_DATA, FLOAT32 = "real_data_ms", "constant_data_ms", "float32_ms"
 
 
 def measure() -> list[dict[str, Any]]:
     import_tensorflow()
     rows = []
-    for net in (net for net in parameters.nerve().race if (PREPARED / net).exists()):
-        ways = {AS_IT_IS: nullcontext, HELD: _held}
-        if not parameters.candidate(net).net.encoder:  # which trains in float32 anyway
-            ways[FLOAT32] = _float32
-        rounds = [{way: _step_ms(net, held()) for way, held in ways.items()} for _ in range(ROUNDS)]
-        rows.append({"net": net} | {way: round(statistics.median(of[way] for of in rounds), 1) for way in ways})
+    for name in (name for name in parameters.nerve().candidates if (paths.PREPARED / name).exists()):
+        conditions = {REAL_DATA: nullcontext, CONSTANT_DATA: _constant_data}
+        if not parameters.candidate(name).net.encoder:  # a network with a pre-trained encoder trains in float32 anyway
+            conditions[FLOAT32] = _float32
+        rounds = [{key: _step_ms(name, condition()) for key, condition in conditions.items()} for _ in range(ROUNDS)]
+        medians = {key: round(statistics.median(times[key] for times in rounds), 1) for key in conditions}
+        rows.append({"network": name} | medians)
     return rows
 
 
-def _held() -> AbstractContextManager[Any]:
-    """Every batch is the first one that was made."""
-    from training.augment import Batches
+def _constant_data() -> AbstractContextManager[Any]:
+    """Return a patch: every batch is the first one."""
+    from training.fitting.batches import TrainingBatches
 
-    made: list[Any] = []
-    make = Batches.__getitem__
+    first_batch: list[Any] = []
+    make_batch = TrainingBatches.__getitem__
 
-    def first(batches: Batches, index: int) -> Any:
-        if not made:
-            made.append(make(batches, index))
-        return made[0]
+    def get_first(batches: TrainingBatches, index: int) -> Any:
+        if not first_batch:
+            first_batch.append(make_batch(batches, index))
+        return first_batch[0]
 
-    return patch.object(Batches, "__getitem__", first)
+    return patch.object(TrainingBatches, "__getitem__", get_first)
 
 
 def _float32() -> AbstractContextManager[Any]:
-    return patch("training.train_unet.precision", return_value="float32")
+    return patch("training.fitting.trainer.fastest_dtype_policy", return_value="float32")
 
 
-def _step_ms(net: str, way: AbstractContextManager[Any]) -> float:
-    """Milliseconds a step: of an epoch's steps without its validation, the median over epochs."""
+def _step_ms(name: str, condition: AbstractContextManager[Any]) -> float:
+    """Return the milliseconds per training step without validation: the median over the epochs."""
     import keras
 
-    from training.train_unet import train
+    from training.fitting.trainer import train
 
-    class Clock(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            self.epochs: list[float] = []
+    class StepTimer(keras.callbacks.Callback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.epochs_ms: list[float] = []
 
-        def on_epoch_begin(self, epoch, logs=None):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.start, self.steps = time.perf_counter(), 0
 
-        def on_train_batch_end(self, batch, logs=None):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.end, self.steps = time.perf_counter(), self.steps + 1
 
-        def on_epoch_end(self, epoch, logs=None):
-            self.epochs.append((self.end - self.start) * 1000 / self.steps)
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.epochs_ms.append((self.end - self.start) * 1000 / self.steps)
 
-    candidate = parameters.candidate(net)
+    candidate = parameters.candidate(name)
     phases = [candidate.recipe.phases[0].model_copy(update={"epochs": EPOCHS})]
-    clock = Clock()
-    with way:
-        short = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"phases": phases})})
-        train(short, read_sides(PREPARED / net), 1, [clock])
-    return statistics.median(clock.epochs[1:])
+    short = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"phases": phases})})
+    timer = StepTimer()
+    with condition:
+        train(short, read_split_arrays(paths.PREPARED / name), 1, [timer])
+    return statistics.median(timer.epochs_ms[1:])
 
 
-def tell(rows: list[dict[str, Any]]) -> str:
-    told = [
+def to_markdown(rows: list[dict[str, Any]]) -> str:
+    table_rows = [
         row
         | {
             FLOAT32: row.get(FLOAT32, ""),
-            "waiting for data": f"{row[AS_IT_IS] / row[HELD] - 1:+.1%}",
-            "times faster than in float32": f"{row[FLOAT32] / row[AS_IT_IS]:.2f}" if FLOAT32 in row else "",
+            "waiting for data": f"{row[REAL_DATA] / row[CONSTANT_DATA] - 1:+.1%}",
+            "speed-up against float32": f"{row[FLOAT32] / row[REAL_DATA]:.2f}" if FLOAT32 in row else "",
         }
         for row in rows
     ]
-    return f"Milliseconds a step, median of {EPOCHS - 1} epochs in each of {ROUNDS} rounds in turns.\n\n{table(told)}"
+    return (
+        f"Milliseconds per step: median over {EPOCHS - 1} epochs, then over {ROUNDS} alternating rounds.\n\n"
+        f"{table(table_rows)}"
+    )
