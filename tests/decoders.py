@@ -1,4 +1,4 @@
-"""Decoders to be isolated, each with its own way to end; light, as every child loads this."""
+"""Functions to run in a decoder process, each with its own way to end. Every child imports this light module."""
 
 import ctypes
 import os
@@ -6,52 +6,52 @@ from typing import NoReturn
 
 import numpy as np
 
-from service import frame
+from service.decoding.decoder_process import MAX_DECODER_BYTES
+from service.decoding.image_file import decode_image
 from service.errors import FrameError
-from service.isolation import MEMORY_BYTES
 
-DEADLY = b"not to be decoded by anybody who wants to live"
+ABORT_MARK = b"abort the decoder of this file"  # at the end of a file, for decode_or_abort
 
 
-def aborted() -> NoReturn:
+def abort() -> NoReturn:
     os.abort()
 
 
-def lost() -> None:
+def read_null_pointer() -> None:
     ctypes.string_at(0)
 
 
-def left() -> NoReturn:
+def leave() -> NoReturn:
     os._exit(3)
 
 
-def greedy() -> np.ndarray:
-    return np.ones(MEMORY_BYTES, np.uint8)
+def exceed_memory() -> np.ndarray:
+    return np.ones(MAX_DECODER_BYTES, np.uint8)
 
 
-def endless() -> NoReturn:
+def loop_forever() -> NoReturn:
     while True:
         pass
 
 
-def refusing() -> NoReturn:
+def raise_frame_error() -> NoReturn:
     raise FrameError("too_small", "It is too small.", 422)
 
 
-def faulty() -> NoReturn:
-    raise KeyError("a fault of ours")
+def raise_key_error() -> NoReturn:
+    raise KeyError("a bug in the decoder")
 
 
-def process() -> np.ndarray:
+def process_id() -> np.ndarray:
     return np.array(os.getpid())
 
 
-def knows(name: str) -> np.ndarray:
+def has_variable(name: str) -> np.ndarray:
     return np.array(name in os.environ)
 
 
-def decoded(data: bytes) -> np.ndarray:
-    """As the service does it, but for files that end in one way."""
-    if data.endswith(DEADLY):
+def decode_or_abort(data: bytes) -> np.ndarray:
+    """Decode like the service, but abort for a file that ends with ABORT_MARK."""
+    if data.endswith(ABORT_MARK):
         os.abort()
-    return frame.decode(data).pixels
+    return decode_image(data).pixels

@@ -1,4 +1,4 @@
-"""DICOM ultrasounds of our own: every kind of pixel, one file a call; and the frames that are read from a file."""
+"""Make DICOM ultrasound files with every kind of pixel, and decode the frames of a file."""
 
 import io
 
@@ -17,81 +17,99 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from service.cine import open_cine
-from service.frame import Frame
+from service.decoding.cine import open_cine
+from service.decoding.frame import Frame
+
+PATIENT_AND_STUDY = {
+    "Modality": "US",
+    "PatientName": "Doe^Jane",
+    "PatientID": "4711",
+    "PatientSex": "F",
+    "PatientBirthDate": "19700101",
+    "ReferringPhysicianName": "Who^Doctor",
+    "StudyDate": "20261123",
+    "StudyTime": "101112",
+    "StudyID": "S1",
+    "AccessionNumber": "A1",
+    "SeriesNumber": 2,
+    "InstanceNumber": 5,
+}
 
 
-def ultrasound(frames: np.ndarray, **attributes) -> Dataset:
-    """frames: uint8 or uint16 (rows, columns), (N, rows, columns) or (N, rows, columns, 3), uncompressed."""
-    colour = frames.ndim == 4
-    cine = frames.ndim > 2
-    made = Dataset()
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.SOPClassUID = UltrasoundMultiFrameImageStorage if cine else UltrasoundImageStorage
-    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
-    made.StudyInstanceUID, made.SeriesInstanceUID = generate_uid(), generate_uid()
-    made.Modality, made.PatientName, made.PatientID = "US", "Doe^Jane", "4711"
-    made.StudyDate, made.StudyTime, made.StudyID, made.AccessionNumber = "20261123", "101112", "S1", "A1"
-    made.PatientSex, made.PatientBirthDate, made.ReferringPhysicianName = "F", "19700101", "Who^Doctor"
-    made.SeriesNumber, made.InstanceNumber = 2, 5
-    made.Rows, made.Columns = frames.shape[1:3] if cine else frames.shape
-    made.SamplesPerPixel = 3 if colour else 1
-    made.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    made.BitsAllocated = made.BitsStored = frames.itemsize * 8
-    made.HighBit = made.BitsStored - 1
-    made.PixelRepresentation = 0
-    if colour:
-        made.PlanarConfiguration = 0
-    if cine:
-        made.NumberOfFrames = len(frames)
-        made.FrameTime, made.FrameIncrementPointer = 33.3, 0x00181063
-    made.PixelData = frames.tobytes() + b"\0" * (frames.nbytes % 2)
-    made["PixelData"].VR = "OW" if frames.itemsize == 2 else "OB"
-    for keyword, value in attributes.items():
-        setattr(made, keyword, value)
-    return made
+def make_ultrasound(frames: np.ndarray, **attributes) -> Dataset:
+    """Return an uncompressed ultrasound. Attributes replace those that are set here.
+
+    frames: uint8 or uint16 (rows, columns), (N, rows, columns) or (N, rows, columns, 3). Three or more axes make a
+    multi-frame ultrasound.
+    """
+    is_colour, is_cine = frames.ndim == 4, frames.ndim > 2
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = UltrasoundMultiFrameImageStorage if is_cine else UltrasoundImageStorage
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
+    dataset.Rows, dataset.Columns = frames.shape[1:3] if is_cine else frames.shape
+    dataset.SamplesPerPixel = 3 if is_colour else 1
+    dataset.PhotometricInterpretation = "RGB" if is_colour else "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = frames.itemsize * 8
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = 0
+    if is_colour:
+        dataset.PlanarConfiguration = 0
+    if is_cine:
+        dataset.NumberOfFrames = len(frames)
+        dataset.FrameTime, dataset.FrameIncrementPointer = 33.3, 0x00181063
+    dataset.PixelData = frames.tobytes() + b"\0" * (frames.nbytes % 2)
+    dataset["PixelData"].VR = "OW" if frames.itemsize == 2 else "OB"
+    for keyword, value in (PATIENT_AND_STUDY | attributes).items():
+        setattr(dataset, keyword, value)
+    return dataset
 
 
-def compressed(frames: np.ndarray, syntax: UID) -> Dataset:
-    """Of frames as `ultrasound` takes them; JPEG 2000 and JPEG by Pillow, as pydicom writes neither."""
-    made = ultrasound(frames)
+def make_compressed_ultrasound(frames: np.ndarray, syntax: UID) -> Dataset:
+    """Return an ultrasound in a compressed transfer syntax. frames: as for `make_ultrasound`.
+
+    Pillow writes JPEG 2000 and JPEG, which pydicom does not.
+    """
+    dataset = make_ultrasound(frames)
     if syntax not in (JPEG2000Lossless, JPEGBaseline8Bit):
-        made.compress(syntax, generate_instance_uid=False)
-        return made
+        dataset.compress(syntax, generate_instance_uid=False)
+        return dataset
     kind, options = ("JPEG2000", {"no_jp2": True}) if syntax == JPEG2000Lossless else ("JPEG", {})
-    streams = []
+    codestreams = []
     for frame in frames if frames.ndim > 2 else [frames]:
-        Image.fromarray(frame).save(stream := io.BytesIO(), kind, **options)
-        streams.append(stream.getvalue())
-    made.file_meta.TransferSyntaxUID = syntax
-    made.PixelData = encapsulate(streams)
-    return made
+        Image.fromarray(frame).save(file := io.BytesIO(), kind, **options)
+        codestreams.append(file.getvalue())
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate(codestreams)
+    return dataset
 
 
-def region(x0: int, y0: int, x1: int, y1: int, **attributes) -> Dataset:
-    """An ultrasound region whose pixels are 0.1 mm wide and 0.2 mm high."""
-    made = Dataset()
-    made.RegionSpatialFormat, made.RegionDataType, made.RegionFlags = 1, 1, 0
-    made.RegionLocationMinX0, made.RegionLocationMinY0 = x0, y0
-    made.RegionLocationMaxX1, made.RegionLocationMaxY1 = x1, y1
-    made.PhysicalUnitsXDirection = made.PhysicalUnitsYDirection = 3
-    made.PhysicalDeltaX, made.PhysicalDeltaY = 0.01, 0.02
+def make_region(x0: int, y0: int, x1: int, y1: int, **attributes) -> Dataset:
+    """Return an ultrasound region of tissue with pixels 0.1 mm wide and 0.2 mm high. Corners: its outermost pixels."""
+    region = Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = x0, y0
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = x1, y1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX, region.PhysicalDeltaY = 0.01, 0.02
     for keyword, value in attributes.items():
-        setattr(made, keyword, value)
-    return made
+        setattr(region, keyword, value)
+    return region
 
 
-def written(dataset: Dataset) -> bytes:
+def to_bytes(dataset: Dataset) -> bytes:
+    """Return the DICOM file of a dataset."""
     file = io.BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     return file.getvalue()
 
 
-def frames(data: bytes) -> list[Frame]:
-    """All frames of a file, as an upload's are read."""
+def decode_frames(data: bytes) -> list[Frame]:
+    """Return all frames of a file, decoded like those of an upload."""
     cine = open_cine(io.BytesIO(data))
-    decoded = [cine.decode(cine.encoded_at(index), index) for index in range(cine.count)]
-    assert [frame.index for frame in decoded] == list(range(cine.count))
-    return decoded
+    frames = [cine.decode(cine.read_encoded(index), index) for index in range(cine.frame_count)]
+    assert [frame.index for frame in frames] == list(range(cine.frame_count))
+    return frames

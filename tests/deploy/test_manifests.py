@@ -1,0 +1,266 @@
+"""The manifests, the compose file and the images fulfil docs/deployment.md and SECURITY.md, checked by real tools."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlparse
+
+import kubernetes_validate
+import pytest
+import yaml
+from compose_spec import PyCompose
+from pathspec import PathSpec
+
+from service.api.concurrency_limiter import MAX_QUEUED
+from service.api.upload import upload_budget_bytes
+from service.machine_resources import CPU_WORKERS
+from tests.deploy.test_prometheus import METRICS
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+PROGRAMS = Path(sys.executable).parent
+IMAGES = sorted((DEPLOY / "images").glob("*.Dockerfile"))
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+[\w.-]*")
+
+
+def run(*command: object) -> str:
+    completed = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
+
+
+@pytest.fixture(scope="module", params=["cpu", "gpu"])
+def rendered(request) -> dict[str, dict]:
+    """The objects of an overlay by kind, rendered by kustomize."""
+    text = run(PROGRAMS / "kubectl", "kustomize", DEPLOY / "kubernetes" / request.param)
+    objects = list(yaml.safe_load_all(text))
+    kinds = {manifest["kind"]: manifest for manifest in objects}
+    assert len(kinds) == len(objects)
+    return kinds | {"overlay": request.param}
+
+
+@pytest.fixture
+def pod(rendered) -> dict:
+    return rendered["Deployment"]["spec"]["template"]
+
+
+def test_every_field_is_in_the_kubernetes_schema(rendered) -> None:
+    for kind in rendered.keys() - {"overlay"}:
+        kubernetes_validate.validate(rendered[kind], kubernetes_validate.latest_version(), strict=True)
+        assert kind == "Namespace" or rendered[kind]["metadata"]["namespace"] == "nervemask"
+
+
+def test_a_pod_has_minimal_rights(pod) -> None:
+    spec, (container,) = pod["spec"], pod["spec"]["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_a_pod_has_resource_limits_and_probes(rendered, pod) -> None:
+    (container,) = pod["spec"]["containers"]
+    assert PINNED.fullmatch(container["image"])
+    assert {"cpu", "memory"} <= container["resources"]["requests"].keys() & container["resources"]["limits"].keys()
+    gpu = "1" if rendered["overlay"] == "gpu" else "None"
+    assert str(container["resources"]["limits"].get("nvidia.com/gpu")) == gpu
+    ports = {port["name"] for port in container["ports"]}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] in ports
+        assert container[probe]["httpGet"]["path"] in ("/readyz", "/livez")
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["spec"]["volumes"]
+    }
+
+
+UNIT_BYTES = {"Gi": 2**30, "Mi": 2**20}
+
+
+def test_the_tmp_volume_holds_all_uploads(rendered, pod) -> None:
+    (container,) = pod["spec"]["containers"]
+    memory, tmp_bytes = (
+        int(size[:-2]) * UNIT_BYTES[size[-2:]]
+        for size in (
+            container["resources"]["limits"]["memory"],
+            next(volume["emptyDir"]["sizeLimit"] for volume in pod["spec"]["volumes"] if volume["name"] == "tmp"),
+        )
+    )
+    workers = 1 if rendered["overlay"] == "gpu" else CPU_WORKERS
+    assert workers * upload_budget_bytes(memory) < tmp_bytes
+    assert upload_budget_bytes(memory) >= 512 * 2**20  # the largest upload that the README documents
+
+
+def test_a_rollout_needs_no_extra_gpu(rendered) -> None:
+    rolling = rendered["Deployment"]["spec"]["strategy"]["rollingUpdate"]
+    assert (rolling["maxSurge"] == 0) is (rendered["overlay"] == "gpu")
+    scaler = rendered["HorizontalPodAutoscaler"]["spec"]
+    assert scaler["maxReplicas"] > scaler["minReplicas"]
+
+
+def test_only_trusted_namespaces_connect_as_the_service_trusts_their_forwarded_header(rendered, pod) -> None:
+    (rule,) = rendered["NetworkPolicy"]["spec"]["ingress"]
+    assert {peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule["from"]} == {
+        "ingress-nginx",
+        "monitoring",
+    }
+    assert {"name": "FORWARDED_ALLOW_IPS", "value": "*"} in pod["spec"]["containers"][0]["env"]
+
+
+def test_every_selector_matches_the_pods(rendered, pod) -> None:
+    labels = pod["metadata"]["labels"].items()
+    for selector in (
+        rendered["Service"]["spec"]["selector"],
+        rendered["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        rendered["Deployment"]["spec"]["selector"]["matchLabels"],
+        rendered["NetworkPolicy"]["spec"]["podSelector"].get("matchLabels", {}),
+    ):
+        assert selector.items() <= labels
+    backend = rendered["Ingress"]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    assert backend["name"] == rendered["Service"]["metadata"]["name"]
+    assert backend["port"]["name"] in {port["name"] for port in rendered["Service"]["spec"]["ports"]}
+
+
+def test_the_gpu_lock_file_has_the_libraries_of_onnxruntimes_cuda_provider() -> None:
+    """The image has no other CUDA. Without one of these libraries the service would run on the CPU."""
+    locked = (DEPLOY / "requirements-gpu.txt").read_text()
+    for library in ("cublas", "cuda-runtime", "cuda-nvrtc", "cudnn-cu13", "cufft", "curand"):
+        assert f"\nnvidia-{library}==" in locked
+
+
+def test_the_autoscaler_counts_requests_in_flight_and_queued(rendered) -> None:
+    scaler = rendered["HorizontalPodAutoscaler"]["spec"]
+    assert scaler["scaleTargetRef"]["name"] == rendered["Deployment"]["metadata"]["name"]
+    (metric,) = scaler["metrics"]
+    rules = yaml.safe_load((DEPLOY / "kubernetes" / "adapter.yaml").read_text())["rules"]["custom"]
+    (rule,) = rules
+    assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
+    # Queued requests must count: at most one request per core is in flight, so the sum would never reach the target.
+    for series in ("nervemask_requests_in_flight", "nervemask_requests_queued"):
+        assert series in rule["metricsQuery"] and series in METRICS
+    assert int(metric["pods"]["target"]["averageValue"]) < MAX_QUEUED
+    assert scaler["minReplicas"] >= 2  # otherwise the disruption budget allows zero replicas
+
+
+def test_the_service_has_no_egress(rendered) -> None:
+    policy = rendered["NetworkPolicy"]["spec"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"} and "egress" not in policy
+
+
+def test_the_tracing_component_allows_egress_only_to_the_collector_and_dns(tmp_path) -> None:
+    shutil.copytree(DEPLOY / "kubernetes", tmp_path / "kubernetes")
+    with (tmp_path / "kubernetes/cpu/kustomization.yaml").open("a") as overlay:
+        overlay.write("components: [../tracing]\n")
+    objects = list(yaml.safe_load_all(run(PROGRAMS / "kubectl", "kustomize", tmp_path / "kubernetes/cpu")))
+    for manifest in objects:
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+    (deployment,) = (manifest for manifest in objects if manifest["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    endpoint = urlparse({entry["name"]: entry["value"] for entry in container["env"]}["OTEL_EXPORTER_OTLP_ENDPOINT"])
+    (policy,) = (manifest for manifest in objects if manifest["metadata"]["name"] == "nervemask-tracing")
+    collector, dns = policy["spec"]["egress"]
+    assert policy["metadata"]["namespace"] == "nervemask" and policy["spec"]["policyTypes"] == ["Egress"]
+    assert [port["port"] for port in collector["ports"]] == [endpoint.port]
+    (peer,) = collector["to"]
+    assert peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] == endpoint.hostname.split(".")[1]
+    assert {port["port"] for port in dns["ports"]} == {53}
+
+
+def test_the_compose_file_follows_the_compose_specification() -> None:
+    assert set(PyCompose.from_json(json.dumps(COMPOSE)).service_names()) == set(SERVICES)
+    with pytest.raises(ValueError):
+        PyCompose.from_json(json.dumps({"services": {"service": {"read_onyl": True}}}))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_has_minimal_rights(name) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert int(service["user"].split(":")[0]) > 0
+    assert PINNED.fullmatch(service["image"])
+    assert "healthcheck" in service or service["restart"] == "no"
+
+
+def test_only_the_service_listens_beyond_loopback() -> None:
+    public = {
+        name
+        for name, service in SERVICES.items()
+        for port in service.get("ports", [])
+        if not port.startswith("127.0.0.1:")
+    }
+    assert public == {"service", "service-gpu"}
+
+
+def test_secrets_are_files_that_git_ignores() -> None:
+    used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
+    assert used == set(COMPOSE["secrets"])
+    for secret in COMPOSE["secrets"].values():
+        run("git", "check-ignore", DEPLOY / secret["file"])
+    variables = [name for service in SERVICES.values() for name in service.get("environment", {})]
+    assert not [name for name in variables if re.search("PASSWORD|SECRET|TOKEN", name) and not name.endswith("FILE")]
+
+
+def test_every_bind_mount_exists() -> None:
+    binds = {
+        volume["source"]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if isinstance(volume, dict)
+    }
+    assert binds > {"../models", "./secrets/keys"}
+    for source in binds - {"../models", "./secrets/keys"}:
+        assert (DEPLOY / source).exists()
+
+
+@pytest.mark.parametrize("name", ["service", "service-gpu"])
+def test_the_served_model_is_a_link_in_a_mounted_folder(name) -> None:
+    """`service.champion` on the host changes the same link."""
+    link = Path(SERVICES[name]["environment"]["NERVEMASK_MODEL"])
+    (models,) = (volume for volume in SERVICES[name]["volumes"] if volume["target"] == str(link.parent))
+    assert models["source"] == "../models"
+    assert (
+        f"\nNERVEMASK_MODEL=models/{link.name} python -m service.champion promote "
+        in (ROOT / "docs" / "deployment.md").read_text()
+    )
+
+
+def test_each_profile_runs_one_service() -> None:
+    assert SERVICES["service"]["profiles"] == ["cpu"] and SERVICES["service-gpu"]["profiles"] == ["gpu"]
+    assert "COMPOSE_PROFILES=cpu" in (DEPLOY / ".env").read_text()
+
+
+@pytest.mark.parametrize("dockerfile", IMAGES, ids=lambda path: path.stem)
+def test_an_image_is_pinned_and_does_not_run_as_root(dockerfile) -> None:
+    run(PROGRAMS / "hadolint", dockerfile)
+    text = dockerfile.read_text()
+    last = text.rpartition("\nFROM ")[2]
+    assert re.search(r"^USER 10001:10001$", last, re.M)
+    assert "--require-hashes --only-binary :all:" in text and "gcc" not in text and "build-essential" not in text
+    for source in re.findall(r"^COPY (?!--from|\$)(\S+)", text, re.M):
+        assert (ROOT / source).exists() or source == "models/champion"
+    ignored = dockerfile.with_name(f"{dockerfile.name}.dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"  # only listed files enter the image
+
+
+def test_the_image_has_the_files_of_the_bento() -> None:
+    bento = yaml.safe_load((DEPLOY / "bentofile.yaml").read_text())
+    text = (DEPLOY / "images" / "service.Dockerfile").read_text()
+    assert bento["python"]["requirements_txt"] in text
+    copied = re.findall(r"^COPY (\S+) \1$", text, re.M)
+    for pattern in bento["include"]:
+        assert any(Path(pattern).is_relative_to(folder) for folder in copied), pattern
+
+
+def test_the_bento_has_every_python_file_of_the_service() -> None:
+    included = yaml.safe_load((DEPLOY / "bentofile.yaml").read_text())["include"]
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "service").rglob("*.py")]
+    assert set(PathSpec.from_lines("gitignore", included).match_files(files)) == set(files)

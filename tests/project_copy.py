@@ -1,0 +1,96 @@
+"""Copy this project to a git repository of its own, to run DVC in it."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from training.workspace.parameters import Nerve
+from training.workspace.params_file import validate_section
+
+ROOT = Path(__file__).parent.parent
+COPIED = (
+    "service",
+    "training",
+    "deploy",
+    "docs",
+    ".dvc/plots",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+    "dvc.yaml",
+)
+
+TOY = {
+    "input": {"height": 80, "width": 112, "normalization": "frame"},
+    "tta": "flip",
+    "net": {"filters": [8, 16, 32, 64], "stem": 2, "batch_norm": True, "heads": ["mask", "presence", "vessel"]},
+    "recipe": {
+        "loss": "cross_entropy_dice",
+        "batch_size": 8,
+        "steps_per_epoch": 40,
+        "phases": [{"learning_rate": 5.0e-3, "decay": "cosine"}],
+        "ema_momentum": 0.9,
+        "patience": 6,
+    },
+}
+
+
+def run(project: Path, *command: str, **environment: str) -> str:
+    """Run a command in the project, in the environment of this interpreter. Return its output. It must succeed."""
+    completed = subprocess.run(
+        command,
+        cwd=project,
+        env=clean_environment() | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert completed.returncode == 0, completed.stdout[-4000:]
+    return completed.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment variables for `run`: no MLflow or DVC settings of this process, and no DVC analytics."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "DVC_"))}
+    return inherited | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
+def nerve(changes: dict[str, Any]) -> Nerve:
+    """Return the section "nerve" of params.yaml with changed values. Raises ParameterError."""
+    section = yaml.safe_load((ROOT / "params.yaml").read_text())["nerve"]
+    return validate_section(Nerve, section | changes, "nerve")
+
+
+def write_nerve(folder: Path, changes: dict[str, Any]) -> None:
+    """Write a params.yaml that holds only the section "nerve", with changed values."""
+    (folder / "params.yaml").write_text(yaml.safe_dump({"nerve": nerve(changes).model_dump()}))
+
+
+def toy(epochs: int) -> dict[str, Any]:
+    """Return the project's parameters with few frames and one candidate that trains fast."""
+    parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
+    section = parameters["nerve"]
+    section["phantom"] = {"subjects": 12, "frames": 4, "seed": 1}
+    section["candidates"], section["unets"] = ["toy"], {"toy": copy.deepcopy(TOY)}
+    section["unets"]["toy"]["recipe"]["phases"][0]["epochs"] = epochs
+    return parameters
+
+
+def project_copy(folder: Path, parameters: dict[str, Any]) -> Path:
+    """Copy the project with these parameters to `folder`, commit it there, and return the folder."""
+    for name in COPIED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy_path = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy_path(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "toy project"]):
+        run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command)
+    return folder

@@ -1,0 +1,179 @@
+"""Without a valid API key only the probes respond. Keys come and go while the service runs."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.responses import Response
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from service.api.api_keys import hash_key, write_key_hashes
+from service.api.authentication import (
+    MAX_CLIENTS,
+    MAX_FREE_WRONG_KEYS,
+    MAX_REFUSAL_DELAY_SECONDS,
+    MAX_RETRY_AFTER_SECONDS,
+    ApiKeyMiddleware,
+    WrongKeyLimiter,
+)
+from service.rendering.images import encode_png
+from tests.conftest import RunningServer, serving
+from tests.service.api.asgi import PNG, VirtualTimeLoop, run_in_virtual_time
+
+ROOT = Path(__file__).parents[3]
+KEY, OTHER_KEY = "the key of the PACS", "the key of ward 3"
+
+
+# The middleware alone
+
+
+@pytest.fixture
+def limiter() -> WrongKeyLimiter:
+    return WrongKeyLimiter(lambda: 0.0)
+
+
+def test_the_number_of_remembered_clients_is_bounded(limiter) -> None:
+    for number in range(2 * MAX_CLIENTS):
+        limiter.record(f"client {number}")
+    assert len(limiter.wrong_keys) == MAX_CLIENTS
+
+
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network(limiter) -> None:
+    delays = [limiter.record(f"2001:db8::{number:x}") for number in range(MAX_FREE_WRONG_KEYS + 2)]
+    assert delays == [0] * MAX_FREE_WRONG_KEYS + [2, 4]
+    assert limiter.record("192.0.2.1") == 0
+
+
+def test_the_delay_of_a_client_is_bounded(limiter) -> None:
+    assert {limiter.record("192.0.2.1") for _ in range(2000)} == {0, 2, 4, 8, 16, 32, MAX_RETRY_AFTER_SECONDS}
+
+
+def test_after_too_many_wrong_keys_a_client_waits_for_its_response(tmp_path, monkeypatch) -> None:
+    write_key_hashes(tmp_path / "keys.txt", {"pacs": hash_key(KEY)})
+    monkeypatch.setenv("NERVEMASK_KEYS", str(tmp_path / "keys.txt"))
+
+    async def send_keys() -> tuple[list[httpx.Response], float, httpx.Response]:
+        transport = httpx.ASGITransport(ApiKeyMiddleware(Response()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://inside") as client:
+            wrong = [
+                await client.get("/model", headers={"x-api-key": f"wrong {number}"})
+                for number in range(MAX_FREE_WRONG_KEYS + 1)
+            ]
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualTimeLoop)
+            return wrong, loop.time(), await client.get("/model", headers={"x-api-key": KEY})
+
+    wrong, seconds, right = run_in_virtual_time(send_keys())
+    assert [response.status_code for response in wrong] == [401] * MAX_FREE_WRONG_KEYS + [429]
+    assert wrong[-1].headers["retry-after"] == "2"
+    assert seconds == MAX_REFUSAL_DELAY_SECONDS
+    assert right.status_code == 200
+
+
+# With a server
+
+
+@pytest.fixture(scope="module")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "keys.txt"
+    write_key_hashes(path, {"pacs": hash_key(KEY)})
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(model_folder: Path, tmp_path_factory, key_file: Path) -> Iterator[RunningServer]:
+    """A server with one key."""
+    folder = tmp_path_factory.mktemp("server")
+    with serving(model_folder, folder, NERVEMASK_KEYS=str(key_file), NERVEMASK_METRICS="key") as server:
+        yield server
+
+
+@pytest.mark.server
+def test_without_a_key_only_the_probes_respond(server) -> None:
+    from service.api.routes import pages
+    from service.app import Nervemask
+
+    probes = ("/healthz", "/livez", "/readyz")
+    paths = {getattr(route, "path", "") for route in pages.routes} | {api.route for api in Nervemask.apis.values()}
+    paths |= {"/page/app.js", *probes, "/schema.json", "/static_content/index.css", "/nowhere"}
+    paths -= {"/page", "/stream", ""}
+    assert {"/", "/mask", "/segment", "/overlay", "/dicom", "/model", "/docs.json", "/metrics"} <= paths
+    with httpx.Client(base_url=server.address) as client:
+        for path in sorted(paths):
+            for method in ("GET", "POST", "OPTIONS", "DELETE", "HEAD"):
+                response = client.request(method, path)
+                if path in probes:
+                    assert response.status_code in (200, 405), (method, path)
+                else:
+                    assert response.status_code == 401, (method, path)
+                    assert "access-control-allow-origin" not in response.headers
+                    assert "server" not in response.headers
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("form", ["bearer", "header", "browser"])
+def test_a_key_opens_every_route(server, speckle, form) -> None:
+    headers = {"bearer": {"authorization": f"Bearer {KEY}"}, "header": {"x-api-key": KEY}, "browser": {}}[form]
+    auth = ("any name", KEY) if form == "browser" else None
+    with httpx.Client(base_url=server.address, headers=headers, auth=auth) as client:
+        for path in ("/", "/model", "/docs.json", "/metrics", "/page/app.js"):
+            assert client.get(path).status_code == 200
+        assert client.post("/mask", content=encode_png(speckle(1)), headers=PNG).status_code == 200
+
+
+@pytest.mark.server
+def test_a_stream_needs_a_key(server, speckle) -> None:
+    url = server.address.replace("http", "ws") + "/stream"
+
+    async def open_streams() -> None:
+        for headers in ({}, {"x-api-key": "wrong"}):
+            with pytest.raises(InvalidStatus, match="401"):
+                await connect(url, additional_headers=headers)
+        async with connect(url, additional_headers={"x-api-key": KEY}) as socket:
+            await socket.send(encode_png(speckle(1)))
+            assert '"present"' in str(await socket.recv())
+
+    asyncio.run(open_streams())
+
+
+@pytest.mark.server
+def test_keys_are_added_and_removed_while_the_service_runs(server, key_file) -> None:
+    def status() -> int:
+        return httpx.get(f"{server.address}/model", headers={"x-api-key": OTHER_KEY}).status_code
+
+    write_key_hashes(key_file, {"pacs": hash_key(KEY), "ward-3": hash_key(OTHER_KEY)})
+    assert status() == 200
+    write_key_hashes(key_file, {"pacs": hash_key(KEY)})
+    assert status() == 401
+
+
+@pytest.mark.server
+def test_wrong_keys_are_counted_and_refused_and_right_keys_are_not(server) -> None:
+    with httpx.Client(base_url=server.address) as client:  # one connection, so one worker
+        for number in range(MAX_FREE_WRONG_KEYS + 1):
+            response = client.get("/model", headers={"x-api-key": f"wrong {number}"})
+        assert response.status_code == 429
+        assert client.get("/model", headers={"x-api-key": KEY}).status_code == 200
+        metrics = client.get("/metrics", headers={"x-api-key": KEY}).text
+    count = re.search(r"^nervemask_wrong_keys_total (\S+)", metrics, re.M)
+    assert count
+    assert float(count[1]) >= MAX_FREE_WRONG_KEYS + 1
+
+
+@pytest.mark.server
+def test_the_batch_client_sends_its_key(server, speckle, tmp_path) -> None:
+    (tmp_path / "a.png").write_bytes(encode_png(speckle(1)))
+    command = [sys.executable, "-m", "service.client", tmp_path / "a.png", "--out", tmp_path / "m.png"]
+    command += ["--server", server.address]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "Send a key" in refused.stderr
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "NERVEMASK_KEY": KEY}, check=True)
+    assert (tmp_path / "m.png").exists()

@@ -1,0 +1,109 @@
+"""A cine over HTTP: every frame gets its answer, in order; a damaged frame does not stop the others."""
+
+import io
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from service.rendering.images import encode_png
+from tests.conftest import patched
+from tests.service.api.conftest import DAMAGED_FRAME, FRAME_COUNT
+from tests.service.api.gated_decoder import gate_last_frame
+
+pytestmark = pytest.mark.server
+
+DICOM, PNG = {"content-type": "application/dicom"}, {"content-type": "image/png"}
+GEOJSON = {"accept": "application/geo+json"}
+
+
+def area_px(answer: dict[str, Any]) -> int:
+    return answer["nerve"]["area_px"]
+
+
+def test_each_frame_gets_its_line_in_order(client, cine_file, cine_masks) -> None:
+    answer = client.post("/segment", content=cine_file, headers=DICOM)
+    assert answer.headers["content-type"].startswith("application/jsonl")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["frame"]["index"] for line in lines] == list(range(FRAME_COUNT))
+    assert [area_px(line) for line in lines] == [np.count_nonzero(mask) for mask in cine_masks]
+
+
+@pytest.mark.parametrize("index", [0, 7, FRAME_COUNT - 1])
+def test_index_selects_one_frame(client, cine_file, cine_masks, index) -> None:
+    query = {"index": index}
+    answer = client.post("/segment", params=query, content=cine_file, headers=DICOM)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["frame"]["index"] == index
+    assert area_px(answer.json()) == np.count_nonzero(cine_masks[index])
+    mask = client.post("/mask", params=query, content=cine_file, headers=DICOM)
+    assert mask.content == encode_png(cine_masks[index])
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ({}, 422, "several_frames"),
+        ({"index": FRAME_COUNT}, 422, "no_such_frame"),
+        ({"index": "x"}, 400, "index"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("route", ["/mask", "/overlay"])
+def test_a_picture_of_a_cine_needs_the_index_of_a_frame(client, cine_file, route, query, status, code) -> None:
+    answer = client.post(route, params=query, content=cine_file, headers=DICOM)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_a_damaged_frame_gets_an_error_and_the_others_their_masks(client, damaged_cine_file, cine_masks) -> None:
+    answer = client.post("/segment", content=damaged_cine_file, headers=DICOM)
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    damaged = lines.pop(DAMAGED_FRAME)
+    assert damaged["frame"] == {"index": DAMAGED_FRAME}
+    assert damaged["error"]["code"] == "malformed"
+    for line in lines:
+        assert area_px(line) == np.count_nonzero(cine_masks[line["frame"]["index"]])
+
+
+def test_a_damaged_cine_gets_no_segmentation_object(client, damaged_cine_file) -> None:
+    answer = client.post("/dicom", content=damaged_cine_file, headers=DICOM)
+    assert answer.status_code == 400
+    assert f"Frame {DAMAGED_FRAME}" in answer.json()["error"]["message"]
+
+
+def test_the_segmentation_object_holds_the_masks(client, card, cine_file, cine_masks) -> None:
+    answer = client.post("/dicom", content=cine_file, headers=DICOM)
+    assert answer.headers["content-type"] == "application/dicom"
+    assert answer.headers["x-model-run"] == card.run_id
+    assert np.array_equal(dcmread(io.BytesIO(answer.content)).pixel_array * 255, cine_masks)
+
+
+def test_a_segmentation_object_needs_dicom(client, cine_pixels) -> None:
+    answer = client.post("/dicom", content=encode_png(cine_pixels[0]), headers=PNG)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "not_dicom")
+
+
+def test_geojson_of_a_frame_and_of_a_cine(client, cine_file, cine_masks, cine_pixels) -> None:
+    answer = client.post("/segment", content=encode_png(cine_pixels[3]), headers=PNG | GEOJSON)
+    assert answer.headers["content-type"] == "application/geo+json"
+    areas_px = [np.count_nonzero(mask) for mask in cine_masks]
+    assert answer.json()["properties"]["area_px"] == areas_px[3]
+    lines = client.post("/segment", content=cine_file, headers=DICOM | GEOJSON).text.splitlines()
+    assert [json.loads(line)["properties"]["area_px"] for line in lines] == areas_px
+
+
+def test_the_first_line_arrives_before_the_last_frame_is_decoded(model_folder, tmp_path, cine_file) -> None:
+    gate = tmp_path / "gate"
+    with (
+        patched(gate_last_frame(gate), model_folder, tmp_path) as server,
+        httpx.stream("POST", f"{server.address}/segment", content=cine_file, headers=DICOM, timeout=120) as answer,
+    ):
+        lines = answer.iter_lines()
+        first = json.loads(next(lines))
+        gate.touch()
+        others = [json.loads(line) for line in lines]
+    assert [line["frame"]["index"] for line in [first, *others]] == list(range(FRAME_COUNT))
+    assert all("nerve" in line for line in others)

@@ -1,0 +1,111 @@
+"""Decoder processes: a file that ends one costs its own request, and nothing else."""
+
+import io
+import os
+import threading
+import time
+
+import cv2
+import httpx
+import numpy as np
+import psutil
+import pytest
+from pydicom.uid import JPEG2000Lossless
+
+from service.decoding import decoder_process
+from service.decoding.cine import open_cine
+from service.decoding.decoder_process import run_in_decoder_process
+from service.decoding.frame import MAX_PIXELS
+from service.errors import FrameError
+from service.rendering.images import encode_png
+from tests import decoders
+from tests.conftest import patched
+from tests.dicoms import make_compressed_ultrasound, to_bytes
+
+pytestmark = pytest.mark.serial
+
+PNG = {"content-type": "image/png"}
+MAX_SIDE_PX = int(MAX_PIXELS**0.5)
+UNLIMITED_SECONDS = 600  # for tests of memory: a slow machine must not fail them
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [decoders.abort, decoders.read_null_pointer, decoders.leave, decoders.exceed_memory, decoders.loop_forever],
+)
+def test_a_call_that_ends_its_decoder_is_refused_and_the_next_call_gets_another(monkeypatch, decoder) -> None:
+    before = run_in_decoder_process(decoders.process_id)
+    with monkeypatch.context() as patch, pytest.raises(FrameError) as error:
+        if decoder is decoders.loop_forever:
+            patch.setattr(decoder_process, "MAX_CALL_SECONDS", 1)
+        run_in_decoder_process(decoder)
+    assert (error.value.code, error.value.status) == ("decoder_ended", 400)
+    assert run_in_decoder_process(decoders.process_id) not in (before, os.getpid())
+
+
+def test_an_exception_of_a_decoder_reaches_the_caller_and_the_decoder_goes_on() -> None:
+    before = run_in_decoder_process(decoders.process_id)
+    with pytest.raises(FrameError) as error:
+        run_in_decoder_process(decoders.raise_frame_error)
+    assert vars(error.value) == {"code": "too_small", "message": "It is too small.", "status": 422}
+    with pytest.raises(RuntimeError, match="a bug in the decoder"):
+        run_in_decoder_process(decoders.raise_key_error)
+    assert run_in_decoder_process(decoders.process_id) == before
+
+
+def test_a_decoder_does_not_get_the_workers_environment(monkeypatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
+    with pytest.raises(FrameError):
+        run_in_decoder_process(decoders.abort)  # the next decoder starts while the variable is set
+    assert not run_in_decoder_process(decoders.has_variable, "OTEL_EXPORTER_OTLP_HEADERS")
+    assert run_in_decoder_process(decoders.has_variable, "OPENBLAS_NUM_THREADS")
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif"])
+def test_the_largest_picture_fits_into_a_decoders_memory(monkeypatch, extension) -> None:
+    """The maximum number of pixels, each of four 16-bit samples."""
+    monkeypatch.setattr(decoder_process, "MAX_CALL_SECONDS", UNLIMITED_SECONDS)
+    data = cv2.imencode(extension, np.full((MAX_SIDE_PX, MAX_SIDE_PX, 4), 40000, np.uint16))[1].tobytes()
+    assert run_in_decoder_process(decoders.decode_or_abort, data).shape == (MAX_SIDE_PX, MAX_SIDE_PX)
+
+
+def test_the_largest_compressed_frame_fits_into_a_decoders_memory(monkeypatch) -> None:
+    monkeypatch.setattr(decoder_process, "MAX_CALL_SECONDS", UNLIMITED_SECONDS)
+    pixels = np.zeros((1, MAX_SIDE_PX, MAX_SIDE_PX, 3), np.uint8)
+    cine = open_cine(io.BytesIO(to_bytes(make_compressed_ultrasound(pixels, JPEG2000Lossless))))
+    assert cine.decode(cine.read_encoded(0), 0).pixels.shape == (MAX_SIDE_PX, MAX_SIDE_PX)
+
+
+PATCH = """
+import service.decoding.cine, tests.decoders
+service.decoding.cine.decode_image_pixels = tests.decoders.decode_or_abort"""
+
+
+@pytest.mark.server
+def test_other_requests_of_the_worker_succeed_while_decoders_end(model_folder, tmp_path, speckle) -> None:
+    data = encode_png(speckle(1))
+    with patched(PATCH, model_folder, tmp_path) as server, httpx.Client(base_url=server.address, timeout=120) as client:
+        expected = client.post("/mask", content=data, headers=PNG)
+        answers: list[httpx.Response] = []
+        stop = threading.Event()
+
+        def send_until_stopped() -> None:
+            while not stop.is_set():
+                answers.append(client.post("/mask", content=data, headers=PNG))
+
+        threads = [threading.Thread(target=send_until_stopped) for _ in range(4)]
+        [thread.start() for thread in threads]
+        aborted = [client.post("/mask", content=data + decoders.ABORT_MARK, headers=PNG) for _ in range(10)]
+        while len(answers) < 10 and any(thread.is_alive() for thread in threads):
+            time.sleep(0.05)
+        stop.set()
+        [thread.join() for thread in threads]
+        assert server.process.poll() is None
+        children = psutil.Process(server.process.pid).children()
+    assert [answer.json()["error"]["code"] for answer in aborted] == ["decoder_ended"] * 10
+    assert {answer.status_code for answer in aborted} == {400}
+    assert len(answers) >= 10
+    assert {answer.content for answer in answers} == {expected.content}
+    assert server.log.read_text().count("a decoder process ended over a frame: SIGABRT") == 10
+    psutil.wait_procs(children, timeout=60)
+    assert not any(child.is_running() for child in children)

@@ -1,0 +1,53 @@
+"""The segmentation of a cine: a finished frame does not wait for the next, and a cine can be abandoned."""
+
+import threading
+from itertools import chain
+
+import numpy as np
+
+from service.decoding.frame import Frame
+
+MAX_WAIT_SECONDS = 120  # only a deadlock needs more
+
+
+class WaitingCine:
+    """A cine of three black frames; the last is decoded only after `gate` is set."""
+
+    frame_count = 3
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def read_encoded(self, index: int) -> bytes:
+        return b""
+
+    def decode(self, encoded: bytes, index: int) -> Frame:
+        assert index < 2 or self.gate.wait(MAX_WAIT_SECONDS)
+        return Frame(np.zeros((32, 32), np.uint8), index=index)
+
+
+def test_a_finished_frame_does_not_wait_for_the_next(segmenter) -> None:
+    cine = WaitingCine()
+    results = chain.from_iterable(segmenter.segment_cine(cine))
+    assert [next(results).frame.index, next(results).frame.index] == [0, 1]
+    cine.gate.set()
+    assert next(results).frame.index == 2
+
+
+def test_a_cine_can_be_abandoned_in_a_thread_that_segments_it(segmenter) -> None:
+    """The garbage collector may close the generator in any thread; a pool that waits for its own thread would hang."""
+    closed = threading.Event()
+
+    class SelfClosingCine(WaitingCine):
+        def decode(self, encoded: bytes, index: int) -> Frame:
+            frame = super().decode(encoded, index)
+            if index == 2:
+                batches.close()
+                closed.set()
+            return frame
+
+    cine = SelfClosingCine()
+    batches = segmenter.segment_cine(cine)
+    assert [len(next(batches)), len(next(batches))] == [1, 1]
+    cine.gate.set()
+    assert closed.wait(MAX_WAIT_SECONDS)

@@ -1,0 +1,32 @@
+"""JSON logs: one object per record."""
+
+import json
+import logging
+import sys
+
+from service.monitoring.json_logs import JsonFormatter
+
+
+def format_record(**attributes) -> dict:
+    record = logging.LogRecord("bentoml.nervemask", logging.ERROR, "file.py", 1, "no %s", ("disk",), None)
+    record.__dict__.update(attributes)
+    return json.loads(JsonFormatter().format(record))
+
+
+def test_a_record_has_time_level_logger_and_message() -> None:
+    line = format_record(created=0.5)
+    assert line == {
+        "time": "1970-01-01T00:00:00.500+00:00",
+        "level": "error",
+        "logger": "bentoml.nervemask",
+        "message": "no disk",
+    }
+
+
+def test_a_record_has_the_traceback_and_the_trace() -> None:
+    try:
+        raise OSError("full")
+    except OSError:
+        line = format_record(exc_info=sys.exc_info(), trace_msg=" [trace=1] ")
+    assert line["traceback"].endswith("OSError: full")
+    assert line["trace"] == "[trace=1]"

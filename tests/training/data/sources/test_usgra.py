@@ -1,0 +1,291 @@
+"""usgra-seg: read from a folder, a zip file or its git repository; an error names the file of each invalid pair."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.frames import disc, png
+from tests.project_copy import nerve
+from tests.training.data.sources.usgra_dataset import LABELS, encode, palette_png, write_dataset
+from training.data.manifest import SourceError, SourceErrors, read_frame, read_labels, read_manifest
+from training.data.source_ingestion import ingest_source
+from training.data.sources import usgra
+from training.workspace.parameters import Nerve
+
+ROOT = Path(__file__).parents[4]
+REAL = ROOT / ".." / "shared" / "data" / "usgra"
+needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="usgra-seg is not at ../shared/data/usgra")
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    return write_dataset(tmp_path / "sets/dataset")
+
+
+def parameters(path: Path, on_error: str = "stop") -> Nerve:
+    return nerve({"source": "usgra", "path": str(path), "on_error": on_error})
+
+
+def read(path: Path, skip: bool = False) -> tuple[list[int], list[str]]:
+    """Return the numbers of the frames, and the files left out."""
+    errors = SourceErrors(skip)
+    return [pair.number for pair in usgra.pairs(path, errors)], [file for file, _ in errors.left_out]
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+# Each kind of invalid pair: how to break it (image, mask), the reason in the message, and the files named.
+INVALID_PAIRS = {
+    "truncated frame": (lambda i, m: truncate(i), "is not a readable frame", ["images/{}"]),
+    "tiny frame": (lambda i, m: i.write_bytes(png(disc(8, 8))), "is not a readable frame .*16x16", ["images/{}"]),
+    "truncated mask": (lambda i, m: truncate(m), "is not a readable mask", ["masks/{}"]),
+    "JPEG mask": (
+        lambda i, m: m.write_bytes(encode(Image.fromarray(LABELS), "JPEG")),
+        "is not a readable mask",
+        ["masks/{}"],
+    ),
+    "label 3": (lambda i, m: m.write_bytes(palette_png(LABELS + 1)), "maximum 3", ["masks/{}"]),
+    "colours as labels": (lambda i, m: m.write_bytes(png(np.dstack([LABELS] * 3))), "mode RGB", ["masks/{}"]),
+    "black and white in colour": (
+        lambda i, m: m.write_bytes(png(np.dstack([LABELS // 2 * 255] * 3))),
+        "mode RGB",
+        ["masks/{}"],
+    ),
+    "mask of another size": (
+        lambda i, m: m.write_bytes(palette_png(LABELS[:-1])),
+        "has 48x63 pixels, but its frame has 48x64",
+        ["masks/{}"],
+    ),
+    "mask without a frame": (lambda i, m: i.unlink(), "is a mask without a frame", ["masks/{}"]),
+    "frame without a mask": (lambda i, m: m.unlink(), "is a frame without a mask", ["images/{}"]),
+    "the same number twice": (
+        lambda i, m: shutil.copy(i, i.with_name(f"0{i.name}")),
+        "has the same subject and number as another file",
+        ["images/{}", "images/0{}", "masks/{}"],
+    ),
+}
+
+
+def break_pair(folder: Path, kind: str, number: int) -> list[str]:
+    """Break a pair; return the files that must be named."""
+    break_files, _, files = INVALID_PAIRS[kind]
+    name = f"{number:04}.png"
+    break_files(folder / "images" / name, folder / "masks" / name)
+    return [file.format(name) for file in files]
+
+
+@pytest.mark.parametrize("kind", INVALID_PAIRS)
+def test_an_invalid_pair_stops_with_a_message_that_names_the_file(dataset, kind):
+    files = break_pair(dataset, kind, 3)
+    with pytest.raises(SourceError, match=INVALID_PAIRS[kind][1]) as raised:
+        read(dataset)
+    assert raised.value.file in files
+
+
+def test_skip_lists_all_invalid_pairs_and_keeps_the_valid_ones(dataset, tmp_path):
+    expected = {file for n, kind in enumerate(INVALID_PAIRS, start=1) for file in break_pair(dataset, kind, n)}
+    ingest_source(parameters(dataset, "skip"), tmp_path / "frames")
+    with (tmp_path / "frames/left_out.csv").open(newline="") as file:
+        assert {row["file"] for row in csv.DictReader(file)} == expected
+    assert [row.number for row in read_manifest(tmp_path / "frames")] == [12]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("missing", "is neither a folder nor a zip file"),
+        ("empty", r"has no images/NNNN.png .* that holds images/ and masks/"),
+        ("two levels too high", "has no images/NNNN.png"),
+    ],
+)
+def test_an_error_names_a_path_without_the_data_set(dataset, tmp_path, kind, reason):
+    path = dataset.parent.parent if kind == "two levels too high" else tmp_path / "path"
+    if kind == "empty":
+        path.mkdir()
+    with pytest.raises(SourceError, match=reason) as raised:
+        read(path)
+    assert raised.value.file == str(path)
+
+
+def test_many_unpaired_files_mean_an_incomplete_data_set(tmp_path):
+    dataset = write_dataset(tmp_path / "dataset", range(30))
+    for number in range(11):
+        (dataset / f"masks/{number:04}.png").unlink()
+    with pytest.raises(SourceError, match="is incomplete: it has 30 frames and 19 masks, 11 of them unpaired"):
+        read(dataset)
+    numbers, left_out = read(dataset, skip=True)
+    assert numbers == list(range(11, 30))
+    assert left_out == [str(dataset), *(f"images/{number:04}.png" for number in range(11))]
+
+
+def test_the_authors_test_split_and_unknown_files_are_left_out(dataset):
+    write_dataset(dataset / "test", range(90, 92))
+    (dataset / "images/notes.txt").write_text("")
+    numbers, left_out = read(dataset)
+    assert numbers == list(range(1, 13))
+    test = [f"test/{kind}/00{n}.png" for kind in ("images", "masks") for n in (90, 91)]
+    assert left_out == ["images/notes.txt", *test]
+
+
+def test_labels_are_the_indices_of_the_palette(dataset, tmp_path):
+    rows, _ = ingest_source(parameters(dataset), tmp_path / "frames")
+    assert np.array_equal(read_labels(tmp_path / "frames", rows[0]), LABELS)
+    assert (rows[0].nerve_px, rows[0].vessels, rows[0].spacing_mm) == (200, 1, None)
+    assert {row.subject for row in rows} == {"usgra"}
+    assert rows[0].licence == "", "these frames are not the authors'"
+
+
+def test_own_frames_can_have_subjects_and_masks_of_nerves_only(dataset, tmp_path):
+    """In a zip file of the folder, as a file manager makes it."""
+    for number in range(1, 13):
+        name, grey = f"masks/{number:04}.png", np.where(LABELS == 1, 255, 0).astype(np.uint8)
+        (dataset / name).write_bytes(png(grey))
+        for kind in ("images", "masks"):
+            (dataset / f"{kind}/{number:04}.png").rename(dataset / f"{kind}/p{number % 3}_{number:04}.png")
+    archive = shutil.make_archive(str(tmp_path / "own"), "zip", dataset.parent, dataset.name)
+    rows, _ = ingest_source(parameters(Path(archive)), tmp_path / "frames")
+    assert {row.subject for row in rows} == {"p0", "p1", "p2"}
+    assert {(row.nerve_px, row.vessels, row.licence) for row in rows} == {(200, 0, "")}
+
+
+def test_the_reason_for_a_broken_mask_is_the_same_in_every_run(dataset, tmp_path):
+    """Otherwise the data set's md5 would change with every ingest."""
+    (dataset / "masks/0003.png").write_bytes(b"no image")
+    for folder in ("first", "second"):
+        ingest_source(parameters(dataset, "skip"), tmp_path / folder)
+    first, second = ((tmp_path / folder / "left_out.csv").read_text() for folder in ("first", "second"))
+    assert first == second
+    assert "masks/0003.png,is not a readable mask (not a complete PNG file)" in first
+
+
+@pytest.fixture
+def repository(tmp_path) -> tuple[Path, str]:
+    """A git repository with the data set, and the commit before a frame was removed."""
+    folder = tmp_path / "repository"
+    write_dataset(folder / "dataset", range(1, 4))
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "the data set")
+    commit = git("rev-parse", "HEAD")
+    (folder / "dataset/images/0001.png").unlink()
+    git("commit", "-qam", "one frame less")
+    return folder, commit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("digits", [7, 40])
+def test_fetch_returns_the_data_set_at_the_commit(repository, tmp_path, capfd, digits):
+    folder, commit = repository
+    usgra.fetch(tmp_path / "fetched", str(folder), commit[:digits])
+    fetched, _ = read(tmp_path / "fetched")
+    assert fetched == [1, 2, 3]
+    assert not (folder / "dataset/images/0001.png").exists()
+    assert capfd.readouterr() == ("", ""), "it prints nothing"
+
+
+AUDITED_FETCH = """
+import sys
+from pathlib import Path
+from training.data.sources import usgra
+def print_event(event, arguments):
+    if event == "socket.connect" or event == "subprocess.Popen":
+        print(event, arguments)
+sys.addaudithook(print_event)
+usgra.fetch(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+def test_fetch_sends_no_analytics(repository, tmp_path):
+    """It starts no process and opens no connection, even if DVC's analytics are not switched off."""
+    folder, commit = repository
+    environment = {name: value for name, value in os.environ.items() if "ANALYTICS" not in name}
+    fetch = subprocess.run(
+        [sys.executable, "-c", AUDITED_FETCH, tmp_path / "fetched", folder, commit],
+        cwd=ROOT,
+        env=environment | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (fetch.returncode, fetch.stdout, fetch.stderr) == (0, "", "")
+    assert (tmp_path / "fetched/images/0001.png").is_file()
+
+
+@pytest.mark.parametrize("missing", ["repository", "commit", "folder"])
+def test_a_failed_fetch_explains_how_to_download_by_hand(repository, tmp_path, missing):
+    folder, commit = repository
+    if missing == "repository":
+        folder = tmp_path / "nowhere"
+    elif missing == "commit":
+        commit = "0" * 40
+    else:
+        folder, commit = empty_repository(tmp_path / "empty")
+    with pytest.raises(SourceError, match=r"cannot be downloaded \(.+\)") as raised:
+        usgra.fetch(tmp_path / "fetched", str(folder), commit)
+    assert f"git clone {folder}" in raised.value.remedy
+    assert "nerve.path" in raised.value.remedy
+    assert not (tmp_path / "fetched").exists()
+
+
+def empty_repository(folder: Path) -> tuple[Path, str]:
+    folder.mkdir()
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    for arguments in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "nothing")):
+        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
+    return folder, "HEAD"
+
+
+@pytest.fixture(scope="module")
+def real_frames(tmp_path_factory) -> tuple[Path, SourceErrors]:
+    """The folder of the ingested real data set, and its errors."""
+    folder = tmp_path_factory.mktemp("real") / "frames"
+    _, errors = ingest_source(parameters(REAL), folder)
+    return folder, errors
+
+
+@pytest.mark.slow
+@needs_real_data
+def test_the_real_data_set(real_frames):
+    folder, errors = real_frames
+    rows = read_manifest(folder)
+    sizes = Counter((row.width, row.height) for row in rows)
+    assert len(rows) == 204
+    assert set(sizes) == {(534, 512), (512, 512), (761, 632)}
+    assert all(row.nerve_px > 0 and row.vessels for row in rows), "every frame has a nerve"
+    assert [row.number for row in rows] == sorted(row.number for row in rows)
+    assert {row.licence for row in rows} == {usgra.LICENCE}
+    assert {file for file, _ in errors.left_out} <= {"LICENSE", "README.md"}
+
+
+@pytest.mark.slow
+@needs_real_data
+def test_photographs_are_out_of_distribution_and_most_real_frames_are_not(real_frames):
+    from skimage import data
+
+    from service.inference.out_of_distribution import image_features, mahalanobis_distance
+    from training.release.out_of_distribution import fit_stats
+
+    folder, _ = real_frames
+    frames = [read_frame(folder, row) for row in read_manifest(folder)]
+    contents = [frame.content_box.crop(frame.pixels) for frame in frames]
+    stats = fit_stats(np.stack([image_features(pixels) for pixels in contents[:150]]))
+    for photograph in (data.camera(), data.coins(), data.moon(), data.cell()):
+        assert mahalanobis_distance(photograph, stats) > stats.limit
+    assert np.mean([mahalanobis_distance(pixels, stats) > stats.limit for pixels in contents[150:]]) < 0.2

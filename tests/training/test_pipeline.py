@@ -1,0 +1,291 @@
+"""The nerve half of the pipeline under DVC, from end to end with a toy network: outputs, reruns, MLflow runs."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tests.project_copy import ROOT, clean_environment, project_copy, run, toy
+from training.evaluation.inference import open_network
+from training.release.dice_regression_check import MAX_TEST_DICE_DROP, check_test_dice
+
+pytestmark = pytest.mark.training
+
+EPOCHS = 6
+# Runs stages in one process, which imports TensorFlow only once.
+RUN_STAGES = """
+import runpy, sys
+for stage in sys.argv[1:]:
+    module, *sys.argv[1:] = stage.split()
+    runpy.run_module(f"training.{module}", run_name="__main__")
+"""
+
+
+def run_stages(project: Path, *stages: str) -> None:
+    """Run stages without DVC; each is a module of `training` with its arguments."""
+    run(project, sys.executable, "-c", RUN_STAGES, *stages)
+
+
+def ran_stages(output: str) -> set[str]:
+    """The stages that `dvc repro` ran, or would run, from its output."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text())
+
+
+def files_of_the_test_split(project: Path) -> list[Path]:
+    """Frames and masks of the test split."""
+    split = pd.read_csv(project / "data/split/split.csv").merge(
+        pd.read_csv(project / "data/frames/manifest.csv"), on="frame"
+    )
+    test = split[split["split"] == "test"]
+    return [project / "data/frames" / name for name in (*test["frame"], *test["mask"])]
+
+
+@contextmanager
+def changed_parameters(project: Path, change: Callable[[dict[str, Any]], object]) -> Iterator[None]:
+    """Apply `change` to the section `nerve` of params.yaml; restore the file at the end."""
+    file = project / "params.yaml"
+    original = file.read_text()
+    parameters = yaml.safe_load(original)
+    change(parameters["nerve"])
+    file.write_text(yaml.safe_dump(parameters))
+    try:
+        yield
+    finally:
+        file.write_text(original)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A project with one toy candidate and few frames that ran its nerve half once. It trains without any frame."""
+    folder = project_copy(tmp_path_factory.mktemp("project"), toy(EPOCHS))
+    frames, hidden_frames = folder / "data/frames", folder / "hidden"
+    run(folder, "dvc", "repro", "prepare@toy")
+    frames.rename(hidden_frames)
+    run(folder, "dvc", "repro", "-s", "train_unet@toy")
+    hidden_frames.rename(frames)
+    run(folder, "dvc", "repro", "package", "report")
+    return folder
+
+
+@pytest.fixture
+def copy(project: Path, tmp_path: Path) -> Path:
+    """A copy of the project, for a test that changes its files."""
+    return shutil.copytree(project, tmp_path / "copy")
+
+
+def test_the_pipeline_makes_a_champion_that_the_service_can_read(project):
+    from service.model.card import Card
+
+    card = Card.read(project / "models" / "champion")
+    assert card.candidate == "toy"
+    assert card.trained_on.source == "phantom"
+    assert card.data == yaml.safe_load((project / "dvc.lock").read_text())["stages"]["ingest"]["outs"][0]["md5"]
+    test = read_json(project / "reports/evaluate/toy/metrics.json")["test"]
+    assert read_json(project / "reports/candidates/metrics.json")["toy"]["test"] == test["dice"]
+    assert card.metrics["test"]["dice"] == test["dice"]
+    assert card.metrics["parity"]["float32_largest_difference"] <= 1e-3
+
+
+def test_the_bento_contains_the_champion_and_not_tensorflow(project):
+    bento = project / "models" / "nervemask.bento"
+    files = subprocess.run(["tar", "tf", bento], capture_output=True, text=True, check=True).stdout
+    assert "./src/models/champion/card.json" in files
+    assert "./src/service/app.py" in files
+    assert "training/" not in files
+    requirements = subprocess.run(
+        ["tar", "xOf", bento, "./env/python/requirements.txt"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "openvino==" in requirements
+    assert not {"tensorflow", "keras", "mlflow", "dvc"} & {line.split("==")[0] for line in requirements.splitlines()}
+
+
+def test_the_report_is_one_page_that_loads_no_other_file(project):
+    page = (project / "reports/champion.html").read_text()
+    test = read_json(project / "reports/evaluate/toy/metrics.json")["test"]
+    assert f"{test['dice']:.3f} ({test['dice_low']:.3f} to {test['dice_high']:.3f})" in page
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == page.count("src=") == 3
+    assert "href=" not in page
+    assert list((project / "mlartifacts").rglob("champion.html"))
+
+
+def test_all_frames_of_a_subject_are_in_one_split(project):
+    manifest = pd.read_csv(project / "data/frames/manifest.csv", dtype={"subject": str})
+    split = pd.read_csv(project / "data/split/split.csv").merge(manifest, on="frame")
+    splits = split[split["split"] != "left_out"].groupby("subject")["split"].nunique()
+    assert len(split) == 48
+    assert (splits == 1).all()
+
+
+def test_training_reads_no_file_of_the_test_split(project, copy):
+    """The stage prepare writes the same arrays without these files. In `project`, train_unet ran without any frame."""
+    for file in files_of_the_test_split(copy):
+        file.unlink()
+    shutil.rmtree(copy / "data/prepared")
+    run_stages(copy, "data.prepare toy")
+    for array in (project / "data/prepared").rglob("*.npy"):
+        assert np.array_equal(np.load(array), np.load(copy / array.relative_to(project))), array
+
+
+def test_noise_in_the_test_split_changes_its_metrics_and_nothing_else(project, copy):
+    rng = np.random.default_rng(0)
+    for file in files_of_the_test_split(copy):
+        pixels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        noise = rng.integers(0, 2 if file.parent.name == "masks" else 256, pixels.shape).astype(pixels.dtype)
+        file.unlink()
+        cv2.imwrite(str(file), noise)
+    run_stages(copy, "data.split", "evaluation.evaluate toy", "release.champion", "release.refit", "release.package")
+
+    splits = [pd.read_csv(folder / "data/split/split.csv").set_index("frame")["split"] for folder in (project, copy)]
+    assert splits[0].equals(splits[1])
+    champion, noise_champion = (read_json(folder / "reports/champion.json") for folder in (project, copy))
+    card, noise_card = (read_json(folder / "models/champion/card.json") for folder in (project, copy))
+    evaluation, noise_evaluation = champion["candidates"]["toy"], noise_champion["candidates"]["toy"]
+    # The evaluation used the noise: none of its masks is empty, while about half of the true masks are.
+    assert evaluation["test"]["baseline_empty"] > noise_evaluation["test"]["baseline_empty"] == 0
+    assert champion["candidate"] == noise_champion["candidate"]
+    for field in ("postprocessing", "validation"):
+        assert evaluation[field] == noise_evaluation[field]
+    for field in ("postprocessing", "input", "out_of_distribution", "reference_stats", "trained_on"):
+        assert card[field] == noise_card[field]
+    # The choice among good precisions depends on measured times, so only their Dice is compared.
+    for precision, entry in card["metrics"]["parity"]["precisions"].items():
+        noise_entry = noise_card["metrics"]["parity"]["precisions"][precision]
+        assert entry["validation_dice_change"] == noise_entry["validation_dice_change"]
+
+
+def test_a_refit_is_served_with_the_metrics_of_the_evaluated_model(project, copy):
+    from mlflow import MlflowClient
+
+    with changed_parameters(copy, lambda nerve: nerve.update(refit=["phantom"])):
+        output = run(copy, "dvc", "repro", "--dry", "package", "report")
+        assert ran_stages(output) == {"refit", "package", "report"}
+        run_stages(copy, "release.refit", "release.package", "release.report")
+    card, refit_card = (read_json(folder / "models/champion/card.json") for folder in (project, copy))
+    assert (card["refit"], refit_card["refit"]) == (False, True)
+    assert card["trained_on"]["frames"] < refit_card["trained_on"]["frames"] == 48
+    assert card["postprocessing"] == refit_card["postprocessing"]
+    assert card["reference_stats"]["confidence"] == refit_card["reference_stats"]["confidence"]
+    assert card["metrics"]["test"] == refit_card["metrics"]["test"]
+    assert card["files"]["unet.onnx"] != refit_card["files"]["unet.onnx"]
+    assert "all 48 frames" in (copy / "reports/champion.html").read_text()
+
+    client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    served = client.get_run(client.get_model_version_by_alias("nerve-unet", "champion").run_id)
+    assert served.info.run_id == refit_card["run_id"] != card["run_id"]
+    assert served.data.tags["evaluated_run"] == card["run_id"]
+    assert {"loss", "mask_dice", "refit_test_dice"} <= served.data.metrics.keys()
+    assert not any(name.startswith("val_") for name in served.data.metrics)
+
+
+def test_a_model_that_is_worse_than_the_evaluated_one_ends_the_stage(project, monkeypatch):
+    monkeypatch.chdir(project)
+    evaluation = read_json(Path("reports/champion.json"))["candidates"]["toy"]
+    network, dice = open_network(Path("models/unets/toy"), evaluation["tta"]), evaluation["test"]["dice"]
+    assert check_test_dice(network, evaluation) == pytest.approx(dice, abs=1e-4)
+    better = evaluation | {"test": evaluation["test"] | {"dice": dice + 2 * MAX_TEST_DICE_DROP}}
+    with pytest.raises(SystemExit, match=r"a Dice of 0\.\d+ on the test split.*nerve\.refit"):
+        check_test_dice(network, better)
+
+
+def test_a_changed_learning_rate_reruns_the_training_and_no_stage_before_it(project):
+    def change(nerve: dict[str, Any]) -> None:
+        nerve["unets"]["toy"]["recipe"]["phases"][0]["learning_rate"] = 4.0e-3
+
+    with changed_parameters(project, change):
+        output = run(project, "dvc", "repro", "--dry", "package")
+    assert ran_stages(output) == {
+        "train_unet@toy"
+    }  # later stages rerun because of its outputs, which --dry cannot know
+
+
+def test_no_stage_of_a_candidate_depends_on_another_candidate():
+    from dvc.repo import Repo
+
+    candidates = ("lecture", "light", "deep")
+    for stage in Repo(str(ROOT)).index.stages:
+        name, _, item = stage.addressing.partition("@")
+        candidate = item.partition("-")[0]  # without the fold: "deep-1" is fold 1 of deep
+        others = [other for other in candidates if other != candidate] if candidate else []
+        dependencies = [str(dependency) for dependency in stage.deps]
+        dependencies += [key for dependency in stage.deps for key in getattr(dependency, "params", [])]
+        assert not [key for key in dependencies if {*others} & {*re.split("[/.]", key)}], name
+
+
+def test_a_second_run_does_nothing_not_even_after_an_interrupted_training(project):
+    """The training is killed after its first epoch."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("nerve").experiment_id
+
+    def train_long(nerve: dict[str, Any]) -> None:
+        recipe = nerve["unets"]["toy"]["recipe"]
+        recipe["phases"][0]["epochs"], recipe["steps_per_epoch"], recipe["patience"] = 50_000, 1, None
+
+    def one_epoch_has_passed() -> bool:
+        running = client.search_runs([experiment], "attributes.status = 'RUNNING'")
+        return any("loss" in run.data.metrics for run in running)
+
+    with changed_parameters(project, train_long):
+        command = [sys.executable, "-m", "training.fitting.train_unet", "toy"]
+        training = subprocess.Popen(command, cwd=project, env=clean_environment())
+        try:
+            while not one_epoch_has_passed():
+                assert training.poll() is None
+                time.sleep(0.5)
+        finally:
+            training.kill()
+            training.wait()
+    output = run(project, "dvc", "repro", "package")
+    assert not ran_stages(output)
+    assert "up to date" in output
+
+
+def test_the_mlflow_run_has_parameters_tags_metrics_datasets_and_pictures(project):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("nerve-unet", "champion")
+    training = client.get_run(version.run_id)
+    assert training.data.params["net.filters"] == "[8, 16, 32, 64]"
+    assert training.data.params["recipe.phases.1.learning_rate"] == "0.005"
+    assert {"git.commit", "git.dirty", "dvc.stage", "data", "weights"} <= set(training.data.tags)
+    assert training.data.tags["dvc.stage"] == "train_unet@toy"
+    assert training.data.tags["git.dirty"] == "false"
+    assert len(client.get_metric_history(version.run_id, "val_mask_dice")) == EPOCHS
+    assert {"test_dice", "validation_dice", "test_baseline_empty"} <= set(training.data.metrics)
+    assert [entry.dataset.name for entry in training.inputs.dataset_inputs] == ["train", "validation"]
+    pictures = [file.path for file in client.list_artifacts(version.run_id, "images")]
+    assert len([name for name in pictures if name.endswith(".png")]) >= 6
+
+
+def test_an_experiment_in_another_folder_logs_other_postprocessing_to_the_same_mlflow_run(project):
+    from mlflow import MlflowClient
+
+    # dvc.lock is not committed. Without it, the experiment would run all stages again.
+    command = ["dvc", "exp", "run", "--temp", "--copy-paths", "dvc.lock", "--name", "sweep"]
+    run(project, *command, "-S", "nerve.unets.toy.tta=none", "--single-item", "evaluate@toy")
+    assert "sweep" in run(project, "dvc", "exp", "list", "--name-only")
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    run_id = client.get_model_version_by_alias("nerve-unet", "champion").run_id
+    assert len(client.get_metric_history(run_id, "test_dice")) == 2
+    names = [name for name in client.get_run(run_id).data.metrics if name.startswith("postprocessing_")]
+    values = [{entry.value for entry in client.get_metric_history(run_id, name)} for name in names]
+    assert any(len(of_metric) == 2 for of_metric in values)
