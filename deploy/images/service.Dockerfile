@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The service with the champion in models/champion: what the Bento holds, and nothing else.
+# The service with the champion from models/champion. The image has the same content as the Bento.
 #   docker build -f deploy/images/service.Dockerfile -t nervemask:0.1.0 .
 #   docker build -f deploy/images/service.Dockerfile -t nervemask-gpu:0.1.0 --build-arg LOCK=deploy/requirements-gpu.txt .
 ARG PYTHON=python:3.11.13-slim-bookworm
@@ -7,7 +7,7 @@ ARG PYTHON=python:3.11.13-slim-bookworm
 FROM ${PYTHON} AS packages
 ARG LOCK=deploy/requirements.txt
 COPY ${LOCK} /requirements.txt
-# Wheels alone: nothing is compiled, so that nothing needs a compiler.
+# Only wheels, so that the image needs no compiler.
 RUN python -m venv /nervemask/packages \
     && /nervemask/packages/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /requirements.txt \
     && /nervemask/packages/bin/pip uninstall --yes pip setuptools

@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The pipeline's programs, and MLflow's server. The project's checkout is mounted as the working directory:
+# The training pipeline and the MLflow server. Mount a checkout of the project as the working directory:
 #   docker build -f deploy/images/training.Dockerfile -t nervemask-training:0.1.0 .
 #   docker run --rm --read-only --tmpfs /tmp --user "$(id -u):$(id -g)" -v "$PWD:/project" nervemask-training:0.1.0 \
 #     dvc repro package
@@ -7,13 +7,13 @@ ARG PYTHON=python:3.11.13-slim-bookworm
 
 FROM ${PYTHON} AS packages
 COPY deploy/requirements-training.txt /requirements.txt
-# Wheels alone, so that nothing needs a compiler; antlr4's runtime comes only as a source, of Python alone.
+# Only wheels, so that the image needs no compiler. antlr4's runtime has no wheel, but it is pure Python.
 RUN python -m venv /packages \
     && /packages/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
        --no-binary antlr4-python3-runtime -r /requirements.txt
 
 FROM ${PYTHON}
-# DVC and the runs' tags ask git for the commit.
+# DVC and the tags of MLflow runs need git to read the commit.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
