@@ -45,7 +45,7 @@ demo: setup  ## train on simulated frames, serve the champion, request masks
 
 test: setup .venv/contract/ready  ## run the whole test suite
 	python -m pytest -m serial
-	python -m pytest -m "not serial" -n 2 --dist loadfile
+	python -m pytest -m "not serial" -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint  ## lint, types and unit tests, in at most 90 seconds on 2 cores
 	python -m pytest -q -m "not (serial or server or browser or training or slow)" -n 2 --dist loadfile

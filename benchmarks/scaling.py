@@ -52,9 +52,7 @@ def _measure_network(height: int, width: int) -> Row:
     from training.models.onnx_export import export_onnx
     from training.models.unet import build_unet
     from training.workspace import parameters
-    from training.workspace.tensorflow_import import import_tensorflow
 
-    import_tensorflow()
     candidate = parameters.candidate(CANDIDATE)
     with tempfile.TemporaryDirectory() as folder:
         model = build_unet(candidate.net, candidate.input.model_copy(update={"height": height, "width": width}))

@@ -10,10 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
+import keras
+
 from benchmarks.report import table
 from training.data.prepared_arrays import read_split_arrays
+from training.fitting.batches import TrainingBatches
+from training.fitting.trainer import train
 from training.workspace import parameters, paths
-from training.workspace.tensorflow_import import import_tensorflow
 
 TITLE = "Training steps: with real data, with constant data, and in float32"
 ROUNDS = 3
@@ -22,7 +25,6 @@ REAL_DATA, CONSTANT_DATA, FLOAT32 = "real_data_ms", "constant_data_ms", "float32
 
 
 def measure() -> list[dict[str, Any]]:
-    import_tensorflow()
     rows = []
     for name in (name for name in parameters.nerve().candidates if (paths.PREPARED / name).exists()):
         conditions = {REAL_DATA: nullcontext, CONSTANT_DATA: _constant_data}
@@ -36,8 +38,6 @@ def measure() -> list[dict[str, Any]]:
 
 def _constant_data() -> AbstractContextManager[Any]:
     """Return a patch: every batch is the first one."""
-    from training.fitting.batches import TrainingBatches
-
     first_batch: list[Any] = []
     make_batch = TrainingBatches.__getitem__
 
@@ -55,9 +55,6 @@ def _float32() -> AbstractContextManager[Any]:
 
 def _step_ms(name: str, condition: AbstractContextManager[Any]) -> float:
     """Return the milliseconds per training step without validation: the median over the epochs."""
-    import keras
-
-    from training.fitting.trainer import train
 
     class StepTimer(keras.callbacks.Callback):
         def __init__(self) -> None:

@@ -28,6 +28,7 @@ class ErrorCode(StrEnum):
     MULTIPART = "multipart", "The multipart body is malformed.", 400
     NOT_A_FILE = "not_a_file", "The field `frame`, or the message of a stream, holds text instead of a file.", 400
     ONE_FRAME = "one_frame", "The form does not have exactly one file in the field `frame`.", 400
+    BAD_REQUEST = "bad_request", "The server rejected the request before it read the upload.", 400
     PICTURE = "picture", "The parameter `picture` has an unknown value, or GeoJSON is requested with it.", 400
     SETTINGS = "settings", "A parameter of the stream is unknown or has an unknown value.", 400
     UNKNOWN_PARAMETER = "unknown_parameter", "A parameter or form field is unknown, or occurs twice.", 400

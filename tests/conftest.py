@@ -69,10 +69,11 @@ def tiny_network() -> onnx.ModelProto:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use the session's server."""
+    """Mark the tests that use the session's server. Run the longest first, so that both processes end together."""
     for item in items:
         if {"address", "client"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+    items.sort(key=lambda item: item.get_closest_marker("training") is None)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +24,7 @@ from training.data.manifest import NERVE, ManifestRow, read_frame, read_labels
 from training.data.split_table import rows_of_split
 from training.evaluation.metrics import dice
 from training.workspace import parameters, paths
+from training.workspace.plotting import draw_outlines, to_rgb
 
 CANDIDATE = "light"
 CANDIDATE_STAGES = [f"{stage}@{CANDIDATE}" for stage in ("prepare", "train_unet", "evaluate")]
@@ -100,10 +102,6 @@ def segment_frames(client: httpx.Client, rows: list[ManifestRow]) -> Responses:
 
 def draw(row: ManifestRow, mask: np.ndarray, score: float) -> None:
     """Write PICTURE: the frame, the frame with the true outline, the frame with the outline of the served mask."""
-    from matplotlib.figure import Figure
-
-    from training.workspace.plotting import draw_outlines, to_rgb
-
     frame, truth = read_frame(paths.FRAMES, row).pixels, read_labels(paths.FRAMES, row) == NERVE
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     panels = {

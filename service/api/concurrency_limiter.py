@@ -4,7 +4,7 @@ import asyncio
 
 from service.errors import too_many
 from service.machine_resources import cpu_cores
-from service.monitoring.prometheus_metrics import REQUESTS_IN_FLIGHT, REQUESTS_QUEUED
+from service.monitoring.prometheus_metrics import REQUESTS_QUEUED, REQUESTS_RUNNING
 
 MAX_QUEUED = 64  # requests that wait for a slot or hold one
 
@@ -38,12 +38,12 @@ class ConcurrencyLimiter:
         except BaseException:
             self.queued -= 1
             raise
-        REQUESTS_IN_FLIGHT.inc()
+        REQUESTS_RUNNING.inc()
 
     def release(self) -> None:
         """Give a slot to the next request of the queue."""
         self.queued -= 1
-        REQUESTS_IN_FLIGHT.dec()
+        REQUESTS_RUNNING.dec()
         self.slots.release()
 
 

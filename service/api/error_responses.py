@@ -143,9 +143,8 @@ def _has_error_format(body: bytes) -> bool:
 
 def _default_error(status: int) -> bytes:
     """Return the body for one of BentoML's own errors; its text depends on the status alone."""
-    phrase = HTTPStatus(status).phrase
-    default = (phrase.lower().replace(" ", "_"), f"{phrase}.")
-    if status >= 500:
-        default = (ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)
+    default = (ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)
+    if status < 500:
+        default = (ErrorCode.BAD_REQUEST, f"{HTTPStatus(status).phrase}.")
     code, message = ERRORS_BY_STATUS.get(status, default)
     return json.dumps({"error": {"code": code, "message": message}}).encode()

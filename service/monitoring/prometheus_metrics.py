@@ -26,9 +26,7 @@ STEP_DURATION_SECONDS = Histogram(
     ["step"],
     buckets=SECONDS_BUCKETS,
 )
-REQUESTS_IN_FLIGHT = Gauge(
-    "nervemask_requests_in_flight", "Requests that are being computed", multiprocess_mode="livesum"
-)
+REQUESTS_RUNNING = Gauge("nervemask_requests_running", "Requests that are being computed", multiprocess_mode="livesum")
 REQUESTS_QUEUED = Gauge("nervemask_requests_queued", "Requests that wait for a free core", multiprocess_mode="livesum")
 ERRORS_TOTAL = Counter("nervemask_errors", "Errors by their code", ["code"])
 WRONG_KEYS_TOTAL = Counter("nervemask_wrong_keys", "Requests with a wrong API key")

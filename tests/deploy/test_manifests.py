@@ -136,15 +136,15 @@ def test_the_gpu_lock_file_has_the_libraries_of_onnxruntimes_cuda_provider() -> 
         assert f"\nnvidia-{library}==" in locked
 
 
-def test_the_autoscaler_counts_requests_in_flight_and_queued(rendered) -> None:
+def test_the_autoscaler_counts_running_and_queued_requests(rendered) -> None:
     scaler = rendered["HorizontalPodAutoscaler"]["spec"]
     assert scaler["scaleTargetRef"]["name"] == rendered["Deployment"]["metadata"]["name"]
     (metric,) = scaler["metrics"]
     rules = yaml.safe_load((DEPLOY / "kubernetes" / "adapter.yaml").read_text())["rules"]["custom"]
     (rule,) = rules
     assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
-    # Queued requests must count: at most one request per core is in flight, so the sum would never reach the target.
-    for series in ("nervemask_requests_in_flight", "nervemask_requests_queued"):
+    # Queued requests must count: at most one request per core is running, so the sum would never reach the target.
+    for series in ("nervemask_requests_running", "nervemask_requests_queued"):
         assert series in rule["metricsQuery"] and series in METRICS
     assert int(metric["pods"]["target"]["averageValue"]) < MAX_QUEUED
     assert scaler["minReplicas"] >= 2  # otherwise the disruption budget allows zero replicas

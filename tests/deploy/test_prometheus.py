@@ -22,7 +22,7 @@ METRICS = {
     "nervemask_requests_total": {"route", "status"},
     "nervemask_request_duration_seconds": {"route", "le"},
     "nervemask_step_duration_seconds": {"step", "le"},
-    "nervemask_requests_in_flight": set(),
+    "nervemask_requests_running": set(),
     "nervemask_requests_queued": set(),
     "nervemask_errors_total": {"code"},
     "nervemask_wrong_keys_total": set(),

@@ -37,7 +37,7 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(model_folder, tmp_p
         assert len(client.errors) <= 1  # the request that the killed worker was answering
         assert {response.status_code for response in client.responses} == {200}
         metrics = httpx.get(f"{server.address}/metrics", timeout=60).text
-        assert "nervemask_requests_in_flight 0.0" in metrics
+        assert "nervemask_requests_running 0.0" in metrics
 
 
 def test_both_workers_take_connections(model_folder, tmp_path) -> None:

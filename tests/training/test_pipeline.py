@@ -16,26 +16,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from dvc.repo import Repo
+from mlflow import MlflowClient
 
-from tests.project_copy import ROOT, clean_environment, project_copy, run, toy
+from service.model.card import Card
+from tests.project_copy import ROOT, clean_environment, project_copy, run, run_modules, toy
 from training.evaluation.inference import open_network
 from training.release.dice_regression_check import MAX_TEST_DICE_DROP, check_test_dice
 
 pytestmark = pytest.mark.training
 
 EPOCHS = 6
-# Runs stages in one process, which imports TensorFlow only once.
-RUN_STAGES = """
-import runpy, sys
-for stage in sys.argv[1:]:
-    module, *sys.argv[1:] = stage.split()
-    runpy.run_module(f"training.{module}", run_name="__main__")
-"""
-
-
-def run_stages(project: Path, *stages: str) -> None:
-    """Run stages without DVC; each is a module of `training` with its arguments."""
-    run(project, sys.executable, "-c", RUN_STAGES, *stages)
 
 
 def ran_stages(output: str) -> set[str]:
@@ -91,8 +82,6 @@ def copy(project: Path, tmp_path: Path) -> Path:
 
 
 def test_the_pipeline_makes_a_champion_that_the_service_can_read(project):
-    from service.model.card import Card
-
     card = Card.read(project / "models" / "champion")
     assert card.candidate == "toy"
     assert card.trained_on.source == "phantom"
@@ -138,7 +127,7 @@ def test_training_reads_no_file_of_the_test_split(project, copy):
     for file in files_of_the_test_split(copy):
         file.unlink()
     shutil.rmtree(copy / "data/prepared")
-    run_stages(copy, "data.prepare toy")
+    run_modules(copy, "prepare@toy training.data.prepare toy")
     for array in (project / "data/prepared").rglob("*.npy"):
         assert np.array_equal(np.load(array), np.load(copy / array.relative_to(project))), array
 
@@ -150,7 +139,9 @@ def test_noise_in_the_test_split_changes_its_metrics_and_nothing_else(project, c
         noise = rng.integers(0, 2 if file.parent.name == "masks" else 256, pixels.shape).astype(pixels.dtype)
         file.unlink()
         cv2.imwrite(str(file), noise)
-    run_stages(copy, "data.split", "evaluation.evaluate toy", "release.champion", "release.refit", "release.package")
+    stages = ("split training.data.split", "evaluate@toy training.evaluation.evaluate toy")
+    releases = (f"{stage} training.release.{stage}" for stage in ("champion", "refit", "package"))
+    run_modules(copy, *stages, *releases)
 
     splits = [pd.read_csv(folder / "data/split/split.csv").set_index("frame")["split"] for folder in (project, copy)]
     assert splits[0].equals(splits[1])
@@ -171,12 +162,10 @@ def test_noise_in_the_test_split_changes_its_metrics_and_nothing_else(project, c
 
 
 def test_a_refit_is_served_with_the_metrics_of_the_evaluated_model(project, copy):
-    from mlflow import MlflowClient
-
     with changed_parameters(copy, lambda nerve: nerve.update(refit=["phantom"])):
         output = run(copy, "dvc", "repro", "--dry", "package", "report")
         assert ran_stages(output) == {"refit", "package", "report"}
-        run_stages(copy, "release.refit", "release.package", "release.report")
+        run_modules(copy, *(f"{stage} training.release.{stage}" for stage in ("refit", "package", "report")))
     card, refit_card = (read_json(folder / "models/champion/card.json") for folder in (project, copy))
     assert (card["refit"], refit_card["refit"]) == (False, True)
     assert card["trained_on"]["frames"] < refit_card["trained_on"]["frames"] == 48
@@ -216,8 +205,6 @@ def test_a_changed_learning_rate_reruns_the_training_and_no_stage_before_it(proj
 
 
 def test_no_stage_of_a_candidate_depends_on_another_candidate():
-    from dvc.repo import Repo
-
     candidates = ("lecture", "light", "deep")
     for stage in Repo(str(ROOT)).index.stages:
         name, _, item = stage.addressing.partition("@")
@@ -230,8 +217,6 @@ def test_no_stage_of_a_candidate_depends_on_another_candidate():
 
 def test_a_second_run_does_nothing_not_even_after_an_interrupted_training(project):
     """The training is killed after its first epoch."""
-    from mlflow import MlflowClient
-
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("nerve").experiment_id
 
@@ -259,8 +244,6 @@ def test_a_second_run_does_nothing_not_even_after_an_interrupted_training(projec
 
 
 def test_the_mlflow_run_has_parameters_tags_metrics_datasets_and_pictures(project):
-    from mlflow import MlflowClient
-
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     version = client.get_model_version_by_alias("nerve-unet", "champion")
     training = client.get_run(version.run_id)
@@ -277,8 +260,6 @@ def test_the_mlflow_run_has_parameters_tags_metrics_datasets_and_pictures(projec
 
 
 def test_an_experiment_in_another_folder_logs_other_postprocessing_to_the_same_mlflow_run(project):
-    from mlflow import MlflowClient
-
     # dvc.lock is not committed. Without it, the experiment would run all stages again.
     command = ["dvc", "exp", "run", "--temp", "--copy-paths", "dvc.lock", "--name", "sweep"]
     run(project, *command, "-S", "nerve.unets.toy.tta=none", "--single-item", "evaluate@toy")

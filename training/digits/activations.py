@@ -2,12 +2,15 @@
 
 from functools import partial
 
+import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits
 from training.digits.lesson import Metrics, Results, Trial
+from training.digits.nets import train_history
 from training.workspace.digits_parameters import DigitNet, KerasObject
 
 MEASURED_DIGITS = 1000  # training digits on which the gradient is measured
@@ -30,11 +33,6 @@ def train_with_gradients(net: DigitNet, training: Digits, test: Digits, seed: in
 
     dC/db^l is the mean of delta^l over the measured digits.
     """
-    import keras
-    import tensorflow as tf
-
-    from training.digits.nets import train_history
-
     x, y = training.first(MEASURED_DIGITS).tensors()
     norms: list[list[float]] = []
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from matplotlib.figure import Figure
 from scipy.special import expit as sigmoid
 from scipy.special import xlogy
@@ -117,8 +118,6 @@ def to_rows(digits: Digits) -> tuple[np.ndarray, np.ndarray]:
 
 def tensorflow_difference(network: Network, x: np.ndarray, y: np.ndarray) -> float:
     """The largest difference between our gradients and TensorFlow's, in float64. The network's cost is SquaredError."""
-    import tensorflow as tf
-
     assert isinstance(network.cost, SquaredError)
     W = {l: tf.Variable(network.W[l]) for l in network.W}
     b = {l: tf.Variable(network.b[l]) for l in network.b}

@@ -5,10 +5,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from keras import ops
 from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits
 from training.digits.lesson import Metrics, Results, Trial, group_by_kind
+from training.digits.nets import train_history
 from training.workspace import paths
 from training.workspace.digits_parameters import DigitNet, KerasObject
 
@@ -60,7 +62,6 @@ def pool(image: np.ndarray, kind: str, side: int = 2) -> np.ndarray:
 
 def pooling_layers(kind: str) -> list[KerasObject]:
     """The same pooling of 2x2 windows, as Keras layers."""
-    from keras import ops
 
     def root_of_sum(mean):  # of four squares; the small number keeps the derivative at 0 finite
         return ops.sqrt(4 * mean + 1e-12)
@@ -86,7 +87,6 @@ def layers(pool: str, kernel: int, dilation: int) -> list[KerasObject]:
 def trials(
     training: Digits, test: Digits, digits: int, seeds: list[int], kinds: dict, recipe: dict
 ) -> dict[str, Trial]:
-    from training.digits.nets import train_history
 
     def trial(kind: dict, seed: int) -> Trial:
         net = DigitNet(layers=layers(**kind), **recipe)

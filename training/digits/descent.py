@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits
 from training.digits.lesson import Metrics, Results, Trial
+from training.digits.nets import train_history
 from training.workspace.digits_parameters import DigitNet, KerasObject
 from training.workspace.parameters import Phase
 
@@ -23,7 +24,6 @@ VARIANTS: dict[str, KerasObject] = {
 def trials(
     training: Digits, test: Digits, digits: int, seed: int, learning_rates: list[float], net: dict, epochs: int
 ) -> dict[str, Trial]:
-    from training.digits.nets import train_history
 
     def trial(variant: str, learning_rate: float) -> Trial:
         phases = [Phase(epochs=epochs, learning_rate=learning_rate)]

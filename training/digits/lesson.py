@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import track
@@ -53,8 +54,6 @@ def group_by_kind(results: Results) -> dict[str, list[pd.DataFrame]]:
 
 def run_trial(name: str, trial: Trial, tags: dict[str, str]) -> pd.DataFrame:
     """Run a trial as a child of the active MLflow run; returns the trial's table."""
-    import mlflow
-
     with mlflow.start_run(run_name=name, nested=True, tags=tags):
         mlflow.log_params(tracking.flatten(trial.parameters))
         table = trial.run()
@@ -66,8 +65,6 @@ def run_trial(name: str, trial: Trial, tags: dict[str, str]) -> pd.DataFrame:
 
 def main(name: str) -> None:
     import_tensorflow()
-    import mlflow
-
     lesson, entry = import_module(f"training.digits.{name}"), digits_parameters.digits().lessons[name]
     trials = lesson.trials(*read_digits(paths.MNIST), **entry)
     tracking.use_experiment(EXPERIMENT)

@@ -2,11 +2,13 @@
 
 from functools import partial
 
+import keras
 import pandas as pd
 from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits
 from training.digits.lesson import Metrics, Results, Trial, group_by_kind
+from training.digits.nets import train_history
 from training.workspace.digits_parameters import DigitNet, KerasObject
 
 AVERAGED_EPOCHS = 10  # the last ones, averaged for a metric
@@ -30,10 +32,6 @@ def train_with_accuracy(net: DigitNet, training: Digits, test: Digits, seed: int
 
     Keras' own `accuracy` is a mean over the epoch, of the network with dropout.
     """
-    import keras
-
-    from training.digits.nets import train_history
-
     images, _ = training.tensors()
     accuracies: list[float] = []
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from scipy.stats import bootstrap
 
 RESAMPLES = 2000
 CONFIDENCE_LEVEL = 0.95
@@ -15,8 +16,6 @@ def bootstrap_interval(values: pd.Series, statistic: Callable[..., np.ndarray]) 
 
     statistic: a NumPy reduction with an `axis` argument, such as `np.mean`. Raises ValueError if `values` is empty.
     """
-    from scipy.stats import bootstrap
-
     sample = values.to_numpy()
     if len(sample) == 1:  # scipy needs two values; every resample of one value is that value
         return sample[0], sample[0]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.optimize import minimize
 
 from service.inference.probability_histogram import ProbabilityHistogram
 from service.model.platt_scaling import PlattScaling, log_odds
@@ -88,8 +89,6 @@ def _minimize(
     loss: Callable[[np.ndarray], float], bounds: list[tuple[float | None, float | None]], method: str | None = None
 ) -> PlattScaling:
     """Return slope and intercept with the least loss, to four decimals. The search starts at the identity."""
-    from scipy.optimize import minimize
-
     slope, intercept = minimize(loss, (1.0, 0.0), method=method, bounds=bounds).x
     return PlattScaling(round(float(slope), 4), round(float(intercept), 4))
 

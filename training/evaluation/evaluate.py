@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 
@@ -31,7 +32,7 @@ from training.evaluation.postprocessing_fit import fit_postprocessing
 from training.evaluation.reliability_plot import plot_reliability
 from training.evaluation.scoring import score
 from training.evaluation.summary import subgroup_table, summarize, summarize_subgroups, to_markdown
-from training.workspace import parameters, paths, tracking
+from training.workspace import parameters, paths, provenance, tracking
 from training.workspace.atomic_folder import atomic_folder
 
 
@@ -41,7 +42,7 @@ def main(candidate: str) -> None:
     config = fit_postprocessing(network, rows_of_split("validation"))
     scores = _score_splits(network, config)
     metrics: dict[str, Any] = {
-        "data": tracking.data_digest(),
+        "data": provenance.data_digest(),
         "tta": tta,
         "postprocessing": dataclasses.asdict(config),
         **{split: summarize(of_split) for split, of_split in scores.items()},
@@ -88,8 +89,6 @@ def _log_to_mlflow(folder: Path, metrics: dict[str, Any]) -> None:
 
     Postprocessing is logged as metrics: MLflow never overwrites a run's parameters, and the stage may run again.
     """
-    import mlflow
-
     for section in ("validation", "test", "postprocessing"):
         values = {name: value for name, value in tracking.flatten(metrics[section]).items() if value is not None}
         mlflow.log_metrics({f"{section}_{name}": value for name, value in values.items()})

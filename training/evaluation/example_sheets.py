@@ -10,6 +10,7 @@ from service.model.card import PostprocessingConfig
 from training.data.manifest import NERVE, read_frame, read_labels, read_manifest
 from training.evaluation.inference import Network
 from training.workspace import paths
+from training.workspace.plotting import save_sheet
 
 FRAMES_PER_ROW = 4
 WORST_FRAMES = 10
@@ -41,8 +42,6 @@ def write_sheet(
 
     examples: frames by row title, one sheet of `select_examples`.
     """
-    from training.workspace.plotting import save_sheet
-
     rows = {row.frame: row for row in read_manifest(paths.FRAMES)}
     by_frame = scores.set_index("frame")
 

@@ -1,6 +1,7 @@
 """Metrics of a mask against the truth. Masks are bool (height, width), at the frame's own resolution."""
 
 import numpy as np
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 
 def dice(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -21,8 +22,6 @@ def hausdorff95(mask: np.ndarray, truth: np.ndarray) -> float:
     The distances of both directions are pooled, as in Taha and Hanbury 2015 (BMC Medical Imaging 15:29). Return NaN if
     either mask is empty, because the distance does not exist.
     """
-    from scipy.ndimage import binary_erosion, distance_transform_edt
-
     if not mask.any() or not truth.any():
         return float("nan")
     outlines = [shape & ~binary_erosion(shape) for shape in (mask, truth)]

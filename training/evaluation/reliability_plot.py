@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from training.evaluation.calibration import ERROR_BINS, expected_calibration_error
 
@@ -13,7 +14,6 @@ def plot_reliability(path: Path, scores: pd.DataFrame) -> None:
 
     scores: the table that `training.evaluation.scoring.score` returns.
     """
-    from matplotlib.figure import Figure
     from sklearn.calibration import calibration_curve
 
     figure = Figure(figsize=(8, 4), layout="constrained")

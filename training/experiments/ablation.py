@@ -11,6 +11,7 @@ in the MLflow experiment "ablations". `training.experiments.ablation_report` com
 import sys
 import time
 
+import mlflow
 import pandas as pd
 
 from training.evaluation.inference import open_network
@@ -18,10 +19,9 @@ from training.evaluation.summary import summarize_dice
 from training.experiments.ablation_parameters import BASE, ablation_candidates, ablations
 from training.experiments.fold_training import score_held_out, train_on_fold
 from training.experiments.folds import rows_of_fold
-from training.workspace import parameters, paths, tracking
+from training.workspace import parameters, paths, provenance, tracking
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.parameters import Candidate, Tta
-from training.workspace.tensorflow_import import import_tensorflow
 
 EXPERIMENT = "ablations"
 OTHER_TTA: dict[Tta, Tta] = {"none": "flip", "flip": "none"}
@@ -32,7 +32,6 @@ def main(name: str) -> None:
     candidates = ablation_candidates(section)
     if name not in candidates:
         raise SystemExit(f"params.yaml: nerve.ablations.changes has no {name!r}; it has {', '.join(candidates)}")
-    import_tensorflow()
     tracking.use_experiment(EXPERIMENT)
     seeds = section.changes[name].seeds or section.seeds
     with atomic_folder(paths.ABLATION / name) as folder:
@@ -45,8 +44,6 @@ def _train_and_score(name: str, candidate: Candidate, fold: int, seed: int) -> p
 
     The base has a second row per frame: the ablation `tta_flip` or `tta_none`, of the same network with the other TTA.
     """
-    import mlflow
-
     nerve = parameters.nerve()
     rows = rows_of_fold(fold - 1, nerve.split.validation)
     title = f"{name}, fold {fold}, seed {seed}"
@@ -62,7 +59,7 @@ def _train_and_score(name: str, candidate: Candidate, fold: int, seed: int) -> p
             scores = {ablation: score_held_out(open_network(folder, tta), rows)[1] for ablation, tta in ttas.items()}
         mlflow.log_metrics({"minutes": minutes, **summarize_dice(scores[name]["dice"])})
     table = pd.concat([scored.assign(ablation=ablation) for ablation, scored in scores.items()], ignore_index=True)
-    return table.assign(fold=fold, seed=seed, minutes=minutes, fingerprint=tracking.fingerprint(candidate))
+    return table.assign(fold=fold, seed=seed, minutes=minutes, fingerprint=provenance.fingerprint(candidate))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from training.evaluation.summary import to_markdown
 from training.experiments.ablation_parameters import BASE
@@ -32,8 +33,6 @@ def main() -> None:
 
 def _plot_differences(path: Path, comparison: pd.DataFrame) -> None:
     """Write a PNG with the differences from the base, the first at the top, over a band of the base's seeds."""
-    from matplotlib.figure import Figure
-
     shown = comparison.drop(index=BASE)[::-1]
     base_dice = comparison["dice"][BASE]
     figure = Figure(figsize=(7, 1 + 0.35 * len(shown)), layout="constrained")

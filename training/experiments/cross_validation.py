@@ -15,14 +15,15 @@ stopping and for postprocessing. The test split takes no part, so it can still t
 import sys
 import time
 
+import mlflow
+
 from training.evaluation.example_sheets import select_examples, write_sheet
 from training.evaluation.inference import open_network
 from training.evaluation.summary import summarize_dice
 from training.experiments.fold_training import score_held_out, train_on_fold
 from training.experiments.folds import FOLDS, rows_of_fold
-from training.workspace import parameters, paths, tracking
+from training.workspace import parameters, paths, provenance, tracking
 from training.workspace.atomic_folder import atomic_folder
-from training.workspace.tensorflow_import import import_tensorflow
 
 EXPERIMENT = "cross_validation"
 
@@ -30,8 +31,6 @@ EXPERIMENT = "cross_validation"
 def main(name: str, fold: int) -> None:
     if not 1 <= fold <= FOLDS:
         raise SystemExit(f"cross_validation: fold {fold} does not exist. Give a fold from 1 to {FOLDS}.")
-    import_tensorflow()
-    import mlflow
 
     candidate, nerve, title = parameters.candidate(name), parameters.nerve(), f"{name}, fold {fold}"
     rows = rows_of_fold(fold - 1, nerve.split.validation)
@@ -46,7 +45,7 @@ def main(name: str, fold: int) -> None:
             minutes = (time.perf_counter() - start) / 60
             network = open_network(network_folder, candidate.tta)
             config, scores = score_held_out(network, rows)
-        scores.assign(fold=fold, minutes=minutes, fingerprint=tracking.fingerprint(candidate)).to_csv(
+        scores.assign(fold=fold, minutes=minutes, fingerprint=provenance.fingerprint(candidate)).to_csv(
             folder / "frames.csv", index=False
         )
         write_sheet(folder / "sheet.png", network, config, scores, select_examples(scores)["sheet"])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from skimage.io import imread, imsave
 
 from training.evaluation.failure_modes import count_failures
@@ -67,8 +68,6 @@ def main() -> None:
 
 def _plot_folds(path: Path, candidates: dict[str, pd.DataFrame]) -> None:
     """Write a PNG with a column per candidate: a dot per fold, and the mean of all frames with its interval."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(1.6 + 1.2 * len(candidates), 3.4), layout="constrained")
     axis = figure.subplots()
     for x, scores in enumerate(candidates.values()):

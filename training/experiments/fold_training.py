@@ -16,6 +16,7 @@ from training.evaluation.postprocessing_fit import fit_postprocessing
 from training.evaluation.scoring import score
 from training.fitting.trainer import train
 from training.models.onnx_export import export_onnx
+from training.workspace.keras_callbacks import ProgressBar
 from training.workspace.parameters import Candidate
 
 
@@ -25,8 +26,6 @@ def train_on_fold(candidate: Candidate, rows: dict[str, list[ManifestRow]], seed
 
     rows: by split. title: shown before the progress bar.
     """
-    from training.workspace.keras_callbacks import ProgressBar
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_prepared_arrays(folder, candidate.input, {split: rows[split] for split in ("train", "validation")})

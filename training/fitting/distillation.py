@@ -5,12 +5,9 @@ float32 (N, height, width), normalised; masks are (N, height, width, C), 0..1: n
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
-
-if TYPE_CHECKING:
-    import keras
 
 LABEL_WEIGHT = 0.5  # share of the labelled mask in a soft target; the teachers have the rest
 TEACHER_BATCH_SIZE = 16
@@ -22,7 +19,7 @@ def distillation_folds(frames: np.ndarray, masks: np.ndarray, count: int) -> Ite
         yield np.delete(frames, fold, axis=0), np.delete(masks, fold, axis=0)
 
 
-def soft_targets(frames: np.ndarray, masks: np.ndarray, teachers: list["keras.Model"]) -> np.ndarray:
+def soft_targets(frames: np.ndarray, masks: np.ndarray, teachers: list[keras.Model]) -> np.ndarray:
     """Return masks as float32; the nerve is the weighted mean of the label and the teachers' mean prediction."""
     prediction = np.zeros((*masks.shape[:3], 1), np.float32)
     for start in range(0, len(frames), TEACHER_BATCH_SIZE):

@@ -10,21 +10,18 @@
 import shutil
 import sys
 
+import mlflow
+
 from training.data.prepared_arrays import read_split_arrays
 from training.fitting.trainer import train
+from training.fitting.validation_masks import ValidationMasks
 from training.models.onnx_export import export_onnx
 from training.workspace import parameters, paths, tracking
 from training.workspace.atomic_folder import atomic_folder
-from training.workspace.tensorflow_import import import_tensorflow
+from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 
 
 def main(name: str) -> None:
-    import_tensorflow()
-    import mlflow
-
-    from training.fitting.callbacks import ValidationMasks
-    from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
-
     candidate, nerve = parameters.candidate(name), parameters.nerve()
     prepared = paths.PREPARED / name
     splits = read_split_arrays(prepared)

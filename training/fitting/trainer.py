@@ -1,22 +1,24 @@
-"""Train one candidate on arrays. This module reads and writes no files and does not use MLflow.
-
-Keras is imported in functions, so that a stage can silence TensorFlow before it loads it.
-"""
+"""Train one candidate on arrays. This module reads and writes no files and does not use MLflow."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
+from training.fitting.batches import TrainingBatches, head_targets
 from training.fitting.distillation import distillation_folds, soft_targets
+from training.fitting.masked_pretraining import pretrain_on_masked_frames
+from training.fitting.optimizer import build_optimizer
+from training.fitting.phantom_pretraining import pretrain_on_phantom
+from training.models import losses
 from training.models.batch_norm_recalibration import recalibrate_batch_norm
+from training.models.imagenet_weights import load_imagenet_weights
+from training.models.unet import build_unet
 from training.workspace.learning_rate_schedule import learning_rate
 from training.workspace.parameters import Candidate, Head, InputSize, Net, Recipe
-
-if TYPE_CHECKING:
-    import keras
 
 HEAD_WEIGHTS = {"mask": 1.0, "presence": 0.2, "vessel": 0.5}  # of each head's loss
 DEEP_SUPERVISION_WEIGHT = 0.25  # of the loss of each coarser decoder level
@@ -25,20 +27,13 @@ SplitArrays = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def train(
-    candidate: Candidate, splits: SplitArrays, seed: int, callbacks: Sequence["keras.callbacks.Callback"] = ()
-) -> tuple["keras.Model", pd.DataFrame]:
+    candidate: Candidate, splits: SplitArrays, seed: int, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> tuple[keras.Model, pd.DataFrame]:
     """Return the trained network, float32, and its history, one row for each epoch.
 
     splits: "train" and "validation", each frames float32 (N, height, width), normalised, and masks uint8
     (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled. The history has Keras' metric names.
     """
-    import keras
-
-    from training.fitting.batches import TrainingBatches, head_targets
-    from training.fitting.masked_pretraining import pretrain_on_masked_frames
-    from training.fitting.optimizer import build_optimizer
-    from training.fitting.phantom_pretraining import pretrain_on_phantom
-
     recipe = candidate.recipe
     frames, masks = splits["train"]
     net = candidate.net.model_copy(update={"heads": trainable_heads(candidate.net.heads, masks)})
@@ -85,8 +80,6 @@ def trainable_heads(heads: list[Head], masks: np.ndarray) -> list[Head]:
 
 def fastest_dtype_policy() -> str:
     """Return Keras' fastest dtype policy on this machine: bfloat16 where the hardware multiplies it, else float32."""
-    import tensorflow as tf
-
     cpuinfo = Path("/proc/cpuinfo")
     bfloat16_flags = {"amx_bf16", "avx512_bf16"}
     if tf.config.list_physical_devices("GPU") or (
@@ -96,7 +89,7 @@ def fastest_dtype_policy() -> str:
     return "float32"
 
 
-def _train_teachers(candidate: Candidate, splits: SplitArrays, seed: int) -> list["keras.Model"]:
+def _train_teachers(candidate: Candidate, splits: SplitArrays, seed: int) -> list[keras.Model]:
     """Return one network for each distillation fold, trained with the candidate's recipe and a seed of its own."""
     recipe = candidate.recipe.model_copy(update={"distillation_folds": 0})
     teacher = candidate.model_copy(update={"recipe": recipe})
@@ -104,13 +97,8 @@ def _train_teachers(candidate: Candidate, splits: SplitArrays, seed: int) -> lis
     return [train(teacher, {**splits, "train": fold}, seed + number)[0] for number, fold in enumerate(folds, start=1)]
 
 
-def _build_initial_model(net: Net, size: InputSize) -> "keras.Model":
+def _build_initial_model(net: Net, size: InputSize) -> keras.Model:
     """Return the network before training, in the fastest dtype policy, with its initial weights."""
-    import keras
-
-    from training.models.imagenet_weights import load_imagenet_weights
-    from training.models.unet import build_unet
-
     # On CPUs the encoder's depthwise convolutions are slower in bfloat16 than in float32.
     keras.config.set_dtype_policy("float32" if net.encoder else fastest_dtype_policy())
     try:
@@ -122,13 +110,8 @@ def _build_initial_model(net: Net, size: InputSize) -> "keras.Model":
     return model
 
 
-def _compile(model: "keras.Model", trainable: list[Head], recipe: Recipe) -> None:
+def _compile(model: keras.Model, trainable: list[Head], recipe: Recipe) -> None:
     """Set the model's optimizer, the loss of each trained head, and the validation Dice."""
-    import keras
-
-    from training.fitting.optimizer import build_optimizer
-    from training.models import losses
-
     mask_loss = getattr(losses, recipe.loss)
     # Without its own head, presence is computed from the mask and has no loss.
     trained_heads = [head for head in model.output if head != "presence" or head in trainable]
@@ -140,10 +123,8 @@ def _compile(model: "keras.Model", trainable: list[Head], recipe: Recipe) -> Non
     )
 
 
-def _schedule_callbacks(recipe: Recipe) -> list["keras.callbacks.Callback"]:
+def _schedule_callbacks(recipe: Recipe) -> list[keras.callbacks.Callback]:
     """Return the callbacks of the recipe. Early stopping must see the averaged weights, so its callback is last."""
-    import keras
-
     callbacks = [keras.callbacks.LearningRateScheduler(lambda epoch, _: learning_rate(recipe.phases, epoch))]
     if recipe.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
@@ -156,10 +137,8 @@ def _schedule_callbacks(recipe: Recipe) -> list["keras.callbacks.Callback"]:
     return callbacks
 
 
-def _to_float32(model: "keras.Model", net: Net, size: InputSize) -> "keras.Model":
+def _to_float32(model: keras.Model, net: Net, size: InputSize) -> keras.Model:
     """Return the same network in float32, without the optimizer."""
-    from training.models.unet import build_unet
-
     copy = build_unet(net, size)
     copy.set_weights(model.get_weights())
     return copy

@@ -1,15 +1,13 @@
 """Recompute the statistics of batch normalisation after training."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
-
-if TYPE_CHECKING:
-    import keras
+from keras import layers
 
 
-def recalibrate_batch_norm(model: "keras.Model", batches: Iterable[np.ndarray]) -> None:
+def recalibrate_batch_norm(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
     """Set all moving means and variances to the average over `batches`, without augmentation and dropout.
 
     The statistics of the training belong to augmented inputs and to weights before their moving average. Precise batch
@@ -17,8 +15,6 @@ def recalibrate_batch_norm(model: "keras.Model", batches: Iterable[np.ndarray]) 
 
     batches: inputs (B, ...), all of the same B. A model without batch normalisation stays as it is.
     """
-    from keras import layers
-
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     dropouts = [layer for layer in model.layers if isinstance(layer, layers.Dropout)]
     momenta, rates = [norm.momentum for norm in norms], [dropout.rate for dropout in dropouts]

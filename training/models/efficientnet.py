@@ -7,6 +7,8 @@ ENCODER_PREFIX and the name in the weights file.
 
 from typing import Any, NamedTuple
 
+from keras import layers
+
 ENCODER_PREFIX = "encoder."  # of all encoder layers: they have their own learning rate
 STEM_FILTERS = 32
 
@@ -38,8 +40,6 @@ def efficientnet_lite0(frame: Any) -> tuple[list[Any], Any]:
     frame: Keras tensor (N, H, W, 1). Skip connections: (N, H/2, W/2, 16), (N, H/4, W/4, 24), (N, H/8, W/8, 40) and
     (N, H/16, W/16, 112). Deepest features: (N, H/32, W/32, 320).
     """
-    from keras import layers
-
     stem = layers.Conv2D(STEM_FILTERS, 3, strides=2, padding="same", use_bias=False, name=f"{ENCODER_PREFIX}_conv_stem")
     x = layers.ReLU(6.0)(_batch_norm("_bn0")(stem(frame)))  # (N, H/2, W/2, 32)
     skips, block = [], 0
@@ -57,8 +57,6 @@ def _inverted_bottleneck(x: Any, stage: Stage, stride: int, name: str) -> Any:
 
     Sandler et al. 2018 (arXiv 1801.04381).
     """
-    from keras import layers
-
     wide = x  # (N, h, w, C)
     if stage.expansion > 1:
         filters = x.shape[-1] * stage.expansion
@@ -78,6 +76,4 @@ def _inverted_bottleneck(x: Any, stage: Stage, stride: int, name: str) -> Any:
 
 
 def _batch_norm(name: str) -> Any:
-    from keras import layers
-
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=ENCODER_PREFIX + name)

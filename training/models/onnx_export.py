@@ -1,25 +1,20 @@
 """Export a trained U-net to ONNX."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
-
-if TYPE_CHECKING:
-    import keras
+import onnx
 
 INPUT_NAME = "frame"
 OUTPUT_NAMES = ("mask", "presence")
 
 
-def export_onnx(model: "keras.Model", path: Path) -> None:
+def export_onnx(model: keras.Model, path: Path) -> None:
     """Write the network that the service runs: input "frame", outputs "mask" and "presence", any number of frames.
 
     The other heads serve the training only; the file leaves them out.
     """
-    import keras
-    import onnx
-
     served = keras.Model(model.inputs, [model.get_layer(head).output for head in OUTPUT_NAMES])
     served([np.zeros((1, *model.input_shape[1:]), np.float32)])  # Keras exports a model only after its first call
     served.export(path, format="onnx", verbose=False)

@@ -4,13 +4,13 @@ The comments give the shape of each tensor: N frames, H rows and W columns of th
 layer takes the next seed of Keras, so the initial weights depend on the order in which the layers are created.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+from keras import layers, ops
 
 from training.models.efficientnet import efficientnet_lite0
 from training.workspace.parameters import InputSize, Net
-
-if TYPE_CHECKING:
-    import keras
 
 # An encoder takes the frame (N, H, W, 1) and returns its skip connections, the highest resolution first, and its
 # deepest features. The names are those of `Net.encoder` in training/workspace/parameters.py.
@@ -20,7 +20,7 @@ PRESENCE_POOL_PX = 4  # about the side of a fascicle; a single bright pixel does
 DROPOUT_RATE = 0.2
 
 
-def build_unet(net: Net, size: InputSize) -> "keras.Model":
+def build_unet(net: Net, size: InputSize) -> keras.Model:
     """Return an untrained U-net that maps "frame" to a dictionary of its heads.
 
     Input: float32 (N, H, W, 1), normalised by `service.inference.preprocessing`. Heads, all float32 in 0..1:
@@ -31,8 +31,6 @@ def build_unet(net: Net, size: InputSize) -> "keras.Model":
 
     Height and width of `size` are multiples of 2 ** net.halvings; `Candidate` checks this.
     """
-    import keras
-
     frame = keras.Input((size.height, size.width, 1), name="frame")  # (N, H, W, 1)
     if net.encoder:
         skips, deepest = ENCODERS[net.encoder](frame)
@@ -56,8 +54,6 @@ def build_unet(net: Net, size: InputSize) -> "keras.Model":
 
 def _encoder(frame: Any, net: Net) -> tuple[list[Any], Any]:
     """Return the skip connections, the highest resolution first, and the deepest features."""
-    from keras import layers
-
     x = frame  # (N, H, W, 1)
     if net.stem > 1:
         # A strided first convolution saves computation where the resolution is highest.
@@ -72,8 +68,6 @@ def _encoder(frame: Any, net: Net) -> tuple[list[Any], Any]:
 
 def _decoder(deepest: Any, skips: list[Any], filters_by_level: list[int], net: Net) -> list[Any]:
     """Return the features of each decoder level, the lowest resolution first."""
-    from keras import layers
-
     x = deepest  # (N, h, w, C)
     levels = []
     for filters, skip in zip(reversed(filters_by_level), reversed(skips), strict=True):
@@ -92,8 +86,6 @@ def _attention_gate(skip: Any, gating: Any) -> Any:
     Oktay et al. 2018 (arXiv 1804.03999), equations 1 and 2. Here the gating signal is already upsampled to the
     resolution of the skip connection.
     """
-    from keras import layers
-
     filters = skip.shape[-1] // 2
     theta = layers.Conv2D(filters, 1, use_bias=False)(skip)  # (N, h, w, C / 2)
     phi = layers.Conv2D(filters, 1)(gating)  # (N, h, w, C / 2)
@@ -108,8 +100,6 @@ def _two_convolutions(x: Any, filters: int, batch_norm: bool) -> Any:
 
 def _convolution(x: Any, filters: int, batch_norm: bool, kernel: int = 3, strides: int = 1) -> Any:
     """Return convolution, optional batch normalisation and ReLU of x: (N, h / strides, w / strides, filters)."""
-    from keras import layers
-
     x = layers.Conv2D(filters, kernel, strides=strides, padding="same", use_bias=not batch_norm)(x)
     if batch_norm:
         # A training has few and short epochs. Moving statistics with this momentum follow within about ten batches.
@@ -124,8 +114,6 @@ def _pixel_head(x: Any, stride: int, name: str) -> Any:
     for each; depth_to_space arranges them. This equals a transposed convolution. It avoids layers with one channel at
     full resolution, which use a CPU's vector units badly and took half of a small network's time.
     """
-    from keras import layers, ops
-
     kernel = 1 if stride == 1 else 3
     logits = layers.Conv2D(stride**2, kernel, padding="same", dtype="float32", name=f"{name}_logits")(x)
     if stride == 1:
@@ -136,8 +124,6 @@ def _pixel_head(x: Any, stride: int, name: str) -> Any:
 
 def _presence_head(deepest: Any) -> Any:
     """Return the probability of a nerve, learnt from the mean and the maximum of the deepest features."""
-    from keras import layers
-
     pooled = layers.Concatenate()(
         [layers.GlobalAveragePooling2D()(deepest), layers.GlobalMaxPooling2D()(deepest)]
     )  # (N, 2C)
@@ -147,7 +133,5 @@ def _presence_head(deepest: Any) -> Any:
 
 def _peak_of_mask(mask: Any) -> Any:
     """Return the highest mean probability of PRESENCE_POOL_PX x PRESENCE_POOL_PX pixels of the mask. No weights."""
-    from keras import layers
-
     means = layers.AveragePooling2D(PRESENCE_POOL_PX, dtype="float32")(mask)  # (N, H / 4, W / 4, 1)
     return layers.Reshape((1,), name="presence")(layers.GlobalMaxPooling2D(dtype="float32")(means))  # (N, 1)

@@ -1,4 +1,4 @@
-"""Compare the evaluated candidates: choose the champion, print a table, write files for DVC's metrics and plots.
+"""Compare the evaluated candidates: read their evaluations, make a table, write files for DVC's metrics and plots.
 
 A candidate's evaluation is the metrics.json that the stage `evaluate` wrote for it.
 """
@@ -12,7 +12,7 @@ import pandas as pd
 from rich.table import Table
 
 from training.evaluation.summary import LOW_DICE
-from training.workspace import paths, tracking
+from training.workspace import paths, provenance
 
 TEST_METRICS = {
     "test": "dice",
@@ -35,7 +35,7 @@ def read_evaluations(candidates: list[str]) -> dict[str, dict[str, Any]]:
 
     Raises NoChampionError if none is left.
     """
-    data = tracking.data_digest()
+    data = provenance.data_digest()
     evaluations = {}
     for name in candidates:
         path = paths.EVALUATION / name / "metrics.json"
@@ -49,23 +49,6 @@ def read_evaluations(candidates: list[str]) -> dict[str, dict[str, Any]]:
             "champion: no candidate has an evaluation on the present data. Run `dvc repro champion` to make them."
         )
     return evaluations
-
-
-def choose_champion(evaluations: dict[str, dict[str, Any]]) -> str:
-    """The candidate with the best validation Dice; the first by name if several are equal.
-
-    Raises NoChampionError if it does not beat both baselines on validation: the empty mask and the mean mask.
-    """
-    name = max(sorted(evaluations), key=lambda candidate: evaluations[candidate]["validation"]["dice"])
-    validation = evaluations[name]["validation"]
-    baseline = max(validation["baseline_empty"], validation["baseline_mean_mask"])
-    if validation["dice"] <= baseline:
-        raise NoChampionError(
-            f"champion: the best candidate, {name}, has a validation Dice of {validation['dice']}. It must be above "
-            f"the better baseline, {baseline} (empty mask {validation['baseline_empty']}, mean mask "
-            f"{validation['baseline_mean_mask']}). Train longer, or check the frames and masks."
-        )
-    return name
 
 
 def comparison_table(evaluations: dict[str, dict[str, Any]], champion: str) -> Table:

@@ -7,18 +7,35 @@ The test split has no influence on the choice. Writes
 
 import json
 import sys
+from typing import Any
 
 from rich.console import Console
 
 from training.release.candidate_comparison import (
     NoChampionError,
-    choose_champion,
     comparison_table,
     read_evaluations,
     write_comparison,
 )
 from training.workspace import parameters, paths
 from training.workspace.atomic_folder import atomic_folder
+
+
+def choose_champion(evaluations: dict[str, dict[str, Any]]) -> str:
+    """The candidate with the best validation Dice; the first by name if several are equal.
+
+    Raises NoChampionError if it does not beat both baselines on validation: the empty mask and the mean mask.
+    """
+    name = max(sorted(evaluations), key=lambda candidate: evaluations[candidate]["validation"]["dice"])
+    validation = evaluations[name]["validation"]
+    baseline = max(validation["baseline_empty"], validation["baseline_mean_mask"])
+    if validation["dice"] <= baseline:
+        raise NoChampionError(
+            f"champion: the best candidate, {name}, has a validation Dice of {validation['dice']}. It must be above "
+            f"the better baseline, {baseline} (empty mask {validation['baseline_empty']}, mean mask "
+            f"{validation['baseline_mean_mask']}). Train longer, or check the frames and masks."
+        )
+    return name
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from service.rendering.images import to_data_url
 from training.data.manifest import describe_licences
@@ -16,7 +17,7 @@ from training.experiments import ablation_table, cross_validation_table
 from training.experiments.ablation_parameters import BASE, ablation_candidates, ablations
 from training.experiments.cross_validation_table import describe_leakage
 from training.release.training_rows import served_model_rows
-from training.workspace import parameters, paths, tracking
+from training.workspace import parameters, paths, provenance
 from training.workspace.parameters import Candidate
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -53,8 +54,6 @@ def candidate_table(evaluations: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 def plot_learning_curves(history: pd.DataFrame) -> str:
     """Loss and Dice by epoch on training and validation frames, as a data URL of a PNG."""
-    from matplotlib.figure import Figure
-
     figure, png = Figure(figsize=(9, 3), layout="constrained"), io.BytesIO()
     for axis, (name, title) in zip(figure.subplots(1, 2), {"loss": "loss", "mask_dice": "Dice"}.items(), strict=True):
         axis.plot(history["epoch"], history[name], label="training, augmented")
@@ -67,7 +66,7 @@ def plot_learning_curves(history: pd.DataFrame) -> str:
 
 def is_stale(scores: pd.DataFrame, candidate: Candidate) -> bool:
     """Whether scored frames belong to other data, or to another recipe than the candidate's."""
-    return set(scores.get("fingerprint", [])) != {tracking.fingerprint(candidate)}  # older tables have no fingerprint
+    return set(scores.get("fingerprint", [])) != {provenance.fingerprint(candidate)}  # older tables have no fingerprint
 
 
 def cross_validation_section() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from training.data.sources import usgra
 from training.evaluation.failure_modes import FAILURE_MODES
 from training.evaluation.postprocessing_fit import read_postprocessing
 from training.release.training_rows import sample_rows, served_model_rows
-from training.workspace import parameters, paths, tracking
+from training.workspace import parameters, paths, provenance, tracking
 
 INTENDED_USE = (
     "Research and teaching: masks of nerves in ultrasound frames like those it was trained on. Not a medical device; "
@@ -30,7 +30,7 @@ def build_card(champion: dict[str, Any], run: dict[str, str], network_input: Inp
     """
     candidate = champion["candidate"]
     evaluation = champion["candidates"][candidate]
-    commit, dirty = tracking.git_commit()
+    commit, dirty = provenance.git_commit()
     return Card(
         name=tracking.MODEL_NAME,
         version=run["version"] or "unregistered",

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import mlflow
+from mlflow import MlflowClient
+
 from training.workspace import tracking
 
 ALIAS = "champion"
@@ -12,9 +15,6 @@ def register_model(network: Path, candidate: str) -> dict[str, str]:
 
     Returns version and run_id; both are empty if the MLflow store has no run of this network.
     """
-    import mlflow
-    from mlflow import MlflowClient
-
     tracking.use_experiment()
     run = tracking.find_run(network)
     if run is None:

@@ -16,21 +16,19 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import pandas as pd
 from pydantic import TypeAdapter
 
 from service.model.card import Input
 from training.data.prepared_arrays import read_arrays, write_arrays
 from training.evaluation.inference import open_network
-from training.fitting.trainer import train
-from training.models.onnx_export import export_onnx
 from training.release.dice_regression_check import check_test_dice
 from training.release.model_registry import register_model
 from training.release.training_rows import served_model_rows
 from training.workspace import parameters, paths, tracking
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.parameters import Candidate
-from training.workspace.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -54,6 +52,7 @@ def train_on_all_frames(candidate: Candidate, evaluated: Path, seed: int, scratc
 
     evaluated: the evaluated model's folder. scratch: a folder for the prepared frames; this function removes it.
     """
+    from training.fitting.trainer import train
     from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 
     history = pd.read_csv(evaluated / "history.csv")
@@ -74,8 +73,7 @@ def refit(name: str, evaluation: dict[str, Any], folder: Path) -> None:
     Logs an MLflow run of its own, with the evaluated model's run in the tag `evaluated_run`. evaluation: metrics.json
     of the evaluated model. Raises DiceRegressionError.
     """
-    import_tensorflow()
-    import mlflow
+    from training.models.onnx_export import export_onnx
 
     nerve, candidate, evaluated = parameters.nerve(), parameters.candidate(name), paths.UNETS / name
     tracking.use_experiment()

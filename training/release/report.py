@@ -6,6 +6,8 @@ Writes reports/champion.html, which needs no other file. The page has cross-vali
 
 import json
 
+import mlflow
+
 from training.release.champion_page import render_page
 from training.workspace import paths, tracking
 
@@ -15,8 +17,6 @@ def main() -> None:
     paths.CHAMPION_PAGE.write_text(render_page(champion))
     with tracking.resume_run(paths.UNETS / champion["candidate"] / "unet.onnx") as run_exists:
         if run_exists:
-            import mlflow
-
             mlflow.log_artifact(str(paths.CHAMPION_PAGE))
     print(f"{paths.CHAMPION_PAGE}: the report on the champion, {champion['candidate']}")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from skimage.segmentation import find_boundaries
 from skimage.transform import resize
@@ -63,8 +64,6 @@ def _scale(image: np.ndarray, height_px: int) -> np.ndarray:
 
 def save_sheet(path: Path, groups: dict[str, list[Panel]]) -> None:
     """Write a PNG with a row of panels for each group: frames with the outlines of truth and mask."""
-    from matplotlib.figure import Figure
-
     columns = max(len(panels) for panels in groups.values())
     figure = Figure(figsize=(3.1 * columns, 3.0 * len(groups)), layout="constrained")
     axes = figure.subplots(len(groups), columns, squeeze=False)

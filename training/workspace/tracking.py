@@ -1,29 +1,29 @@
 """MLflow runs: the store, tags and data sets of a run, and the run that trained a network."""
 
-import hashlib
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import numpy as np
-import yaml
+from mlflow import MlflowException
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.numpy_dataset import from_numpy
+from mlflow.entities import Run
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
 
 from training.workspace import paths
-from training.workspace.parameters import Candidate
+from training.workspace.provenance import FRAMES_OUTPUT, data_digest, git_commit, weights_digest
 
 if TYPE_CHECKING:
     import keras
-    from mlflow.entities import Run
-    from mlflow.models import ModelSignature
 
 EXPERIMENT = "nerve"
 MODEL_NAME = "nerve-unet"  # in the model registry
-FRAMES_OUTPUT = paths.FRAMES.as_posix()
-SPLIT_OUTPUT = paths.SPLIT_TABLE.parent.as_posix()
 
 
 def use_experiment(experiment: str = EXPERIMENT) -> None:
@@ -31,8 +31,6 @@ def use_experiment(experiment: str = EXPERIMENT) -> None:
 
     The store is MLFLOW_TRACKING_URI, or else mlflow.db in the project's root.
     """
-    import mlflow
-
     root = paths.project_root()
     local_uri = f"sqlite:///{root / 'mlflow.db'}"
     uri = os.environ.get("MLFLOW_TRACKING_URI", local_uri)
@@ -44,41 +42,10 @@ def use_experiment(experiment: str = EXPERIMENT) -> None:
         tags = {"mlflow.experimentKind": "custom_model_development"}
         try:
             mlflow.create_experiment(experiment, artifacts, tags)
-        except mlflow.MlflowException as error:
+        except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another training created it at the same time
                 raise
     mlflow.set_experiment(experiment)
-
-
-def git_commit() -> tuple[str, bool]:
-    """Return the commit checked out in the working directory, and whether tracked files differ from it.
-
-    Without git: ("", True).
-    """
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
-        return "", True
-
-
-def data_digest(output: str = FRAMES_OUTPUT) -> str:
-    """Return the md5 of a stage's output from dvc.lock; "" if the pipeline has not run under DVC."""
-    lock = Path("dvc.lock")
-    if not lock.exists():
-        return ""
-    stages = yaml.safe_load(lock.read_text()).get("stages", {})
-    outputs = [entry for stage in stages.values() for entry in stage.get("outs", [])]
-    return next((entry["md5"] for entry in outputs if entry["path"] == output), "")
-
-
-def fingerprint(candidate: Candidate) -> str:
-    """Return a sha256 of all that a trained network depends on: its parameters, the frames and their split."""
-    inputs = candidate.model_dump_json() + data_digest() + data_digest(SPLIT_OUTPUT)
-    return hashlib.sha256(inputs.encode()).hexdigest()
 
 
 def run_tags(source: str, output: str = FRAMES_OUTPUT) -> dict[str, str]:
@@ -97,16 +64,8 @@ def run_tags(source: str, output: str = FRAMES_OUTPUT) -> dict[str, str]:
     }
 
 
-def weights_digest(network: Path) -> str:
-    """Return the sha256 of a network's file. It identifies the run also after DVC restores the file from its cache."""
-    with network.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def find_run(network: Path) -> "Run | None":
+def find_run(network: Path) -> Run | None:
     """Return the newest run that trained this network; None if this store has none."""
-    import mlflow
-
     runs = mlflow.search_runs(
         experiment_names=[EXPERIMENT],
         filter_string=f"tags.weights = '{weights_digest(network)}'",
@@ -120,8 +79,6 @@ def find_run(network: Path) -> "Run | None":
 @contextmanager
 def resume_run(network: Path) -> Iterator[bool]:
     """Let MLflow log to the run that trained `network`, inside the block; yield False if the store has no such run."""
-    import mlflow
-
     use_experiment()
     run = find_run(network)
     if run is None:
@@ -153,26 +110,20 @@ def log_datasets(splits: dict[str, tuple[np.ndarray, np.ndarray]], output: str =
 
     splits: frames and their targets by the split's name. output: the stage output that they come from.
     """
-    import mlflow
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.numpy_dataset import from_numpy
-
     source = CodeDatasetSource({"dvc": output, "md5": data_digest(output)})
     for split, (frames, targets) in splits.items():
         dataset = from_numpy(frames, targets=targets, source=source, name=split)
         try:
             mlflow.log_input(dataset, context=split)
-        except mlflow.MlflowException as error:
+        except MlflowException as error:
             if error.error_code != "BAD_REQUEST":
                 raise
             # Another training registered the same data set after MLflow searched for it. The second call finds it.
             mlflow.log_input(dataset, context=split)
 
 
-def log_keras_model(model: "keras.Model", name: str, signature: "ModelSignature | None" = None) -> None:
+def log_keras_model(model: "keras.Model", name: str, signature: ModelSignature | None = None) -> None:
     """Log a Keras model to the active run."""
-    import mlflow
-
     requirements = [f"{package}=={version(package)}" for package in ("keras", "tensorflow", "numpy")]
     mlflow.keras.log_model(model, name=name, signature=signature, pip_requirements=requirements)
 
@@ -182,9 +133,6 @@ def log_unet(model: "keras.Model", folder: Path) -> None:
 
     The tag `weights` identifies the network in `folder` for `find_run`.
     """
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
 
     def schema(tensors: dict[str, Any]) -> Schema:
         return Schema([TensorSpec(np.dtype(np.float32), (-1, *t.shape[1:]), name) for name, t in tensors.items()])

@@ -150,7 +150,7 @@ def test_uploads_that_break_off_leave_no_request_in_flight(address, client) -> N
             connection.sendall(
                 b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
             )
-    gauges = ("nervemask_requests_in_flight ", "nervemask_requests_queued ")
+    gauges = ("nervemask_requests_running ", "nervemask_requests_queued ")
     for _ in range(600):
         time.sleep(0.05)
         values = [line for line in client.get("/metrics").text.splitlines() if line.startswith(gauges)]

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from service.decoding.image_file import decode_image
@@ -139,8 +140,6 @@ def test_a_jpeg_gives_its_pixels_with_small_losses(pixels: np.ndarray) -> None:
 
 @pytest.mark.parametrize("pixels", [NOISE, NOISE_16_BIT], ids=["8 bits", "16 bits"])
 def test_a_tiff_with_white_as_zero_is_inverted(pixels: np.ndarray) -> None:
-    import tifffile
-
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, photometric="miniswhite")
     assert np.array_equal(decode_image(file.getvalue()).pixels, np.iinfo(pixels.dtype).max - pixels)

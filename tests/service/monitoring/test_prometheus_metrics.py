@@ -32,7 +32,7 @@ def test_the_metrics_of_all_workers_are_added_up(address, speckle) -> None:
         assert increase(f'nervemask_step_duration_seconds_count{{step="{step}"}}') == 10
     assert increase("nervemask_frame_pixels_sum") == 10 * 420 * 580
     assert increase('nervemask_request_duration_seconds_count{route="/overlay"}') == 20
-    assert (after["nervemask_requests_in_flight"], after["nervemask_requests_queued"]) == (0, 0)
+    assert (after["nervemask_requests_running"], after["nervemask_requests_queued"]) == (0, 0)
     assert not [name for name in after if "theirs" in name or name.startswith("bentoml")]
 
 

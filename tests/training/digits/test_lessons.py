@@ -1,5 +1,6 @@
 """The lessons are correct: circuits compute, gradients equal TensorFlow's, and loops equal Keras' layers."""
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from training.digits import convolutions, cost
 from training.digits.backpropagation import CrossEntropy, Network, SquaredError, tensorflow_difference, to_rows
+from training.digits.nets import make_keras_object
 from training.digits.perceptron import NAND, PAIRS, Perceptron, add, sigmoid_nand, xor
 from training.digits.universality import approximate, approximation_error
 
@@ -97,8 +99,6 @@ def _keras(layer, image: np.ndarray, kernel: np.ndarray | None = None) -> np.nda
 @pytest.mark.parametrize("side", [3, 5])
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_convolve_equals_keras(side, dilation):
-    import keras
-
     random = np.random.default_rng(side)
     image, kernel = random.random((12, 15)), random.standard_normal((side, side))
     ours = convolutions.convolve(image, kernel, dilation)
@@ -109,8 +109,6 @@ def test_convolve_equals_keras(side, dilation):
 
 @pytest.mark.parametrize(("side", "stride"), [(3, 1), (3, 2), (5, 2), (2, 3)])
 def test_convolve_transposed_equals_keras(side, stride):
-    import keras
-
     random = np.random.default_rng(side)
     image, kernel = random.random((6, 7)), random.standard_normal((side, side))
     ours = convolutions.convolve_transposed(image, kernel, stride)
@@ -132,10 +130,6 @@ def test_the_transposed_convolution_is_the_adjoint_of_the_convolution():
 
 @pytest.mark.parametrize("kind", ["max", "average", "L2"])
 def test_pool_equals_keras(kind):
-    import keras
-
-    from training.digits.nets import make_keras_object
-
     image = np.random.default_rng(0).random((10, 13))
     output = image[np.newaxis, ..., np.newaxis]
     for entry in convolutions.pooling_layers(kind):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from training.digits.nets import augment_digits, build, train, train_history
+from training.digits.train import confusion_figure, mistakes_figure, prediction_table
 from training.workspace import digits_parameters
 from training.workspace.digits_parameters import DigitAugment, DigitNet
 from training.workspace.params_file import ParameterError
@@ -44,8 +46,6 @@ SMALL = {
 
 @pytest.mark.parametrize("name", LECTURE)
 def test_the_lectures_networks_have_all_their_numbers(name):
-    from training.digits.nets import build
-
     net = digits_parameters.digits().net(name)
     weights, batch_size, epochs, rates, loss, optimizer = LECTURE[name]
     model = build(net.layers)
@@ -59,15 +59,11 @@ def test_the_lectures_networks_have_all_their_numbers(name):
 
 
 def test_our_network_has_the_number_of_weights_in_its_comment():
-    from training.digits.nets import build
-
     model = build(digits_parameters.digits().net("moved").layers)
     assert (model.count_params(), model.output_shape) == (218_522, (None, 10))
 
 
 def test_a_small_network_learns_and_the_same_seed_repeats_the_training(digits):
-    from training.digits.nets import train_history
-
     training, test = digits[0].first(3000), digits[1].first(1000)
     first, second = (train_history(DigitNet(**SMALL), training, test, seed=1) for _ in range(2))
     assert list(first.columns) == ["accuracy", "loss", "test_accuracy", "test_loss", "learning_rate"]
@@ -79,8 +75,6 @@ def test_a_small_network_learns_and_the_same_seed_repeats_the_training(digits):
 
 
 def test_a_network_learns_with_augmentation_and_averaged_weights(digits):
-    from training.digits.nets import train
-
     augment = {"shift": 0.05, "zoom": 0.1, "shear": 0.1, "rotate": 5}
     training, test = digits[0].first(3000), digits[1].first(1000)
     model, history = train(DigitNet(**SMALL | {"augment": augment, "ema_momentum": 0.9}), training, test, seed=1)
@@ -99,8 +93,6 @@ def test_a_network_learns_with_augmentation_and_averaged_weights(digits):
     ],
 )
 def test_the_error_names_what_keras_does_not_have(digits, change, name):
-    from training.digits.nets import train
-
     with pytest.raises(ParameterError, match=name):
         train(DigitNet(**SMALL | change), digits[0].first(10), digits[1].first(10), seed=1)
 
@@ -111,8 +103,6 @@ def test_the_error_for_an_unknown_network_lists_the_known_ones():
 
 
 def test_augmentation_moves_digits_no_further_than_its_limits(digits):
-    from training.digits.nets import augment_digits
-
     images, _ = digits[1].first(64).tensors()
     rng = np.random.default_rng(1)
     unchanged = augment_digits(images, DigitAugment(shift=0, zoom=0, shear=0, rotate=0), rng)
@@ -127,8 +117,6 @@ def test_augmentation_moves_digits_no_further_than_its_limits(digits):
 
 
 def test_the_figures_count_the_mistakes_and_show_the_most_confident_first(digits):
-    from training.digits.train import confusion_figure, mistakes_figure, prediction_table
-
     test = digits[1].first(200)
     probabilities = np.full((200, 10), 0.01)
     probabilities[np.arange(200), test.labels] = 0.9

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from tests.project_copy import ROOT, write_nerve
 from tests.training.experiments.small_data_set import TINY, write_data_set
@@ -76,8 +77,6 @@ def test_the_report_without_the_base_names_the_command_that_trains_it(
 def test_each_fold_and_seed_is_a_training_and_the_report_compares_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str
 ) -> None:
-    from mlflow import MlflowClient
-
     monkeypatch.chdir(tmp_path)
     write_ablations(tmp_path, {"base": {"seeds": [1, 2]}, "another_loss": {"recipe": {"loss": "cross_entropy_dice"}}})
     write_data_set(tmp_path)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from tests.project_copy import write_nerve
 from tests.training.experiments.small_data_set import TINY, write_data_set
@@ -17,8 +18,6 @@ pytestmark = pytest.mark.training
 def test_a_fold_trains_a_candidate_and_scores_its_held_out_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str
 ) -> None:
-    from mlflow import MlflowClient
-
     monkeypatch.chdir(tmp_path)
     write_nerve(tmp_path, {"candidates": ["tiny"], "unets": {"tiny": TINY | {"tta": "flip"}}})
     write_data_set(tmp_path)

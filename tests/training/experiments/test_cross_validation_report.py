@@ -12,7 +12,7 @@ import pytest
 from tests.project_copy import write_nerve
 from training.experiments import cross_validation_report
 from training.release.champion_page import cross_validation_section
-from training.workspace import parameters, paths, tracking
+from training.workspace import parameters, paths, provenance
 
 REPORT = paths.CROSS_VALIDATION_REPORT
 LEAKAGE = {"frames": 50, "near_duplicates": 0.02, "near_duplicates_random_folds": 0.4}
@@ -35,7 +35,7 @@ def write_folds(candidate: str, dice: np.ndarray) -> None:
             "dice_empty": 0.0,
             "dice_mean_mask": 0.2,
             "failure": np.where(dice < 0.7, "outline", ""),
-            "fingerprint": tracking.fingerprint(parameters.candidate(candidate)),
+            "fingerprint": provenance.fingerprint(parameters.candidate(candidate)),
         }
     )
     for fold, of_fold in scores.groupby("fold"):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from tests.training.fitting.tiny_candidate import make_candidate, make_discs, make_recipe
+from training.fitting import trainer
+from training.fitting.batches import head_targets
 from training.fitting.distillation import distillation_folds, soft_targets
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of TensorFlow
@@ -30,9 +32,6 @@ def test_a_soft_target_is_half_label_and_half_teachers():
 @pytest.mark.training
 def test_soft_targets_differ_from_wrong_labels_and_agree_with_right_ones(monkeypatch):
     """Frame 0 has a disc and an empty label, frame 1 has no disc and a label."""
-    from training.fitting import trainer
-    from training.fitting.batches import head_targets
-
     frames, masks = make_discs(24)
     masks[0], masks[1] = 0, masks[2]
     splits = {"train": (frames, masks), "validation": make_discs(8, seed=1)}

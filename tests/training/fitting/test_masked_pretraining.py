@@ -1,15 +1,16 @@
 """Masked-image pre-training reconstructs hidden squares."""
 
+import keras
 import pytest
 
 from tests.training.fitting.tiny_candidate import SIZE, TINY_NET, make_discs, make_recipe
+from training.fitting.masked_pretraining import MaskedFrameBatches, pretrain_on_masked_frames
+from training.models.unet import build_unet
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of TensorFlow
 
 
 def test_a_batch_hides_squares_and_its_targets_are_complete_frames():
-    from training.fitting.masked_pretraining import MaskedFrameBatches
-
     inputs, targets = MaskedFrameBatches(make_discs(16)[0], make_recipe(1), seed=2)[0]
     assert inputs.shape == targets.shape == (8, 32, 48, 1)
     assert 0.2 < (inputs == 0).mean() < 0.8
@@ -18,11 +19,6 @@ def test_a_batch_hides_squares_and_its_targets_are_complete_frames():
 
 @pytest.mark.training
 def test_pretraining_reconstructs_better_than_the_mean():
-    import keras
-
-    from training.fitting.masked_pretraining import MaskedFrameBatches, pretrain_on_masked_frames
-    from training.models.unet import build_unet
-
     frames, _ = make_discs(16)
     inputs, targets = MaskedFrameBatches(frames, make_recipe(1), seed=2)[0]
     model = build_unet(TINY_NET, SIZE)

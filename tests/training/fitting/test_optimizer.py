@@ -7,6 +7,7 @@ from tests.training.fitting.tiny_candidate import make_discs, make_recipe
 from training.fitting.trainer import train
 from training.models.efficientnet import ENCODER_PREFIX
 from training.models.imagenet_weights import load_imagenet_weights
+from training.models.unet import build_unet
 from training.workspace.parameters import Candidate, InputSize, Net
 
 pytestmark = [
@@ -16,8 +17,6 @@ pytestmark = [
 
 
 def test_an_encoder_with_learning_rate_0_keeps_its_imagenet_weights(eager_keras):
-    from training.models.unet import build_unet
-
     net = Net(
         filters=[8, 8, 8, 8],
         stem=2,

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from tests.training.fitting.tiny_candidate import SIZE, make_candidate, make_discs, make_recipe
+from training.fitting import phantom_pretraining
+from training.fitting.phantom_pretraining import phantom_arrays
+from training.fitting.trainer import train
 from training.workspace.parameters import Phase
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of TensorFlow
@@ -11,14 +14,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of TensorFlow
 
 @pytest.fixture(autouse=True)
 def two_subjects(monkeypatch):
-    from training.fitting import phantom_pretraining
-
     monkeypatch.setattr(phantom_pretraining, "SUBJECTS", 2)
 
 
 def test_phantom_arrays_are_normalised_frames_with_both_masks():
-    from training.fitting.phantom_pretraining import phantom_arrays
-
     frames, masks = phantom_arrays(SIZE, 2)
     assert (frames.shape, frames.dtype) == ((8, 32, 48), np.float32)
     assert (masks.shape, masks.dtype) == ((8, 32, 48, 2), np.uint8)
@@ -29,8 +28,6 @@ def test_phantom_arrays_are_normalised_frames_with_both_masks():
 @pytest.mark.training
 def test_pretraining_changes_the_weights_before_the_first_epoch(eager_keras):
     """The recipe's own learning rate is too small to change them."""
-    from training.fitting.trainer import train
-
     phases = [Phase(epochs=1, learning_rate=1e-12)]
     splits = {"train": make_discs(8), "validation": make_discs(8, seed=1)}
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.training.fitting.tiny_candidate import make_candidate, make_discs, make_recipe
 from training.fitting.trainer import train, trainable_heads
+from training.models.losses import dice
 from training.workspace import parameters
 from training.workspace.parameters import InputSize, Phase
 
@@ -63,8 +64,6 @@ def test_the_same_seed_gives_the_same_dice(eager_keras):
 
 
 def test_early_stopping_keeps_the_best_weights():
-    from training.models.losses import dice
-
     splits = {"train": make_discs(16), "validation": make_discs(8, seed=1)}
     phases = [Phase(epochs=4, learning_rate=1e-2), Phase(epochs=6, learning_rate=3.0)]  # the second destroys the mask
     model, history = train(make_candidate(make_recipe(1, phases=phases, patience=3)), splits, seed=1)

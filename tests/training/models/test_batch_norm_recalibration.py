@@ -1,16 +1,14 @@
 """Recalibration sets the moving statistics to those of the given batches."""
 
+import keras
 import numpy as np
 
 from training.models.batch_norm_recalibration import recalibrate_batch_norm
+from training.models.unet import DROPOUT_RATE, build_unet
 from training.workspace.parameters import InputSize, Net
 
 
 def test_statistics_become_those_of_the_given_frames():
-    import keras
-
-    from training.models.unet import DROPOUT_RATE, build_unet
-
     net = Net(filters=[8, 16], stem=2, batch_norm=True, heads=["mask", "presence"])
     model = build_unet(net, InputSize(height=32, width=48, normalization="frame"))
     frames = np.random.default_rng(1).normal(3.0, 2.0, (16, 32, 48, 1)).astype(np.float32)

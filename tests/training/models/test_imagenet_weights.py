@@ -2,8 +2,11 @@
 
 from importlib import resources
 
+import cv2
+import keras
 import numpy as np
 import pytest
+from skimage import data
 
 from training.models.efficientnet import ENCODER_PREFIX
 from training.models.imagenet_weights import (
@@ -12,6 +15,7 @@ from training.models.imagenet_weights import (
     load_imagenet_weights,
     read_imagenet_weights,
 )
+from training.models.unet import build_unet
 from training.workspace.parameters import InputSize, Net
 
 pytestmark = pytest.mark.slow
@@ -21,12 +25,6 @@ COFFEE_CLASSES = {504, 967, 968}  # coffee mug, espresso, cup
 
 def test_the_encoder_recognises_a_cup_of_coffee():
     """The encoder, and after it the last layers of EfficientNet-Lite0, which the U-net does not use."""
-    import cv2
-    import keras
-    from skimage import data
-
-    from training.models.unet import build_unet
-
     net = Net(filters=[8, 8, 8, 8], stem=2, batch_norm=True, heads=["mask"], encoder="efficientnet_lite0")
     model = build_unet(net, InputSize(height=224, width=224, normalization="frame"))
     load_imagenet_weights(model)

@@ -1,5 +1,6 @@
 """The reader accepts PyTorch's legacy format and calls no function that a file names."""
 
+import io
 import pickle
 import struct
 from collections import OrderedDict
@@ -39,8 +40,6 @@ class Pickler(pickle.Pickler):
 
 
 def make_checkpoint(tensors: dict[str, Tensor], numbers: np.ndarray) -> bytes:
-    import io
-
     stream = io.BytesIO()
     for header in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
         pickle.dump(header, stream, protocol=2)

@@ -2,6 +2,21 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_cdt, maximum_filter
+
+from training.evaluation import metrics
+from training.models.losses import (
+    EDGE_PX,
+    EDGE_WEIGHT,
+    MAX_DISTANCE_PX,
+    boundary,
+    cross_entropy_dice,
+    cross_entropy_frame_dice,
+    dice,
+    edge_weighted,
+    focal_tversky,
+    soft_dice,
+)
 
 
 @pytest.fixture
@@ -18,31 +33,23 @@ def mean_cross_entropy(truth: np.ndarray, probability: np.ndarray) -> float:
 
 
 def test_soft_dice_counts_the_whole_batch(batch):
-    from training.models.losses import soft_dice
-
     truth, probability = batch
     expected = -(2 * (truth * probability).sum() + 1) / (truth.sum() + probability.sum() + 1)
     assert float(soft_dice(truth, probability)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_cross_entropy_dice_is_the_sum_of_both(batch):
-    from training.models.losses import cross_entropy_dice, soft_dice
-
     expected = mean_cross_entropy(*batch) + 1 + float(soft_dice(*batch))
     assert float(cross_entropy_dice(*batch)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_cross_entropy_frame_dice_averages_over_frames(batch):
-    from training.models.losses import cross_entropy_frame_dice
-
     frame_dice = [(2 * (t * p).sum() + 20) / (t.sum() + p.sum() + 20) for t, p in zip(*batch, strict=True)]
     expected = mean_cross_entropy(*batch) + 1 - np.mean(frame_dice)
     assert float(cross_entropy_frame_dice(*batch)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_focal_tversky_weights_false_negatives_more_than_false_positives(batch):
-    from training.models.losses import focal_tversky
-
     truth, p = batch
     overlap, false_negative, false_positive = (truth * p).sum(), (truth * (1 - p)).sum(), ((1 - truth) * p).sum()
     expected = (1 - (overlap + 1) / (overlap + 0.7 * false_negative + 0.3 * false_positive + 1)) ** 0.75
@@ -51,10 +58,6 @@ def test_focal_tversky_weights_false_negatives_more_than_false_positives(batch):
 
 
 def test_edge_weighted_weights_the_entropy_near_outlines():
-    from scipy.ndimage import maximum_filter
-
-    from training.models.losses import EDGE_PX, EDGE_WEIGHT, edge_weighted, soft_dice
-
     rng = np.random.default_rng(0)
     truth = np.zeros((2, 24, 30, 1), np.float32)
     truth[0, 8:15, 10:20] = 1
@@ -68,10 +71,6 @@ def test_edge_weighted_weights_the_entropy_near_outlines():
 
 
 def test_boundary_adds_probability_times_signed_distance():
-    from scipy.ndimage import distance_transform_cdt
-
-    from training.models.losses import MAX_DISTANCE_PX, boundary, cross_entropy_dice
-
     rng = np.random.default_rng(0)
     truth = np.zeros((3, 60, 70, 1), np.float32)  # the last frame has no nerve
     truth[0, 8:15, 10:20] = truth[1, 5:45, 5:45] = 1
@@ -87,9 +86,6 @@ def test_boundary_adds_probability_times_signed_distance():
 
 
 def test_dice_is_one_where_both_masks_are_empty(batch):
-    from training.evaluation import metrics
-    from training.models.losses import dice
-
     truth, probability = batch
     probability[3] = 0.1
     expected = [metrics.dice(p >= 0.5, t > 0) for t, p in zip(truth, probability, strict=True)]

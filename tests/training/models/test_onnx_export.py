@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from service.inference.open_runtime import open_runtime
 from training.models.onnx_export import export_onnx
+from training.models.unet import build_unet
 from training.workspace.parameters import InputSize, Net
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of TensorFlow and tf2onnx
@@ -13,9 +15,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warning
     ("heads", "stem"), [(["mask"], 1), (["mask", "presence"], 1), (["mask", "presence", "deep_supervision"], 2)]
 )
 def test_the_exported_network_equals_the_model(tmp_path, heads, stem):
-    from service.inference.open_runtime import open_runtime
-    from training.models.unet import build_unet
-
     net = Net(filters=[8, 16, 32], stem=stem, batch_norm=True, heads=heads)
     model = build_unet(net, InputSize(height=32, width=48, normalization="frame"))
     export_onnx(model, tmp_path / "unet.onnx")

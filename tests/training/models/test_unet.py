@@ -1,9 +1,12 @@
 """The U-nets that params.yaml describes."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from training.models.unet import ENCODERS, PRESENCE_POOL_PX, build_unet
 from training.workspace import parameters
 from training.workspace.learning_rate_schedule import learning_rate
 from training.workspace.parameters import InputSize, Net
@@ -16,8 +19,6 @@ ENCODER_NET = Net(
 
 
 def test_the_lecture_network_has_the_lecture_s_number_of_weights():
-    from training.models.unet import build_unet
-
     lecture = parameters.candidate("lecture")
     assert build_unet(lecture.net, lecture.input).count_params() == 7_759_521
 
@@ -29,8 +30,6 @@ def test_the_lecture_recipe_has_the_lecture_s_learning_rates():
 
 @pytest.mark.parametrize("name", parameters.nerve().unets)
 def test_each_candidate_s_mask_has_the_size_of_its_input(name):
-    from training.models.unet import build_unet
-
     candidate = parameters.candidate(name)
     heads = build_unet(candidate.net, candidate.input).output
     assert list(heads) == ["mask", "presence", *(["vessel"] if "vessel" in candidate.net.heads else [])]
@@ -39,8 +38,6 @@ def test_each_candidate_s_mask_has_the_size_of_its_input(name):
 
 
 def test_presence_without_its_head_is_the_peak_of_the_mask():
-    from training.models.unet import PRESENCE_POOL_PX, build_unet
-
     net = Net(filters=[4, 8], stem=1, batch_norm=False, heads=["mask"])
     frames = np.random.default_rng(0).normal(size=(3, 16, 24, 1)).astype(np.float32)
     predicted = build_unet(net, InputSize(height=16, width=24, normalization="frame"))(frames)
@@ -57,9 +54,5 @@ def test_a_network_that_does_not_fit_its_encoder_is_rejected(invalid):
 
 
 def test_every_encoder_of_the_parameters_can_be_built():
-    from typing import get_args
-
-    from training.models.unet import ENCODERS
-
     literal, _ = get_args(Net.model_fields["encoder"].annotation)
     assert set(ENCODERS) == set(get_args(literal))

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from skimage.io import imread
 
 from tests.frames import disc, tiff
-from tests.project_copy import ROOT, project_copy, run, toy
+from tests.project_copy import project_copy, run, toy
 from tests.run_lengths import decode_run_lengths
 from training.evaluation.metrics import dice
 
@@ -43,21 +42,16 @@ def competition(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A toy network, and the network for a GPU with only two steps of training."""
-    parameters = toy(epochs=6)
-    large = yaml.safe_load((ROOT / "params.yaml").read_text())["nerve"]["unets"]["large"]
-    large["recipe"]["phases"][0]["epochs"], large["recipe"]["steps_per_epoch"] = 1, 2
-    parameters["nerve"]["unets"]["large"] = large
-    return project_copy(tmp_path / "project", parameters)
+    """A project with one toy network."""
+    return project_copy(tmp_path / "project", toy(epochs=6))
 
 
 def test_two_commands_make_a_submission_with_a_row_for_each_test_frame(project: Path, competition: Path) -> None:
-    settings = ("nerve.candidates=[toy, large]", "nerve.source=kaggle", f"nerve.path={competition}")
+    settings = ("nerve.source=kaggle", f"nerve.path={competition}")
     options = [word for setting in settings for word in ("-S", setting)]
     run(project, "dvc", "exp", "run", *options, "package")
     evaluations = json.loads((project / "reports/champion.json").read_text())["candidates"]
-    frames = {name: evaluation["validation"]["frames"] for name, evaluation in evaluations.items()}
-    assert frames == {"toy": 8, "large": 8}
+    assert evaluations["toy"]["validation"]["frames"] == 8
     assert json.loads((project / "models/champion/card.json").read_text())["refit"]
     run(project, "python", "-m", "training.release.submission")
     with (project / "reports/submission.csv").open(newline="") as file:

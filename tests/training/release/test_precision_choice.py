@@ -1,9 +1,11 @@
 """Which precisions are as good as the Keras network, and which convolutions stay in floating point."""
 
 import numpy as np
+import openvino
 import pytest
 
 from training.models.onnx_export import export_onnx
+from training.models.unet import build_unet
 from training.release.int8_quantization import FLOATING_POINT_SHARE, INT8, quantize
 from training.release.precision_choice import is_as_good
 from training.workspace import paths
@@ -28,10 +30,6 @@ def test_a_drop_of_dice_counts_if_it_is_larger_than_its_noise(frames, drop, nois
 
 @pytest.mark.filterwarnings("ignore")  # of TensorFlow and tf2onnx
 def test_int8_keeps_the_first_convolutions_in_floating_point(tmp_path, monkeypatch):
-    import openvino
-
-    from training.models.unet import build_unet
-
     light = candidate("light")
     frames = np.random.default_rng(0).normal(size=(4, light.input.height, light.input.width)).astype(np.float32)
     (tmp_path / "light/train").mkdir(parents=True)

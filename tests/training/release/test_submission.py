@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.kaggle_phantom import SOLUTION, score, write_competition
+from service.decoding.image_file import decode_image
 from service.inference.segmenter import Segmenter
 from tests.frames import tiff
 from tests.project_copy import nerve
@@ -42,8 +43,6 @@ def project(competition: Path, model_folder: Path, tmp_path: Path, monkeypatch) 
 def test_the_file_has_one_row_for_each_test_frame_with_the_served_mask(
     project: Path, competition: Path, segmenter: Segmenter, capsys
 ) -> None:
-    from service.decoding.image_file import decode_image
-
     submission.main(paths.SUBMISSION)
     with (project / paths.SUBMISSION).open(newline="") as file:
         header, *rows = csv.reader(file)

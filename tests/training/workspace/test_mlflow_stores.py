@@ -16,13 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from tests.conftest import free_port
 from tests.project_copy import clean_environment, project_copy, run, toy
-from training.workspace import tracking
+from training.workspace import provenance, tracking
 
 pytestmark = pytest.mark.training
 
@@ -141,8 +143,6 @@ def admin(mlflow_server, monkeypatch) -> None:
 
 
 def test_two_concurrent_trainings_log_all_their_runs_models_and_data_sets(mlflow_server, admin, tmp_path) -> None:
-    from mlflow import MlflowClient
-
     project, candidates = write_project(tmp_path / "project")
     names = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
     store = {"MLFLOW_TRACKING_URI": mlflow_server} | {name: os.environ[name] for name in names}
@@ -159,7 +159,7 @@ def test_two_concurrent_trainings_log_all_their_runs_models_and_data_sets(mlflow
         folder = project / "models" / "unets" / name
         assert entry.info.status == "FINISHED"
         assert entry.data.params["recipe.batch_size"] == str(candidates[name]["recipe"]["batch_size"])
-        assert entry.data.tags["weights"] == tracking.weights_digest(folder / "unet.onnx")
+        assert entry.data.tags["weights"] == provenance.weights_digest(folder / "unet.onnx")
         curve = client.get_metric_history(entry.info.run_id, "val_mask_dice")
         history = pd.read_csv(folder / "history.csv")
         assert [point.value for point in curve] == pytest.approx(list(history.val_mask_dice))
@@ -194,8 +194,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_concurrent_runs_can_log_the_same_data_sets(mlflow_server, admin, tmp_path, monkeypatch) -> None:
     """MLflow searches for a data set, then registers it. Of concurrent requests, it rejects all but one."""
-    import mlflow
-
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     monkeypatch.chdir(tmp_path)
     tracking.use_experiment("at once")
@@ -218,8 +216,6 @@ def test_concurrent_runs_can_log_the_same_data_sets(mlflow_server, admin, tmp_pa
 
 def test_a_restored_backup_has_all_runs(mlflow_server, postgres, admin, tmp_path) -> None:
     """Backup, restore and upgrade of the database, with the commands of docs/deployment.md."""
-    from mlflow import MlflowClient
-
     client = MlflowClient(mlflow_server)
     client.create_run(client.create_experiment("backed up"), run_name="kept")
     second = postgres.removesuffix("mlflow") + "second"

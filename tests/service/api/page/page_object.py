@@ -65,7 +65,8 @@ class Page:
     def downloaded(self, name: str) -> bytes:
         """The content of a downloaded file."""
         path = self.driver.downloads / name
-        self.wait(path.exists, name)
+        # Chromium creates an empty file with this name before it writes the content to another one.
+        self.wait(lambda: path.exists() and path.stat().st_size > 0, name)
         return path.read_bytes()
 
 

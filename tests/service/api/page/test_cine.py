@@ -5,6 +5,8 @@ import time
 import cv2
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import JPEGBaseline8Bit
 from selenium.webdriver.common.keys import Keys
 
 from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes
@@ -85,9 +87,6 @@ def test_the_first_frame_is_shown_before_the_others_arrive(page) -> None:
 
 
 def test_the_other_frames_of_a_cine_with_a_damaged_frame_are_shown(page, speckle) -> None:
-    from pydicom.encaps import encapsulate, generate_frames
-    from pydicom.uid import JPEGBaseline8Bit
-
     damaged = make_compressed_ultrasound(np.stack([speckle(seed, 100, 120) for seed in range(3)]), JPEGBaseline8Bit)
     jpegs = list(generate_frames(damaged.PixelData, number_of_frames=3))
     damaged.PixelData = encapsulate([jpegs[0], jpegs[1][:60], jpegs[2]])

@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
+from service.inference.out_of_distribution import image_features, mahalanobis_distance
 from tests.frames import disc, png
 from tests.project_copy import nerve
 from tests.training.data.sources.usgra_dataset import LABELS, encode, palette_png, write_dataset
 from training.data.manifest import SourceError, SourceErrors, read_frame, read_labels, read_manifest
 from training.data.source_ingestion import ingest_source
 from training.data.sources import usgra
+from training.release.out_of_distribution import fit_stats
 from training.workspace.parameters import Nerve
 
 ROOT = Path(__file__).parents[4]
@@ -277,11 +280,6 @@ def test_the_real_data_set(real_frames):
 @pytest.mark.slow
 @needs_real_data
 def test_photographs_are_out_of_distribution_and_most_real_frames_are_not(real_frames):
-    from skimage import data
-
-    from service.inference.out_of_distribution import image_features, mahalanobis_distance
-    from training.release.out_of_distribution import fit_stats
-
     folder, _ = real_frames
     frames = [read_frame(folder, row) for row in read_manifest(folder)]
     contents = [frame.content_box.crop(frame.pixels) for frame in frames]

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from tests.training.fitting.tiny_candidate import SIZE, TINY_NET, make_discs
+from training.fitting.validation_masks import ValidationMasks
+from training.models.unet import build_unet
 
 
 @pytest.fixture
@@ -20,9 +22,6 @@ def logged_epochs(monkeypatch):
 
 
 def test_about_ten_images_are_logged_and_one_after_the_last_epoch(logged_epochs):
-    from training.fitting.callbacks import ValidationMasks
-    from training.models.unet import build_unet
-
     callback = ValidationMasks(*make_discs(20))
     assert len(callback.frames) == 6
     assert callback.truth.any(axis=(1, 2)).sum() == 5  # one frame without a nerve
@@ -34,7 +33,5 @@ def test_about_ten_images_are_logged_and_one_after_the_last_epoch(logged_epochs)
 
 
 def test_validation_frames_without_a_nerve_are_shown_too():
-    from training.fitting.callbacks import ValidationMasks
-
     frames, masks = make_discs(6)
     assert len(ValidationMasks(frames, np.zeros_like(masks)).frames) == 1
