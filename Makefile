@@ -1,4 +1,4 @@
-# `make demo` and `make test` need only Python 3.11 to 3.13, git and make.
+# `make demo` and `make test` need only Python 3.11 to 3.13, git, make and access to PyPI or a mirror.
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -14,12 +14,25 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export DVC_NO_ANALYTICS := 1
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: help setup lock demo test check bench fuzz soak kills lint audit sbom licences seeds serve ui
+.PHONY: help demo serve ui setup check test lint lock bench fuzz soak kills seeds audit sbom licences
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: .venv/ready  ## make the environment in .venv from the locked requirements
+##@ Try
+
+demo: setup  ## train on simulated frames, serve the champion, request masks
+	python -m training.demo
+
+serve: setup  ## serve the champion on port 3000 (HOST, PORT)
+	python -m service --host $(HOST) --port $(PORT)
+
+ui: setup  ## show the MLflow runs on port 5000 (MLFLOW_PORT)
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(MLFLOW_PORT)
+
+##@ Develop
+
+setup: .venv/ready  ## install the locked requirements into .venv (needs PyPI or a mirror)
 
 # Bytecode is compiled once here: in a read-only folder Python would compile everything at every start.
 .venv/ready: requirements.txt
@@ -27,6 +40,24 @@ setup: .venv/ready  ## make the environment in .venv from the locked requirement
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
 	touch $@
+
+check: lint  ## quick check: lint, types and unit tests
+	python -m pytest -q -m "not (serial or server or browser or training or slow)" -n 2 --dist loadfile
+
+test: setup .venv/contract/ready  ## run the whole test suite
+	python -m pytest -m serial
+	python -m pytest -m "not serial" -n 2 --dist loadfile --no-loadscope-reorder
+
+.venv/contract/ready: tests/contract/requirements.txt .venv/ready
+	uv venv --quiet --allow-existing --python .venv/bin/python .venv/contract
+	VIRTUAL_ENV=$(CURDIR)/.venv/contract uv pip sync --quiet --compile-bytecode --require-hashes $<
+	touch $@
+
+lint: setup  ## run ruff, mypy and the import contracts
+	ruff check .
+	ruff format --check .
+	mypy service training benchmarks
+	lint-imports
 
 lock:  ## update the locked requirements
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
@@ -40,66 +71,44 @@ lock:  ## update the locked requirements
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  tests/contract/requirements.in -o tests/contract/requirements.txt
 
-demo: setup  ## train on simulated frames, serve the champion, request masks
-	python -m training.demo
+##@ Measure (all but seeds need a champion: make demo)
 
-test: setup .venv/contract/ready  ## run the whole test suite
-	python -m pytest -m serial
-	python -m pytest -m "not serial" -n 2 --dist loadfile --no-loadscope-reorder
-
-check: lint  ## lint, types and unit tests, in at most 90 seconds on 2 cores
-	python -m pytest -q -m "not (serial or server or browser or training or slow)" -n 2 --dist loadfile
-
-.venv/contract/ready: tests/contract/requirements.txt .venv/ready
-	uv venv --quiet --allow-existing --python .venv/bin/python .venv/contract
-	VIRTUAL_ENV=$(CURDIR)/.venv/contract uv pip sync --quiet --compile-bytecode --require-hashes $<
-	touch $@
-
-bench: setup  ## measure speed beside the peers, into benchmarks/report.md (needs a champion)
+bench: setup  ## compare speed with MLflow's server and model.predict: benchmarks/report.md
 	python -m benchmarks
 
-fuzz: setup  ## send 100,000 mutated uploads to a server, into benchmarks/upload_fuzz.md (needs a champion)
+fuzz: setup  ## send mutated uploads (UPLOADS) and fuzz the decoders (SECONDS): benchmarks/upload_fuzz.md
 	python -m benchmarks.upload_fuzz $(if $(UPLOADS),--uploads $(UPLOADS))
 	python -m benchmarks.coverage_fuzz $(if $(SECONDS),--seconds $(SECONDS))
 
-soak: setup  ## run 30 minutes (MINUTES) at 80 % of capacity with injected faults, into benchmarks/soak.md (needs a champion)
+soak: setup  ## 30 minutes (MINUTES) of load with injected faults: benchmarks/soak.md
 	python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 
-kills: setup  ## kill `dvc repro` 200 times (KILLS) at random moments, into benchmarks/pipeline_kills.md (needs a champion)
+kills: setup  ## kill `dvc repro` 200 times (KILLS) at random moments: benchmarks/pipeline_kills.md
 	python -m benchmarks.pipeline_kills $(if $(KILLS),--kills $(KILLS))
 
-lint: setup  ## run ruff, mypy and the import contracts
-	ruff check .
-	ruff format --check .
-	mypy service training benchmarks
-	lint-imports
+seeds: setup  ## train each digits network with seeds 2 and 3 (an hour): docs/digits-seeds.csv
+	python -m training.digits.seeds
+
+##@ Release
 
 # Allowed licences of the shipped packages.
 LICENCES := Apache;MIT;BSD;0BSD;PSF;Python Software Foundation;MPL 2.0;Mozilla Public License 2.0;ISC;Zlib;CC0
 
-audit: setup  ## look for known vulnerabilities of the shipped packages; also fails without access to the advisories
+audit: setup  ## look for known vulnerabilities of the shipped packages (needs internet access)
 	uv tool run --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes -r deploy/requirements.txt || \
 	  { echo "audit: failed. 'Not found' or no connection means that the advisories are not reachable from here" \
 	    "and nothing was audited. Run it where PyPI is reachable." >&2; exit 1; }
 
-sbom: setup  ## write the bill of materials (CycloneDX) of the service to reports/sbom.json
+sbom: setup  ## write the bill of materials (CycloneDX) of the service: reports/sbom.json
 	mkdir -p reports
 	uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements deploy/requirements.txt -o reports/sbom.json
 
-licences: .venv/ships/ready  ## list the licences of the shipped packages in docs/licences.md; fail on others than LICENCES
+licences: .venv/ships/ready  ## list the licences of the shipped packages in docs/licences.md; fail if one is not in LICENCES
 	uv tool run --quiet pip-licenses==5.5.5 --python .venv/ships/bin/python --from=mixed --with-urls --format=markdown \
 	  --allow-only="$(LICENCES)" --partial-match --output-file docs/licences.md
+	sed -i '1i # Licences of the shipped packages\n\n`make licences` writes this list.\n' docs/licences.md
 
 .venv/ships/ready: deploy/requirements.txt .venv/ready
 	uv venv --quiet --allow-existing --python .venv/bin/python .venv/ships
 	VIRTUAL_ENV=$(CURDIR)/.venv/ships uv pip sync --quiet --require-hashes $<
 	touch $@
-
-seeds: setup  ## train the digits' networks with two more seeds, into docs/digits-seeds.csv (an hour)
-	python -m training.digits.seeds
-
-serve: setup  ## serve the champion on port 3000 (HOST, PORT)
-	python -m service --host $(HOST) --port $(PORT)
-
-ui: setup  ## start the MLflow UI on port 5000 (MLFLOW_PORT)
-	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(MLFLOW_PORT)

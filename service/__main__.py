@@ -8,7 +8,7 @@ import ssl
 import sys
 from pathlib import Path
 
-from service.api.api_keys import KeysError, check_api_keys
+from service.api.api_keys import ApiKeysError, check_api_keys
 
 DRAIN_SECONDS = 15  # for running requests, after the signal to stop
 PATH_VARIABLES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL")
@@ -43,7 +43,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve nerve masks of ultrasound frames over HTTP.",
-        epilog="API keys: python -m service.keys --help. The README describes the settings (NERVEMASK_...).",
+        epilog="API keys: python -m service.keys --help. docs/serving.md describes the settings (NERVEMASK_...).",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=3000, help="port to listen on (3000)")
@@ -74,7 +74,7 @@ def require_keys(address: str) -> None:
             os.environ["NERVEMASK_OPEN"] = "yes"
     try:
         check_api_keys()
-    except KeysError as error:
+    except ApiKeysError as error:
         sys.exit(f"nervemask: cannot listen on {address}: {error}")
 
 

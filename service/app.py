@@ -17,22 +17,23 @@ from service.api import responses
 from service.api.access_log import AccessLogMiddleware
 from service.api.admission import AdmissionMiddleware
 from service.api.authentication import ApiKeyMiddleware
-from service.api.concurrency import ConcurrencyMiddleware
+from service.api.concurrency_middleware import ConcurrencyMiddleware
 from service.api.deployed_model import DeployedModel
 from service.api.dicom_response import dicom_response
 from service.api.error_responses import ErrorMiddleware, frame_error_response
 from service.api.frame_request import GEOJSON, FrameRequest
-from service.api.routes import pages, set_champion
+from service.api.routes import set_deployed_model, starlette_app
 from service.api.server_patches import patch_supervisor, patch_worker
 from service.api.startup_checks import check_startup
 from service.api.upload import UploadMiddleware
 from service.decoding.decoder_process import start_decoder_process
 from service.errors import FrameError, ModelFolderError
-from service.inference.segmenter import FrameResult
+from service.inference.results import FrameResult
 from service.machine_resources import CPU_WORKERS, cpu_cores, gpu_name
 from service.model.model_folder import model_folder
 from service.monitoring.json_logs import configure_log_format
 from service.monitoring.prometheus_metrics import STEP_DURATION_SECONDS
+from service.monitoring.tracing import TRACING
 from service.rendering import images
 
 log = logging.getLogger("bentoml.nervemask")
@@ -40,17 +41,10 @@ log = logging.getLogger("bentoml.nervemask")
 PNG = ContentType("image/png")
 DICOM = ContentType("application/dicom")
 RESTART_PAUSE_SECONDS = 5  # before a worker without a model ends and the supervisor starts the next one
-# OpenTelemetry's own variables configure the rest of the exporter. Without an endpoint no exporter is loaded; then
-# BentoML must create no spans either, so all URLs are excluded.
-TRACING = (
-    {"exporter_type": "otlp", "sample_rate": 1.0, "otlp": {"protocol": "http"}}
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    else {"excluded_urls": ".*"}
-)
 
 
 def respond_to_frame_errors(route: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a route: a FrameError becomes its response."""
+    """Decorate a route: it responds to a FrameError."""
 
     @functools.wraps(route)
     def responding_route(self: Any, ctx: bentoml.Context) -> Any:
@@ -72,18 +66,18 @@ def respond_to_frame_errors(route: Callable[..., Any]) -> Callable[..., Any]:
     logging={"access": {"enabled": False}},  # the audit log has a line for every response
     tracing=TRACING,
 )
-@bentoml.asgi_app(pages)
+@bentoml.asgi_app(starlette_app)
 class Nervemask:
     """Nerve masks of ultrasound frames."""
 
     def __init__(self) -> None:
         configure_log_format()
         patch_worker()
-        self.champion = load_champion()
+        self.deployed_model = load_deployed_model()
         start_decoder_process()
-        set_champion(self.champion)
-        self.champion.watch()
-        log_champion(self.champion)
+        set_deployed_model(self.deployed_model)
+        self.deployed_model.watch()
+        log_deployed_model(self.deployed_model)
         gc.freeze()  # all objects so far stay: collecting them would stop every thread for 50 ms
 
     @bentoml.on_deployment
@@ -97,21 +91,22 @@ class Nervemask:
     @bentoml.api(route="/mask")
     @respond_to_frame_errors
     def mask(self, ctx: bentoml.Context) -> Annotated[bytes, PNG]:
-        """The mask of a frame: an 8-bit PNG in the frame's size, 255 where the nerve is and 0 elsewhere."""
+        """Return the mask of a frame: an 8-bit PNG in the frame's size, 255 where the nerve is and 0 elsewhere."""
         return self._picture_response(ctx, lambda result: result.segmentation.mask)
 
     @bentoml.api(route="/overlay")
     @respond_to_frame_errors
     def overlay(self, ctx: bentoml.Context) -> Annotated[bytes, PNG]:
-        """The frame with the mask's outline and tint: a colour PNG."""
+        """Return the frame with the mask's outline and tint: a colour PNG."""
         return self._picture_response(ctx, lambda result: images.draw_overlay(result.frame, result.segmentation.mask))
 
     @bentoml.api(route="/segment")
     @respond_to_frame_errors
     def segment(self, ctx: bentoml.Context) -> dict[str, Any]:
-        """The mask of a frame with presence and confidence, as JSON or GeoJSON; for a cine, a line for each frame."""
-        request = FrameRequest(ctx.request, self.champion.segmenter)
-        picture_kind, as_geojson = request.picture_kind(), request.accepts_geojson
+        """Return the mask, presence and confidence of a frame as JSON or GeoJSON; of a cine, a line for each frame."""
+        request = FrameRequest(ctx.request, self.deployed_model.segmenter)
+        picture_kind = request.picture_kind()
+        as_geojson = request.accepts_geojson
         cine = request.open_cine()
         if request.asks_for_all_frames(cine):
             lines = (
@@ -132,12 +127,15 @@ class Nervemask:
     @bentoml.api(route="/dicom")
     @respond_to_frame_errors
     def dicom(self, ctx: bentoml.Context) -> Annotated[bytes, DICOM]:
-        """The DICOM Segmentation of a DICOM ultrasound, single-frame or multi-frame, with a segment frame for each."""
-        return dicom_response(FrameRequest(ctx.request, self.champion.segmenter))  # type: ignore[return-value]
+        """Return the DICOM Segmentation of a DICOM ultrasound, with one mask for each of its frames."""
+        return dicom_response(FrameRequest(ctx.request, self.deployed_model.segmenter))  # type: ignore[return-value]
 
     def _picture_response(self, ctx: bentoml.Context, draw: Callable[[FrameResult], np.ndarray]) -> bytes:
-        """The PNG of one frame. draw: returns uint8 (height, width) or (height, width, 3), BGR."""
-        request = FrameRequest(ctx.request, self.champion.segmenter)
+        """Return the PNG of one frame.
+
+        draw: returns uint8 (height, width) or (height, width, 3), BGR.
+        """
+        request = FrameRequest(ctx.request, self.deployed_model.segmenter)
         result = request.segment_frame(request.open_cine())
         headers = responses.picture_headers(result, request.card)
         with STEP_DURATION_SECONDS.labels("answer").time():
@@ -146,7 +144,7 @@ class Nervemask:
         return Response(data, media_type="image/png", headers=headers)  # type: ignore[return-value]
 
 
-def load_champion() -> DeployedModel:
+def load_deployed_model() -> DeployedModel:
     """Load the champion; a worker without one pauses and ends."""
     try:
         return DeployedModel(model_folder())
@@ -156,10 +154,10 @@ def load_champion() -> DeployedModel:
         os._exit(1)
 
 
-def log_champion(champion: DeployedModel) -> None:
+def log_deployed_model(deployed_model: DeployedModel) -> None:
     """Log the model, its device and its warnings."""
-    card, device = champion.segmenter.card, champion.segmenter.segmenter.runtime.device
-    log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, device)
+    card = deployed_model.segmenter.card
+    log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, deployed_model.segmenter.device)
     for warning in responses.collect_warnings(card):
         log.warning(warning)
 

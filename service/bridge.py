@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 
 from service.clients.api_key_header import api_key_header
+from service.clients.bridge_http_client import BridgeHttpClient, StopBridgeError
 from service.clients.orthanc_bridge import OrthancBridge
-from service.clients.retrying_client import RetryingClient, StopBridgeError
 
 log = logging.getLogger("nervemask.bridge")
 
@@ -64,8 +64,8 @@ def main() -> None:
     auth = None  # httpx reads a user and password in the URL itself
     if "ORTHANC_USER" in os.environ and not arguments.orthanc.username:
         auth = os.environ["ORTHANC_USER"], os.environ.get("ORTHANC_PASSWORD", "")
-    orthanc = RetryingClient("Orthanc", arguments.orthanc, auth, stop, arguments.once)
-    service = RetryingClient("the service", arguments.service, None, stop, arguments.once)
+    orthanc = BridgeHttpClient("Orthanc", arguments.orthanc, auth, stop, arguments.once)
+    service = BridgeHttpClient("the service", arguments.service, None, stop, arguments.once)
     service.client.headers.update(api_key_header())
     try:
         OrthancBridge(orthanc, service).run(arguments.state, arguments.once)

@@ -64,27 +64,33 @@ class ErrorCode(StrEnum):
 class FrameError(Exception):
     """An error in a request: a machine-readable code, a message for people, and the HTTP status.
 
-    Raises ValueError for a code that ErrorCode does not have, and for a status that does not belong to the code.
+    code: a member of ErrorCode.
+    message: says what is wrong and what to do.
+    status: one of the code's statuses; None for the only one.
+
+    Raises ValueError for a status that does not belong to the code, and for None if the code has several statuses.
     """
 
-    def __init__(self, code: str, message: str, status: int) -> None:
+    def __init__(self, code: ErrorCode, message: str, status: int | None = None) -> None:
         super().__init__(message)
-        self.code = ErrorCode(code)
+        if status is None and len(code.statuses) == 1:
+            status = code.statuses[0]
+        if status not in code.statuses:
+            raise ValueError(f"the error code {code!r} belongs to the statuses {code.statuses}, not to {status}")
+        self.code = code
         self.message = message
-        self.status = status
-        if status not in self.code.statuses:
-            raise ValueError(f"the error code {code!r} belongs to the statuses {self.code.statuses}, not to {status}")
+        self.status: int = status
 
 
-def too_many() -> FrameError:
-    """The error of a request that exceeds a limit on concurrent requests."""
-    return FrameError(ErrorCode.TOO_MANY, "Too many requests at once: try again in a second.", 429)
+def too_many_error() -> FrameError:
+    """Return the error of a request that exceeds a limit on concurrent requests."""
+    return FrameError(ErrorCode.TOO_MANY, "Too many requests at once: try again in a second.")
 
 
-def too_slow(seconds: float | None = None) -> FrameError:
-    """The error of a response that did not begin in time."""
-    within = "in time" if seconds is None else f"within {seconds:.0f} seconds"
-    return FrameError(ErrorCode.TOO_SLOW, f"No response {within}.", 504)
+def too_slow_error(seconds: float | None = None) -> FrameError:
+    """Return the error of a response that did not begin in time, or within a number of seconds."""
+    limit = "in time" if seconds is None else f"within {seconds:.0f} seconds"
+    return FrameError(ErrorCode.TOO_SLOW, f"No response {limit}.")
 
 
 class ModelFolderError(Exception):

@@ -6,7 +6,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from service.api.api_keys import KeysError, hash_key, is_key_name, read_key_hashes, write_key_hashes
+from service.api.api_keys import ApiKeysError, hash_key, is_key_name, read_key_hashes, write_key_hashes
 
 
 def main() -> None:
@@ -30,14 +30,14 @@ def main() -> None:
             parser.error("a name has 1 to 64 letters, digits, and _ . @ -")
         else:
             print(_add(path, hashes, arguments.name))
-    except (KeysError, OSError) as error:
+    except (ApiKeysError, OSError) as error:
         sys.exit(f"nervemask: {error}")
 
 
 def _add(path: Path, hashes: dict[str, str], name: str) -> str:
     """Write a new key's hash to the file and return the key. Raises KeysError for a name that has a key."""
     if name in hashes:
-        raise KeysError(f"{path} already has a key {name!r}.")
+        raise ApiKeysError(f"{path} already has a key {name!r}.")
     key = secrets.token_urlsafe(32)
     write_key_hashes(path, {**hashes, name: hash_key(key)})
     return key
@@ -46,7 +46,7 @@ def _add(path: Path, hashes: dict[str, str], name: str) -> str:
 def _remove(path: Path, hashes: dict[str, str], name: str) -> None:
     """Write the file without the key. Raises KeysError for a name without a key."""
     if name not in hashes:
-        raise KeysError(f"{path} has no key {name!r}.")
+        raise ApiKeysError(f"{path} has no key {name!r}.")
     write_key_hashes(path, {kept: key_hash for kept, key_hash in hashes.items() if kept != name})
 
 

@@ -1,4 +1,4 @@
-"""The CPU cores, the memory and the GPU that this process may use, within a container's limits."""
+"""The CPU cores, the memory, the GPU and the open files that this process may use."""
 
 import ctypes
 import os
@@ -48,3 +48,11 @@ def gpu_name() -> str | None:
     if driver.cuInit(0) or driver.cuDeviceGetName(name, len(name), 0):
         return None
     return name.value.decode()
+
+
+def raise_open_file_limit() -> None:
+    """Allow this process as many open files as the system does: for its connections and their uploads."""
+    import resource  # Windows does not have it
+
+    hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

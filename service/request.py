@@ -1,6 +1,6 @@
 """The paths of the routes, and the state of one request that middlewares and routes share."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -22,7 +22,7 @@ def is_frame_request(scope: Mapping[str, Any]) -> bool:
 
 
 def route_label(path: str) -> str:
-    """Return the metric label of a request path: one of a few values, whatever paths clients request."""
+    """Return the metric label of a request path. There are only a few labels, even if clients request many paths."""
     if path in LABELED_ROUTES:
         return path
     return PAGE_LABEL if path.startswith(f"{PAGE_LABEL}/") else OTHER_LABEL
@@ -42,6 +42,8 @@ class RequestState:
     client_wait_seconds: how long the client has kept the service waiting (see SlowClientTimeout).
     audited: a mask of this request has its line in the audit log.
     abandoned: the client no longer waits for the response; segmentation stops at the next frame.
+    finish_step: gives the request's slot to the next request of the queue and waits for another slot; set by
+        ConcurrencyMiddleware, None while the request holds no slot.
     """
 
     route: str
@@ -51,6 +53,7 @@ class RequestState:
     client_wait_seconds: float = 0.0
     audited: bool = False
     abandoned: bool = False
+    finish_step: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
     def of(cls, scope: "Scope") -> Self:
@@ -58,10 +61,11 @@ class RequestState:
         states = scope.setdefault("state", {})
         if STATE_KEY not in states:
             client = scope.get("client")
-            states[STATE_KEY] = cls(route_label(scope["path"]), client[0] if client else None)
+            client_address = client[0] if client else None
+            states[STATE_KEY] = cls(route_label(scope["path"]), client_address)
         return states[STATE_KEY]
 
     @property
     def client_id(self) -> str:
-        """The key of limits per client: the API key's name, or else the address."""
+        """Return the key of limits per client: the API key's name, or else the address."""
         return self.api_key_name or self.client_address or ""

@@ -8,7 +8,7 @@ import numpy as np
 
 from service.decoding.decoder_process import MAX_DECODER_BYTES
 from service.decoding.image_file import decode_image
-from service.errors import FrameError
+from service.errors import ErrorCode, FrameError
 
 ABORT_MARK = b"abort the decoder of this file"  # at the end of a file, for decode_or_abort
 
@@ -35,7 +35,7 @@ def loop_forever() -> NoReturn:
 
 
 def raise_frame_error() -> NoReturn:
-    raise FrameError("too_small", "It is too small.", 422)
+    raise FrameError(ErrorCode.TOO_SMALL, "It is too small.")
 
 
 def raise_key_error() -> NoReturn:

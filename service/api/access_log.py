@@ -1,4 +1,4 @@
-"""Count every response, and write an audit line for responses without a mask."""
+"""Count every response. Write an audit line for each response without a mask."""
 
 import time
 
@@ -19,33 +19,45 @@ class AccessLogMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        state, start, status, recorded = RequestState.of(scope), time.perf_counter(), 0, False
-
-        def record() -> None:
-            nonlocal recorded
-            recorded = True
-            _record(state, status, time.perf_counter() - start)
-
-        async def recording_send(message: Message) -> None:
-            nonlocal status
-            if message["type"].endswith("http.response.start"):
-                status = message["status"]
-            elif message["type"].endswith("http.response.body") and not message.get("more_body"):
-                record()  # before the last bytes are sent: a client that has the response finds its audit line
-            await send(message)
-
+        recorder = ResponseRecorder(RequestState.of(scope), send)
         try:
-            await self.app(scope, receive, recording_send)
+            await self.app(scope, receive, recorder.send)
         finally:
             # A refused WebSocket has a status; an accepted one has an audit line for each frame.
-            if not recorded and (scope["type"] == "http" or status):
-                record()
+            if scope["type"] == "http" or recorder.status:
+                recorder.finish()
 
 
-def _record(state: RequestState, status: int, seconds: float) -> None:
-    REQUESTS_TOTAL.labels(state.route, status).inc()
-    REQUEST_DURATION_SECONDS.labels(state.route).observe(seconds)
-    if status == 200 and (state.route in POLLED_ROUTES or state.audited):
-        return
-    line = audit_log.request_fields(state) | {"status": status, "milliseconds": round(seconds * 1000, 2)}
-    audit_log.write_or_log(line)
+class ResponseRecorder:
+    """Records the response of one request.
+
+    status: the HTTP status; 0 before the response starts.
+    """
+
+    def __init__(self, state: RequestState, send: Send):
+        self.state = state
+        self.wrapped_send = send
+        self.start_seconds = time.perf_counter()
+        self.status = 0
+        self.recorded = False
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the response; record the response before its last bytes."""
+        if message["type"].endswith("http.response.start"):
+            self.status = message["status"]
+        elif message["type"].endswith("http.response.body") and not message.get("more_body"):
+            self.finish()  # before the last bytes are sent: a client that has the response finds its audit line
+        await self.wrapped_send(message)
+
+    def finish(self) -> None:
+        """Update the metrics and write the audit line, unless it is done already."""
+        if self.recorded:
+            return
+        self.recorded = True
+        seconds = time.perf_counter() - self.start_seconds
+        REQUESTS_TOTAL.labels(self.state.route, self.status).inc()
+        REQUEST_DURATION_SECONDS.labels(self.state.route).observe(seconds)
+        if self.status == 200 and (self.state.route in POLLED_ROUTES or self.state.audited):
+            return
+        fields = audit_log.request_fields(self.state)
+        audit_log.write_or_log(fields | {"status": self.status, "milliseconds": round(seconds * 1000, 2)})

@@ -23,7 +23,7 @@ REMEDY = (
 )
 
 
-class KeysError(Exception):
+class ApiKeysError(Exception):
     """The API keys are missing or unusable. The message says why and what to do."""
 
 
@@ -36,13 +36,13 @@ def key_file_path() -> Path | None:
         return Path(path)
     if os.environ.get("NERVEMASK_OPEN") == "yes":
         return None
-    raise KeysError(f"no API keys are configured: {REMEDY}.")
+    raise ApiKeysError(f"no API keys are configured: {REMEDY}.")
 
 
 def check_api_keys() -> None:
     """Raise KeysError when the service would refuse every request."""
     if (path := key_file_path()) and not read_key_hashes(path):
-        raise KeysError(f"{path} has no keys: add one with `python -m service.keys add NAME`.")
+        raise ApiKeysError(f"{path} has no keys: add one with `python -m service.keys add NAME`.")
 
 
 def read_key_hashes(path: Path) -> dict[str, str]:
@@ -50,7 +50,7 @@ def read_key_hashes(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise KeysError(f"cannot read the API keys in {path} ({error}): {REMEDY}.") from error
+        raise ApiKeysError(f"cannot read the API keys in {path} ({error}): {REMEDY}.") from error
     hashes: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -58,7 +58,7 @@ def read_key_hashes(path: Path) -> dict[str, str]:
         match = KEY_LINE.fullmatch(line.strip())
         if not match or match[1] in hashes:
             reason = "repeats the name of an earlier line" if match else "is not `name sha256`"
-            raise KeysError(f"line {number} of {path} {reason}: change the file only with `python -m service.keys`.")
+            raise ApiKeysError(f"line {number} of {path} {reason}: change the file only with `python -m service.keys`.")
         hashes[match[1]] = match[2]
     return hashes
 
@@ -118,5 +118,5 @@ class KeyFile:
             self.fingerprint = fingerprint
             self.hashes = read_key_hashes(self.path)
             log.info("read %d API keys from %s", len(self.hashes), self.path)
-        except (OSError, KeysError) as error:
+        except (OSError, ApiKeysError) as error:
             log.error("the API keys stay unchanged: %s", error)

@@ -8,11 +8,13 @@ import time
 from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.api_keys import KeyFile, KeysError, key_file_path
+from service.api.api_keys import ApiKeysError, KeyFile, key_file_path
 from service.api.error_responses import error_response
 from service.errors import ErrorCode
 from service.monitoring.prometheus_metrics import WRONG_KEYS_TOTAL
@@ -20,7 +22,7 @@ from service.request import PROBE_ROUTES, RequestState
 
 MAX_FREE_WRONG_KEYS = 5  # of one client, before the service refuses it for some time
 MAX_RETRY_AFTER_SECONDS = 60
-MAX_REFUSAL_DELAY_SECONDS = 1.0  # a refused client waits this long for its response, whatever Retry-After says
+MAX_REFUSAL_DELAY_SECONDS = 1.0  # a refused client waits this long for its response, even if Retry-After is longer
 WRONG_KEY_MEMORY_SECONDS = 600  # after a client's last wrong key its count starts again
 MAX_CLIENTS = 4096  # with wrong keys; the service forgets the one that was first to send its last wrong key
 SEND_A_KEY = "Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
@@ -35,7 +37,8 @@ class WrongKeyLimiter:
 
     def record(self, client_address: str) -> float:
         """Count a wrong key; return the seconds until the client may try again, 0 for its first wrong keys."""
-        client, now = _client_network(client_address), self.clock()
+        client = _client_network(client_address)
+        now = self.clock()
         count, last = self.wrong_keys.pop(client, (0, now))
         count = 1 if now - last > WRONG_KEY_MEMORY_SECONDS else count + 1
         self.wrong_keys[client] = count, now
@@ -51,19 +54,14 @@ class ApiKeyMiddleware:
     def __init__(self, app: ASGIApp):
         self.app = app
         self.wrong_key_limiter = WrongKeyLimiter()
-        try:
-            path = key_file_path()
-            self.key_file = KeyFile(path) if path else None
-            self.requires_key = path is not None
-        except KeysError:
-            self.key_file, self.requires_key = None, True
+        self.key_file = _open_key_file()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or not self.requires_key or scope["path"] in PROBE_ROUTES:
+        if scope["type"] not in ("http", "websocket") or self.key_file is None or scope["path"] in PROBE_ROUTES:
             await self.app(scope, receive, send)
             return
-        key = _read_key(scope)
-        name = self.key_file.find_name(key) if self.key_file and key else None
+        key = _read_key(Headers(scope=scope))
+        name = self.key_file.find_name(key) if key else None
         if name:
             RequestState.of(scope).api_key_name = name
         if name or (scope["path"] == "/metrics" and os.environ.get("NERVEMASK_METRICS") == "open"):
@@ -74,7 +72,7 @@ class ApiKeyMiddleware:
 
     async def _refuse_wrong_key(self, scope: Scope) -> Response:
         WRONG_KEYS_TOTAL.inc()
-        seconds = self.wrong_key_limiter.record((scope.get("client") or ("",))[0])
+        seconds = self.wrong_key_limiter.record(RequestState.of(scope).client_address or "")
         if not seconds:
             return _unauthorized("This key is not valid.")
         await asyncio.sleep(min(seconds, MAX_REFUSAL_DELAY_SECONDS))
@@ -88,10 +86,18 @@ def _unauthorized(message: str) -> Response:
     return error_response(401, ErrorCode.KEY, message, **challenge)
 
 
-def _read_key(scope: Scope) -> str:
+def _open_key_file() -> KeyFile | None:
+    """Return the file of API keys; None if requests need no key. If nothing is configured, the file has no keys."""
+    try:
+        path = key_file_path()
+    except ApiKeysError:
+        return KeyFile(Path(os.devnull))
+    return KeyFile(path) if path else None
+
+
+def _read_key(headers: Headers) -> str:
     """Return the request's API key; empty without a key."""
-    headers = {name: value.decode("latin-1").strip() for name, value in scope["headers"]}
-    scheme, _, credentials = headers.get(b"authorization", "").partition(" ")
+    scheme, _, credentials = headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()
     if scheme.lower() == "basic":
@@ -99,11 +105,11 @@ def _read_key(scope: Scope) -> str:
             return b64decode(credentials, validate=True).decode().partition(":")[2]
         except ValueError:
             return credentials
-    return headers.get(b"x-api-key", "")
+    return headers.get("x-api-key", "").strip()
 
 
 def _client_network(address: str) -> str:
-    """Return what belongs to one client alone: an IPv4 address, or the 64-bit prefix of an IPv6 address (RFC 6177)."""
+    """Return the address range of one client: an IPv4 address, or the 64-bit prefix of an IPv6 address (RFC 6177)."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A response that begins only when it is complete, and may take long to compute."""
+"""A response that is computed in steps. It sends nothing until it is complete."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from anyio import from_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from service.request import RequestState
 
-STEP_DONE: Message = {"type": "nervemask.step_done"}  # to ConcurrencyMiddleware, which does not send it on
+ReportStep = Callable[[], None]
 
 
 class DeferredResponse(Response):
@@ -18,25 +18,30 @@ class DeferredResponse(Response):
 
     After each step ConcurrencyMiddleware gives the slot to the next request of the queue and extends the response
     deadline. When the client disconnects, the request is marked as abandoned, and no further step runs.
+
+    compute: returns the response; it must call its argument after each step.
     """
 
-    def __init__(self, compute: Callable[[Callable[[], None]], Response]):
-        """compute: returns the response; it must call its argument, a function without arguments, after each step."""
+    def __init__(self, compute: Callable[[ReportStep], Response]):
         super().__init__()
         self.compute = compute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def report_step() -> None:
-            await send(STEP_DONE)
+        state = RequestState.of(scope)
 
-        async def abandon_on_disconnect() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            RequestState.of(scope).abandoned = True
+        async def finish_step() -> None:
+            if state.finish_step:
+                await state.finish_step()
 
-        watcher = asyncio.create_task(abandon_on_disconnect())
+        watcher = asyncio.create_task(_abandon_on_disconnect(state, receive))
         try:
-            response = await run_in_threadpool(self.compute, lambda: from_thread.run(report_step))
+            response = await run_in_threadpool(self.compute, lambda: from_thread.run(finish_step))
         finally:
             watcher.cancel()
         await response(scope, receive, send)
+
+
+async def _abandon_on_disconnect(state: RequestState, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    state.abandoned = True

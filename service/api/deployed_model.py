@@ -31,11 +31,14 @@ def load_and_test(folder: Path) -> Segmenter:
 
 
 class DeployedModel:
-    """The champion that answers requests. A request reads `segmenter` once and keeps it.
+    """The champion that responds to requests. A request reads `segmenter` once and keeps it.
 
-    folder: the model folder, or a symbolic link to it. If the folder cannot be served, the previous champion is
-    served, if there is one: a worker that replaces a crashed one may start when the folder is broken. Raises
-    ModelFolderError if neither can be served.
+    If the folder cannot be served, the previous champion is served, if there is one: a worker that replaces a crashed
+    one may start when the folder is broken.
+
+    folder: the model folder, or a symbolic link to it.
+
+    Raises ModelFolderError if neither can be served.
     """
 
     def __init__(self, folder: Path):
@@ -130,7 +133,7 @@ def rollback(link: Path) -> None:
 
 
 def _replace_link(link: Path, folder: Path) -> None:
-    """The link is relative, because a container sees the same folders under another path."""
+    """Point the link to the folder. The link is relative: a container sees the folders under another path."""
     new = link.with_name(f".{link.name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(os.path.relpath(folder, link.parent.resolve()))

@@ -1,33 +1,33 @@
 """The response of /dicom: a DICOM Segmentation of all frames."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
 from starlette.responses import Response
 
-from service.api.deferred_response import DeferredResponse
+from service.api.deferred_response import DeferredResponse, ReportStep
 from service.api.error_responses import frame_error_response
 from service.api.frame_request import FrameRequest
 from service.api.responses import model_headers
 from service.decoding.cine import Cine
 from service.errors import ErrorCode, FrameError
-from service.inference.segmenter import FrameFailure
+from service.inference.results import FrameFailure
 
 
 def dicom_response(request: FrameRequest) -> DeferredResponse:
-    """The response with the DICOM Segmentation of the uploaded DICOM file. Raises FrameError."""
+    """Return the response with the DICOM Segmentation of the uploaded DICOM file. Raises FrameError."""
     from service.decoding.dicom.dicom_cine import DicomCine  # pydicom and highdicom would slow every start
-    from service.rendering.dicom_segmentation import build_segmentation
+    from service.rendering.dicom_segmentation import build_dicom_segmentation
 
     cine = request.open_cine()
     if not isinstance(cine, DicomCine):
-        raise FrameError(ErrorCode.NOT_DICOM, "A DICOM Segmentation refers to a DICOM file: upload one.", 422)
+        raise FrameError(ErrorCode.NOT_DICOM, "A DICOM Segmentation refers to a DICOM file: upload one.")
     headers = model_headers(request.card, cine.notes)
 
-    def compute(report_step: Callable[[], None]) -> Response:
+    def compute(report_step: ReportStep) -> Response:
         try:
-            data = build_segmentation(cine.header, _segment_all(request, cine, report_step), request.card)
+            data = build_dicom_segmentation(cine.header, _segment_all(request, cine, report_step), request.card)
         except FrameError as error:
             return frame_error_response(error)
         return Response(data, media_type="application/dicom", headers=headers)
@@ -35,8 +35,10 @@ def dicom_response(request: FrameRequest) -> DeferredResponse:
     return DeferredResponse(compute)
 
 
-def _segment_all(request: FrameRequest, cine: Cine, report_step: Callable[[], None]) -> Iterator[np.ndarray]:
-    """The masks of all frames, each uint8 (height, width), 0 or 255. report_step: called after each frame.
+def _segment_all(request: FrameRequest, cine: Cine, report_step: ReportStep) -> Iterator[np.ndarray]:
+    """Yield the masks of all frames, each uint8 (height, width), 0 or 255.
+
+    report_step: called after each frame.
 
     Raises the FrameError of a frame that has no mask: a segmentation without it would look complete.
     """

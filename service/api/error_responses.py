@@ -10,7 +10,7 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ErrorCode, FrameError
@@ -56,67 +56,79 @@ class ErrorMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await ErrorResponder(scope, receive, send).run(self.app)
+        else:
             await self.app(scope, receive, send)
-            return
-        if "\n" in scope["path"]:  # the pattern of /mask would match it, but FRAME_ROUTES would not
-            await error_response(404, *ERRORS_BY_STATUS[404])(scope, receive, send)
-            return
-        sender = ErrorResponseSender(receive, send)
-        try:
-            await self.app(scope, sender.receive, sender)
-        except FrameError as error:
-            if sender.response_started:
-                raise
-            await frame_error_response(error)(scope, receive, sender)
-        except Exception:
-            # BentoML waits for the start of a response; without one, the client would wait too.
-            if sender.response_started:
-                raise
-            log.exception("%s failed", scope["path"])
-            await error_response(500, ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)(scope, receive, send)
 
 
-class ErrorResponseSender:
-    """An ASGI `send` that passes responses on and gives error responses the service's JSON body.
+class ErrorResponder:
+    """One request: passes its response on, and gives an error response the service's JSON body.
 
-    `receive` is the ASGI `receive` of the same request, for the application.
+    held_start: the start message of an error response, until its body is complete.
+    response_started: a message of the response has been passed on.
     """
 
-    def __init__(self, receive: Receive, send: Send):
-        self.wrapped_receive, self.wrapped_send = receive, send
+    def __init__(self, scope: Scope, receive: Receive, send: Send):
+        self.scope = scope
+        self.wrapped_receive = receive
+        self.wrapped_send = send
+        self.held_start: Message | None = None
+        self.body = b""
         self.response_started = False
         self.more_request_body = True
-        self.start_message: Message = {}
-        self.body = b""
 
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.start_message = message
-            self.response_started = message["status"] < 400
-            if not self.response_started:
-                return  # until the body is complete
-        elif not self.response_started and message["type"] == "http.response.body":
-            self.body += message.get("body", b"")
-            if not message.get("more_body", False):
-                await self._send_error()
+    async def run(self, app: ASGIApp) -> None:
+        """Run `app`. Respond to an exception, or raise it if the response has started."""
+        if "\n" in self.scope["path"]:  # the pattern of /mask would match it, but FRAME_ROUTES would not
+            await self._respond(error_response(404, *ERRORS_BY_STATUS[404]))
             return
-        await self.wrapped_send(message)
+        try:
+            await app(self.scope, self.receive, self.send)
+        except FrameError as error:
+            if self.response_started:
+                raise
+            await self._respond(frame_error_response(error))
+        except Exception:
+            # BentoML waits for the start of a response; without one, the client would wait too.
+            if self.response_started:
+                raise
+            log.exception("%s failed", self.scope["path"])
+            await self._respond(error_response(500, ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE))
 
     async def receive(self) -> Message:
+        """Return the next message of the client."""
         message = await self.wrapped_receive()
         self.more_request_body = message.get("more_body", False)
         return message
 
-    async def _send_error(self) -> None:
+    async def send(self, message: Message) -> None:
+        """Send a message of the response; hold an error response until its body is complete."""
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self.held_start = message
+            self.body = b""
+        elif self.held_start and message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self._send_error(self.held_start)
+        else:
+            self.response_started = True
+            await self.wrapped_send(message)
+
+    async def _respond(self, response: Response) -> None:
+        await response(self.scope, self.receive, self.send)
+
+    async def _send_error(self, start: Message) -> None:
+        """Send and count an error response. start: its start message."""
+        self.held_start = None
         self.response_started = True
-        body = self.body if _has_error_format(self.body) else _default_error(self.start_message["status"])
+        body = self.body if _has_error_format(self.body) else _default_error(start["status"])
         ERRORS_TOTAL.labels(json.loads(body)["error"]["code"]).inc()
         replaced = (b"content-length", b"content-type")
-        headers = [(name, value) for name, value in self.start_message["headers"] if name.lower() not in replaced]
+        headers = [(name, value) for name, value in start["headers"] if name.lower() not in replaced]
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         closes = CONNECTION_CLOSE in headers
-        await self.wrapped_send({**self.start_message, "headers": headers})
+        await self.wrapped_send({**start, "headers": headers})
         await self.wrapped_send({"type": "http.response.body", "body": body, "more_body": closes})
         if closes:
             await self._linger()
@@ -134,6 +146,7 @@ class ErrorResponseSender:
 
 
 def _has_error_format(body: bytes) -> bool:
+    """Return whether the body is the service's JSON of an error."""
     try:
         content: Any = json.loads(body)
     except ValueError:

@@ -7,14 +7,14 @@ from pydantic import TypeAdapter
 
 from service.api import response_models as models
 from service.api import responses
-from service.api.concurrency import MAX_RESPONSE_SECONDS
-from service.api.concurrency_limiter import MAX_QUEUED
+from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
+from service.api.concurrency_middleware import MAX_RESPONSE_SECONDS
 from service.api.upload import MAX_UPLOAD_BYTES, RAW_CONTENT_TYPES, UPLOAD_FIELD
 from service.api.websocket import MAX_IDLE_SECONDS
-from service.decoding.cine import MAX_IMAGE_BYTES
 from service.decoding.frame import Frame
+from service.decoding.image_file import MAX_IMAGE_BYTES
 from service.errors import ErrorCode, FrameError
-from service.inference.segmenter import FrameFailure, FrameResult, Segmentation
+from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
 from service.model.card import WORST_FRAMES_IMAGE, Card
 from service.request import FRAME_ROUTES
 
@@ -29,15 +29,15 @@ multipart/form-data, or as the raw body with its Content-Type. PNG, JPEG and TIF
 {MAX_IMAGE_BYTES // MIB} MiB, DICOM files up to {MAX_UPLOAD_BYTES // MIB} MiB. Pixels have 8 or 16 bits, grey or colour.
 Frames of a cine are numbered from 0.
 
-A request waits while the service is busy. The service returns 429 when {MAX_QUEUED} requests wait already, and 504 when
-no response begins within {MAX_RESPONSE_SECONDS:.0f} seconds.
+A request waits while the service is busy. The service returns 429 while {MAX_RUNNING_OR_QUEUED} requests run or wait in
+one of its processes, and 504 when no response begins within {MAX_RESPONSE_SECONDS:.0f} seconds.
 
 `/stream` is a WebSocket. A binary message holds a frame's file; the response is JSON text, described by the schema
 StreamResponse. A cine gets a response for each frame. Parameters: `?picture=` as for /segment; `?drop=true` (default
 `false`) drops waiting messages and returns `"dropped": true` when a newer one arrives. Other parameters get the error
 `settings`. A message may have up to {MAX_MESSAGE_BYTES // MIB} MiB. The service closes the stream with 1009 after a
 larger message, 1008 after a wrong parameter or for another site's page, 1001 after {MAX_IDLE_SECONDS:.0f} seconds
-without a message, and 1013 when it has no room.
+without a message, and 1013 when its limits are reached.
 
 Research software, not a medical device."""
 
@@ -75,7 +75,7 @@ TEXT, OBJECT, BINARY = {"type": "string"}, {"type": "object"}, {"type": "string"
 
 
 def openapi_document(card: Card) -> Json:
-    """The OpenAPI document. Its examples are responses of the model with this card."""
+    """Return the OpenAPI document. Its examples are responses of the model with this card."""
     png = {"image/png": {"schema": BINARY}}
     dicom = {"application/dicom": {"schema": BINARY}}
     return {
@@ -102,7 +102,7 @@ def openapi_document(card: Card) -> Json:
 
 
 def _schemas() -> Json:
-    """The JSON schemas of all response models, by name."""
+    """Return the JSON schemas of all response models, by name."""
     roots: list[Any] = [models.Segmentation, models.Feature, models.Error, models.FailedFrame, models.StreamResponse]
     _, schemas = TypeAdapter.json_schemas(
         [(root, "serialization", TypeAdapter(root)) for root in roots], ref_template="#/components/schemas/{model}"
@@ -112,7 +112,7 @@ def _schemas() -> Json:
 
 def _segment_content(card: Card) -> Json:
     result = _example_result()
-    failure = FrameFailure(1, FrameError(ErrorCode.MALFORMED, ErrorCode.MALFORMED.description, 400))
+    failure = FrameFailure(1, FrameError(ErrorCode.MALFORMED, ErrorCode.MALFORMED.description))
     lines = "".join(responses.encode_line(responses.build_outcome(outcome, card)) for outcome in (result, failure))
     return {
         "application/json": {"schema": _ref("Segmentation"), "example": responses.build_segmentation(result, card)},
@@ -125,14 +125,20 @@ def _segment_content(card: Card) -> Json:
 
 
 def _example_result() -> FrameResult:
-    """A frame of 16x16 pixels with a nerve of 5x3 pixels."""
+    """Return the result for a frame of 16x16 pixels with a nerve of 5x3 pixels."""
     mask = np.zeros((16, 16), np.uint8)
     mask[8:11, 4:9] = 255
-    return FrameResult(Frame(np.zeros_like(mask)), Segmentation(mask, 0.93, 0.88, 8.7), 2.2)
+    return FrameResult(Frame(np.zeros_like(mask)), FrameSegmentation(mask, 0.93, 0.88, 8.7), 2.2)
 
 
 def _post(path: str, summary: str, content: Json, headers: dict[str, str]) -> Json:
-    """A route that takes a frame. headers: those of its responses, with their descriptions."""
+    """Return the description of a route that takes a frame.
+
+    path: one of FRAME_ROUTES.
+    summary: what the response holds.
+    content: the response's schema by Content-Type.
+    headers: the descriptions of the response's headers, by name.
+    """
     form = {
         "type": "object",
         "properties": {UPLOAD_FIELD: BINARY},
@@ -166,7 +172,7 @@ def _errors(*statuses: int) -> Json:
 
 
 def _error(status: int) -> Json:
-    """The error response of this status: its codes with their descriptions, and an example."""
+    """Return the description of a status: its error codes with their descriptions, and an example."""
     codes = [code for code in ErrorCode if status in code.statuses and code is not ErrorCode.SETTINGS]  # a stream's
     example: models.Error = {"error": {"code": codes[0], "message": codes[0].description}}
     return {

@@ -1,4 +1,4 @@
-"""Builds the responses for a frame: the JSON of /segment, GeoJSON, errors, and the headers of pictures."""
+"""Build the responses for a frame: the JSON of /segment, GeoJSON, errors, and the headers of pictures."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import cv2
 
 from service.api import response_models as models
 from service.errors import FrameError
-from service.inference.segmenter import FrameFailure, FrameResult
+from service.inference.results import FrameFailure, FrameResult
 from service.model.card import Card
 from service.rendering import contours, images, run_lengths
 
@@ -18,14 +18,18 @@ PICTURE_KINDS = ("mask", "overlay", "frame")  # values of the parameter `picture
 
 
 def collect_warnings(card: Card, *notes: str) -> list[str]:
-    """The warnings of a response: first that of the model, then the notes on the frame."""
+    """Return the warnings of a response: first that of the model, then the notes on the frame."""
     return [PHANTOM_WARNING, *notes] if card.trained_on.source == "phantom" else list(notes)
 
 
 def build_segmentation(result: FrameResult, card: Card, picture_kind: str | None = None) -> models.Segmentation:
-    """The JSON of /segment. picture_kind: one of PICTURE_KINDS, to add that picture as a data URL."""
+    """Return the JSON of /segment.
+
+    picture_kind: one of PICTURE_KINDS, to add that picture as a data URL; None for no picture.
+    """
     start = time.perf_counter()
-    frame, segmentation = result.frame, result.segmentation
+    frame = result.frame
+    segmentation = result.segmentation
     response: models.Segmentation = {
         "frame": {
             "height": frame.height,
@@ -56,7 +60,7 @@ def build_segmentation(result: FrameResult, card: Card, picture_kind: str | None
 
 
 def build_feature(result: FrameResult, card: Card) -> models.Feature:
-    """The mask as a GeoJSON Feature (RFC 7946) in pixel coordinates. The geometry of an empty mask is null."""
+    """Return the mask as a GeoJSON Feature (RFC 7946) in pixels. The geometry of an empty mask is null."""
     return {
         "type": "Feature",
         "geometry": cast("models.Geometry | None", contours.to_geojson_geometry(result.segmentation.mask)),
@@ -72,26 +76,29 @@ def build_feature(result: FrameResult, card: Card) -> models.Feature:
 
 
 def build_error(error: FrameError) -> models.Error:
-    """The body of an error."""
+    """Return the body of an error."""
     return {"error": {"code": error.code, "message": error.message}}
 
 
 def build_outcome(
     outcome: FrameResult | FrameFailure, card: Card, picture_kind: str | None = None, as_geojson: bool = False
 ) -> models.Segmentation | models.Feature | models.FailedFrame:
-    """The response for one frame of a cine: the JSON of /segment, its GeoJSON, or the error of the frame."""
+    """Return the response for one frame of a cine: the JSON of /segment, its GeoJSON, or the error of the frame.
+
+    picture_kind: one of PICTURE_KINDS, to add that picture to the JSON; None for no picture.
+    """
     if isinstance(outcome, FrameFailure):
         return {"frame": {"index": outcome.index}, **build_error(outcome.error)}
     return build_feature(outcome, card) if as_geojson else build_segmentation(outcome, card, picture_kind)
 
 
 def encode_line(response: Mapping[str, Any]) -> str:
-    """The response for one frame as a line of JSON Lines."""
+    """Return the response for one frame as a line of JSON Lines."""
     return json.dumps(response, separators=(",", ":")) + "\n"
 
 
 def picture_headers(result: FrameResult, card: Card) -> dict[str, str]:
-    """The headers of a PNG: the model, the warnings, presence and confidence."""
+    """Return the headers of a PNG: the model, the warnings, presence and confidence."""
     headers = model_headers(card, result.notes) | {
         "x-nerve-present": str(result.segmentation.present).lower(),
         "x-nerve-presence": f"{result.segmentation.presence:.4f}",
@@ -102,7 +109,7 @@ def picture_headers(result: FrameResult, card: Card) -> dict[str, str]:
 
 
 def model_headers(card: Card, notes: tuple[str, ...]) -> dict[str, str]:
-    """The headers of every response that is not JSON: the model and the warnings."""
+    """Return the headers of a response that is not JSON: the model and the warnings."""
     headers = {"x-model": card.name, "x-model-version": card.version, "x-model-run": card.run_id}
     if warnings := collect_warnings(card, *notes):
         headers["x-warnings"] = "; ".join(warnings)
@@ -110,7 +117,8 @@ def model_headers(card: Card, notes: tuple[str, ...]) -> dict[str, str]:
 
 
 def _measure_nerve(result: FrameResult) -> models.NerveMeasures:
-    frame, segmentation = result.frame, result.segmentation
+    frame = result.frame
+    segmentation = result.segmentation
     area_px = cv2.countNonZero(segmentation.mask)
     box = list(cv2.boundingRect(segmentation.mask)) if segmentation.present else None
     column_mm, row_mm = frame.spacing_mm or (None, None)
@@ -140,7 +148,10 @@ def _model(card: Card) -> models.Model:
 
 
 def _draw_picture(result: FrameResult, kind: str) -> str:
-    """A picture as a data URL. kind: one of PICTURE_KINDS."""
+    """Return a picture as a data URL.
+
+    kind: one of PICTURE_KINDS.
+    """
     if kind == "frame":
         return images.to_data_url(images.encode_jpeg(result.frame), "image/jpeg")
     mask = result.segmentation.mask

@@ -15,9 +15,9 @@ from starlette.staticfiles import StaticFiles
 from service.api.deployed_model import DeployedModel
 from service.api.openapi import openapi_document
 from service.api.responses import collect_warnings
-from service.api.websocket import OpenStreams, stream
-from service.inference.segmenter import Segmenter
+from service.api.websocket import OpenStreams, serve_stream
 from service.model.card import WORST_FRAMES_IMAGE
+from service.monitoring.monitored_segmenter import MonitoredSegmenter
 from service.monitoring.prometheus_metrics import render_metrics
 
 PAGE_FOLDER = Path(__file__).parent / "page"
@@ -28,52 +28,56 @@ CONTENT_SECURITY_POLICY = (
 
 
 async def get_page(request: Request) -> FileResponse:
-    """The page. It replaces BentoML's own page, which loads a tracker from another site."""
+    """Return the page. It replaces BentoML's own page, which loads a tracker from another site."""
     return FileResponse(PAGE_FOLDER / "index.html", headers={"content-security-policy": CONTENT_SECURITY_POLICY})
 
 
 async def get_model(request: Request) -> JSONResponse:
-    """The model's card, its device and its warnings."""
-    segmenter: Segmenter = request.app.state.champion.segmenter.segmenter
+    """Return the model's card, its device and its warnings."""
+    segmenter = _deployed_segmenter(request)
     card = segmenter.card
-    return JSONResponse({**card.to_dict(), "device": segmenter.runtime.device, "warnings": collect_warnings(card)})
+    return JSONResponse({**card.to_dict(), "device": segmenter.device, "warnings": collect_warnings(card)})
 
 
 async def get_worst_frames(request: Request) -> FileResponse:
-    """The picture of the worst test frames; 404 where the data's licence does not allow it."""
-    segmenter: Segmenter = request.app.state.champion.segmenter.segmenter
+    """Return the picture of the worst test frames; 404 where the data's licence does not allow it."""
+    segmenter = _deployed_segmenter(request)
     if WORST_FRAMES_IMAGE not in segmenter.card.files:
         raise HTTPException(404)
     return FileResponse(segmenter.folder / WORST_FRAMES_IMAGE)
 
 
 async def get_openapi(request: Request) -> JSONResponse:
-    """The OpenAPI document. It replaces BentoML's own, which does not describe uploads."""
+    """Return the OpenAPI document. It replaces BentoML's own, which does not describe uploads."""
     # In a thread: the GeoJSON example loads Shapely, which would block the event loop for 0.2 seconds.
-    return JSONResponse(await run_in_threadpool(openapi_document, request.app.state.champion.segmenter.card))
+    return JSONResponse(await run_in_threadpool(openapi_document, _deployed_segmenter(request).card))
 
 
 async def get_metrics(request: Request) -> Response:
-    """Prometheus metrics; 404 with NERVEMASK_METRICS=off."""
+    """Return Prometheus metrics; 404 with NERVEMASK_METRICS=off."""
     if os.environ.get("NERVEMASK_METRICS") == "off":
         raise HTTPException(404)
     return Response(await run_in_threadpool(render_metrics), media_type=CONTENT_TYPE_LATEST)
 
 
-pages = Starlette(
+def _deployed_segmenter(request: Request) -> MonitoredSegmenter:
+    return request.app.state.deployed_model.segmenter
+
+
+starlette_app = Starlette(
     routes=[
         Route("/", get_page),
         Route("/model", get_model),
         Route(f"/model/{WORST_FRAMES_IMAGE}", get_worst_frames),
         Route("/docs.json", get_openapi),
         Route("/metrics", get_metrics),
-        WebSocketRoute("/stream", stream),
+        WebSocketRoute("/stream", serve_stream),
         Mount("/page", StaticFiles(directory=PAGE_FOLDER)),
     ]
 )
 
 
-def set_champion(champion: DeployedModel) -> None:
+def set_deployed_model(deployed_model: DeployedModel) -> None:
     """Let the routes use this deployed model."""
-    pages.state.champion = champion
-    pages.state.streams = OpenStreams()
+    starlette_app.state.deployed_model = deployed_model
+    starlette_app.state.streams = OpenStreams()

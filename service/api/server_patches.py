@@ -13,7 +13,10 @@ from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from service.api.idle_connections import ConnectionLimiter, HighWaterLimit, raise_open_file_limit, serve_shared_socket
+from service.api.idle_connections import ConnectionLimiter
+from service.api.shared_socket_server import serve_shared_socket
+from service.api.upload_buffers import HighWaterLimit
+from service.machine_resources import raise_open_file_limit
 
 WORKER_CHECK_SECONDS = 0.5
 
@@ -76,8 +79,8 @@ def share_upload_buffers(limiter: ConnectionLimiter) -> None:
 def accept_one_by_one(limiter: ConnectionLimiter) -> None:
     """Accept connections of a socket that workers share one at a time.
 
-    Reason: uvloop accepts a waiting connection in every iteration of its event loop, however many connections the
-    worker holds. One of two workers then gets most of the connections, at times 99 of 100.
+    Reason: uvloop accepts a waiting connection in every iteration of its event loop, even if the worker holds many
+    connections already. One of two workers then gets most of the connections, at times 99 of 100.
     Made for: uvloop 0.23.0, uvicorn 0.54.0.
     Unnecessary when: BentoML gives each worker a socket of its own (SO_REUSEPORT), or a proxy spreads connections.
     """

@@ -25,7 +25,7 @@ class SlowClientTimeout:
 
     @property
     def seconds_left(self) -> float:
-        """How long the service still waits for the client; 0 after a timeout."""
+        """Return how long the service still waits for the client; 0 after a timeout."""
         return max(0.0, MAX_CLIENT_WAIT_SECONDS - self.state.client_wait_seconds)
 
     async def receive(self, receive: Receive) -> Message:

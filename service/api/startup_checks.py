@@ -1,9 +1,9 @@
-"""Checks before the service starts. BentoML would restart a worker forever that cannot serve."""
+"""Check before the start that the service can serve. BentoML would restart a worker that cannot serve for ever."""
 
 import os
 import sys
 
-from service.api.api_keys import KeysError, check_api_keys
+from service.api.api_keys import ApiKeysError, check_api_keys
 from service.errors import ModelFolderError
 from service.model.card import Card
 from service.model.model_folder import model_folder
@@ -23,7 +23,7 @@ def check_startup() -> None:
         check_api_keys()
         audit_log.check_writable()
         open_review_spool()
-    except (ModelFolderError, KeysError) as error:
+    except (ModelFolderError, ApiKeysError) as error:
         sys.exit(f"nervemask: {error}")
     except (OSError, ValueError) as error:
         sys.exit(f"nervemask: NERVEMASK_AUDIT or NERVEMASK_SPOOL cannot be used: {error}")

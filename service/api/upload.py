@@ -11,33 +11,21 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.byte_budget import ByteBudget
+from service.api.byte_budget import ByteBudget, worker_budget_bytes
 from service.api.slow_client_timeout import MIN_BYTES_PER_SECOND, SlowClientTimeout
 from service.errors import ErrorCode, FrameError
-from service.machine_resources import CPU_WORKERS, memory_bytes
+from service.machine_resources import memory_bytes
 from service.request import FRAME_ROUTES, RequestState, is_frame_request
 
 log = logging.getLogger("bentoml.nervemask")
 
 MIB = 2**20
-
-
-def upload_budget_bytes(memory: int) -> int:
-    """Return the bytes of all uploads that one worker may hold at once.
-
-    A quarter of the memory goes to uploads, because /tmp may be in memory. Half goes to the decoder processes
-    (service.decoding.decoder_process).
-
-    memory: bytes of memory of all workers together.
-    """
-    return min(2048 * MIB, memory // 4 // CPU_WORKERS)
-
-
-UPLOAD_BUDGET_BYTES = upload_budget_bytes(memory_bytes())
+UPLOAD_BUDGET_BYTES = worker_budget_bytes(memory_bytes())
 MAX_UPLOAD_BYTES = min(512 * MIB, UPLOAD_BUDGET_BYTES)  # an uncompressed cine of one minute
 MAX_UPLOAD_SECONDS = 240  # for the largest upload: 2 MiB per second
 MAX_IN_MEMORY_BYTES = 16 * MIB  # a larger upload goes to the disk
 UPLOAD_FIELD = "frame"
+FORM_CONTENT_TYPE = "multipart/form-data"
 RAW_CONTENT_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/dicom", "application/octet-stream")
 
 
@@ -53,16 +41,17 @@ class UploadMiddleware:
         self.budget = ByteBudget(UPLOAD_BUDGET_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises FrameError (400, 413, 415, 429, 503, 504) for an upload that cannot be read."""
+        """Raise FrameError (400, 413, 415, 429, 503, 504) for an upload that cannot be read."""
         if not is_frame_request(scope):
             await self.app(scope, receive, send)
             return
         request = Request(scope)
         check_query(request)
         state = RequestState.of(scope)
-        body = UploadBody(request, receive, SlowClientTimeout(state), self.budget)
+        body = UploadBody(receive, SlowClientTimeout(state), self.budget)
         try:
-            with await read_upload(Request(scope, body.receive)) as state.upload:
+            state.upload = await read_upload(Request(scope, body.receive))
+            with state.upload:
                 await self.app(_without_body(scope), _empty_body(receive), send)
         finally:
             self.budget.release(body.reserved_bytes)
@@ -78,36 +67,32 @@ def check_query(request: Request) -> None:
     for name in request.query_params:
         if name not in parameters:
             message = f"{path} has no parameter {name[:40]!r}; its parameters: {', '.join(parameters) or 'none'}."
-            raise FrameError(ErrorCode.UNKNOWN_PARAMETER, message, 400)
+            raise FrameError(ErrorCode.UNKNOWN_PARAMETER, message)
         if len(request.query_params.getlist(name)) > 1:
             message = f"The parameter {name!r} occurs twice: send it once."
-            raise FrameError(ErrorCode.UNKNOWN_PARAMETER, message, 400)
+            raise FrameError(ErrorCode.UNKNOWN_PARAMETER, message)
 
 
 class UploadBody:
     """Receives the body of one upload within its limits on bytes and time."""
 
-    def __init__(self, request: Request, receive: Receive, timeout: SlowClientTimeout, budget: ByteBudget):
-        self.declared_bytes = request.headers.get("content-length", "0")
-        self.wrapped_receive, self.timeout, self.budget = receive, timeout, budget
+    def __init__(self, receive: Receive, timeout: SlowClientTimeout, budget: ByteBudget):
+        self.wrapped_receive = receive
+        self.timeout = timeout
+        self.budget = budget
         self.reserved_bytes = 0
 
     async def receive(self) -> Message:
         """Return the next message. Raises FrameError (413, 429) and TimeoutError."""
-        if self.declared_bytes.isdigit() and int(self.declared_bytes) > MAX_UPLOAD_BYTES:
-            raise self._too_large()
         message = await self.timeout.receive(self.wrapped_receive)
         byte_count = len(message.get("body", b""))
         if self.reserved_bytes + byte_count > MAX_UPLOAD_BYTES:
-            raise self._too_large()
+            raise _too_large_error()
         if not self.budget.reserve(byte_count):
             reason = "The service receives too many bytes of uploads at once: try again in a few seconds."
-            raise FrameError(ErrorCode.TOO_MANY, reason, 429)
+            raise FrameError(ErrorCode.TOO_MANY, reason)
         self.reserved_bytes += byte_count
         return message
-
-    def _too_large(self) -> FrameError:
-        return FrameError(ErrorCode.TOO_LARGE, f"The upload is larger than {MAX_UPLOAD_BYTES // MIB} MiB.", 413)
 
 
 async def read_upload(request: Request) -> IO[bytes]:
@@ -117,26 +102,31 @@ async def read_upload(request: Request) -> IO[bytes]:
             return await _read_by_content_type(request)
     except TimeoutError as error:
         message = f"The upload is too slow: send at least {MIN_BYTES_PER_SECOND // 1024} KiB per second."
-        raise FrameError(ErrorCode.TOO_SLOW, message, 504) from error
+        raise FrameError(ErrorCode.TOO_SLOW, message) from error
     except OSError as error:  # the disk is full or read-only, or the folder is missing
         log.error("the upload cannot be written to the disk: %s", error)
         message = f"The service has no disk space for uploads above {MAX_IN_MEMORY_BYTES // MIB} MiB: try again later."
-        raise FrameError(ErrorCode.NO_ROOM, message, 503) from error
+        raise FrameError(ErrorCode.NO_ROOM, message) from error
     except ClientDisconnect as error:  # no client reads this response, but BentoML waits for one
-        raise FrameError(ErrorCode.BROKE_OFF, "The client disconnected during the upload.", 400) from error
+        raise FrameError(ErrorCode.BROKE_OFF, "The client disconnected during the upload.") from error
 
 
 async def _read_by_content_type(request: Request) -> IO[bytes]:
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if content_type == "multipart/form-data":
-        return await _read_multipart(request)
-    if content_type in RAW_CONTENT_TYPES:
-        return await _read_raw(request)
-    message = (
-        f"The Content-Type is {content_type[:80] or 'missing'}: send multipart/form-data or one of "
-        f"{', '.join(RAW_CONTENT_TYPES)}."
-    )
-    raise FrameError(ErrorCode.CONTENT_TYPE, message, 415)
+    if content_type not in (FORM_CONTENT_TYPE, *RAW_CONTENT_TYPES):
+        message = (
+            f"The Content-Type is {content_type[:80] or 'missing'}: send {FORM_CONTENT_TYPE} or one of "
+            f"{', '.join(RAW_CONTENT_TYPES)}."
+        )
+        raise FrameError(ErrorCode.CONTENT_TYPE, message)
+    content_length = request.headers.get("content-length", "0")
+    if content_length.isdecimal() and int(content_length) > MAX_UPLOAD_BYTES:  # refused before it is sent
+        raise _too_large_error()
+    return await (_read_multipart(request) if content_type == FORM_CONTENT_TYPE else _read_raw(request))
+
+
+def _too_large_error() -> FrameError:
+    return FrameError(ErrorCode.TOO_LARGE, f"The upload is larger than {MAX_UPLOAD_BYTES // MIB} MiB.")
 
 
 async def _read_raw(request: Request) -> IO[bytes]:
@@ -154,7 +144,7 @@ async def _read_multipart(request: Request) -> IO[bytes]:
     try:
         form = await _parse_form(request)
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
-        raise FrameError(ErrorCode.MULTIPART, "The multipart body is malformed.", 400) from error
+        raise FrameError(ErrorCode.MULTIPART, "The multipart body is malformed.") from error
     files = form.getlist(UPLOAD_FIELD)
     other_fields = [name for name in form if name != UPLOAD_FIELD]
     if len(files) == 1 and isinstance(files[0], UploadFile) and not other_fields:
@@ -163,11 +153,11 @@ async def _read_multipart(request: Request) -> IO[bytes]:
     usage = f"send one file in the field {UPLOAD_FIELD!r} (curl -F {UPLOAD_FIELD}=@FILE)"
     if len(files) != 1:
         message = f"The form has {len(files)} files in the field {UPLOAD_FIELD!r}: {usage}."
-        raise FrameError(ErrorCode.ONE_FRAME, message, 400)
+        raise FrameError(ErrorCode.ONE_FRAME, message)
     if other_fields:
-        message = f"The form has an unknown field {other_fields[0][:40]!r}: {usage}, and parameters in the URL."
-        raise FrameError(ErrorCode.UNKNOWN_PARAMETER, message, 400)
-    raise FrameError(ErrorCode.NOT_A_FILE, f"The field {UPLOAD_FIELD!r} holds text: {usage}.", 400)
+        message = f"The form has an unknown field {other_fields[0][:40]!r}: {usage}, and send parameters in the URL."
+        raise FrameError(ErrorCode.UNKNOWN_PARAMETER, message)
+    raise FrameError(ErrorCode.NOT_A_FILE, f"The field {UPLOAD_FIELD!r} holds text: {usage}.")
 
 
 class FormParser(MultiPartParser):
@@ -188,7 +178,7 @@ def _without_body(scope: Scope) -> Scope:
 
 
 def _empty_body(receive: Receive) -> Receive:
-    """Return an ASGI `receive` of an empty body; after it come the messages of `receive`, a disconnect."""
+    """Return an ASGI `receive` of an empty body. After the body it returns the messages of `receive`: a disconnect."""
     body_received = False
 
     async def receive_empty() -> Message:

@@ -4,22 +4,22 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
-from starlette.concurrency import iterate_in_threadpool
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
+from starlette.status import WS_1001_GOING_AWAY, WS_1008_POLICY_VIOLATION, WS_1013_TRY_AGAIN_LATER
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service.api import responses
-from service.api.byte_budget import ByteBudget
+from service.api.byte_budget import ByteBudget, worker_budget_bytes
 from service.api.concurrency_limiter import LIMITER
 from service.api.error_responses import INTERNAL_ERROR_MESSAGE
-from service.api.upload import upload_budget_bytes
 from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
 from service.machine_resources import memory_bytes
@@ -29,9 +29,8 @@ from service.request import RequestState
 MAX_STREAMS = 16  # of one worker
 MAX_QUEUED_FRAMES = 8  # of one stream, with their bytes; then the client must wait
 MAX_QUEUED_DROPPED_FRAMES = 1024  # of one stream with drop=true, which keeps the bytes of the newest frame only
-STREAM_BUDGET_BYTES = upload_budget_bytes(memory_bytes()) // 4  # of all streams of one worker
+STREAM_BUDGET_BYTES = worker_budget_bytes(memory_bytes()) // 4  # of all streams of one worker
 MAX_IDLE_SECONDS = 300.0  # without a message; then the stream is closed, and another client can use its place
-GOING_AWAY, POLICY_VIOLATION, TRY_AGAIN_LATER = 1001, 1008, 1013  # RFC 6455 section 7.4.1, and its IANA registry
 
 log = logging.getLogger("bentoml.nervemask")
 
@@ -57,12 +56,13 @@ class StreamSettings:
 
     @classmethod
     def parse(cls, query: QueryParams) -> Self:
-        """Raises FrameError (400) for an unknown parameter or value."""
-        drop, picture = query.get("drop", "false"), query.get("picture")
+        """Return the settings in a query. Raises FrameError (400) for an unknown parameter or value."""
+        drop = query.get("drop", "false")
+        picture = query.get("picture")
         kinds = responses.PICTURE_KINDS
         if set(query) - {"drop", "picture"} or drop not in ("true", "false") or picture not in (None, *kinds):
             message = f"The parameters of a stream are drop (true or false) and picture (one of {', '.join(kinds)})."
-            raise FrameError(ErrorCode.SETTINGS, message, 400)
+            raise FrameError(ErrorCode.SETTINGS, message)
         return cls(drop == "true", picture)
 
 
@@ -71,25 +71,27 @@ class StreamMessage:
     """A message of the client.
 
     number: counted from 0.
-    data: the file of a frame or cine; text by mistake of the client; None once it is dropped or processed.
+    data: the file of a frame or cine; empty once the message is dropped or has its responses.
+    is_text: the client sent text by mistake.
+    dropped: a newer message replaced this one.
     """
 
     number: int
-    data: bytes | str | None
-
-    @property
-    def byte_count(self) -> int:
-        return len(self.data or "")
+    data: bytes
+    is_text: bool = False
+    dropped: bool = False
 
 
 class FrameQueue:
     """The messages of one stream that have no response yet.
 
     drop: keep the bytes of the newest message only.
+    budget: bytes that the messages of all streams may hold together.
     """
 
     def __init__(self, drop: bool, budget: ByteBudget):
-        self.drop, self.budget = drop, budget
+        self.drop = drop
+        self.budget = budget
         max_size = MAX_QUEUED_DROPPED_FRAMES if drop else MAX_QUEUED_FRAMES
         self.queue: asyncio.Queue[StreamMessage | None] = asyncio.Queue(max_size)
         self.newest: StreamMessage | None = None
@@ -99,11 +101,12 @@ class FrameQueue:
         number = 0
         while (received := await self._receive(socket))["type"] == "websocket.receive":
             if self.drop and self.newest:
+                self.newest.dropped = True
                 self.release(self.newest)
             data = received.get("bytes")
-            message = StreamMessage(number, data if data is not None else received.get("text") or "")
-            if not self.budget.reserve(message.byte_count):
-                await socket.close(TRY_AGAIN_LATER, "the streams hold too many bytes at once")
+            message = StreamMessage(number, data or b"", is_text=data is None)
+            if not self.budget.reserve(len(message.data)):
+                await socket.close(WS_1013_TRY_AGAIN_LATER, "the streams hold too many bytes at once")
                 break
             self.newest = message
             try:
@@ -118,7 +121,7 @@ class FrameQueue:
         try:
             return await asyncio.wait_for(socket.receive(), MAX_IDLE_SECONDS)
         except TimeoutError:
-            await socket.close(GOING_AWAY, f"no message for {MAX_IDLE_SECONDS:.0f} seconds")
+            await socket.close(WS_1001_GOING_AWAY, f"no message for {MAX_IDLE_SECONDS:.0f} seconds")
             return {"type": "websocket.disconnect"}
 
     async def next(self) -> StreamMessage | None:
@@ -130,8 +133,8 @@ class FrameQueue:
 
     def release(self, message: StreamMessage) -> None:
         """Forget a message's bytes."""
-        self.budget.release(message.byte_count)
-        message.data = None
+        self.budget.release(len(message.data))
+        message.data = b""
 
     def clear(self) -> None:
         """Forget all messages."""
@@ -140,21 +143,21 @@ class FrameQueue:
                 self.release(message)
 
 
-async def stream(socket: WebSocket) -> None:
+async def serve_stream(socket: WebSocket) -> None:
     """Serve one stream: respond to each message with JSON text like a line of /segment, to a cine once per frame."""
     streams: OpenStreams = socket.app.state.streams
     if not _has_same_origin(socket):
-        await socket.close(POLICY_VIOLATION)
+        await socket.close(WS_1008_POLICY_VIOLATION)
         return
     if len(streams.sockets) >= MAX_STREAMS:
-        await socket.close(TRY_AGAIN_LATER)
+        await socket.close(WS_1013_TRY_AGAIN_LATER)
         return
     await socket.accept()
     try:
         settings = StreamSettings.parse(socket.query_params)
     except FrameError as error:
         await socket.send_text(json.dumps(responses.build_error(error)))
-        await socket.close(POLICY_VIOLATION)
+        await socket.close(WS_1008_POLICY_VIOLATION)
         return
     streams.sockets.add(socket)
     queue = FrameQueue(settings.drop, streams.budget)
@@ -171,52 +174,65 @@ async def stream(socket: WebSocket) -> None:
 
 async def _respond_to_all(socket: WebSocket, queue: FrameQueue, settings: StreamSettings) -> None:
     while message := await queue.next():
-        texts = iterate_in_threadpool(_response_texts(message, socket, settings))
         try:
-            while text := await _next_in_slot(texts):
-                await socket.send_text(text)
+            await _respond(message, socket, settings)
         finally:
             queue.release(message)
 
 
-async def _next_in_slot(texts: AsyncIterator[str]) -> str | None:
-    """Compute the next response in a slot of the concurrency limiter; None after the last."""
-    await LIMITER.acquire()
-    try:
-        return await anext(texts, None)
-    finally:
-        LIMITER.release()
+async def _respond(message: StreamMessage, socket: WebSocket, settings: StreamSettings) -> None:
+    """Send the responses to one message, each computed in a slot of the concurrency limiter."""
+    encoded_responses = _compute_responses(message, socket, settings)
+    is_last = False
+    while not is_last:
+        async with LIMITER.slot():
+            text, is_last = await run_in_threadpool(next, encoded_responses)
+        await socket.send_text(text)
+    encoded_responses.close()  # so that the threads of a cine end
 
 
-def _response_texts(message: StreamMessage, socket: WebSocket, settings: StreamSettings) -> Iterator[str]:
+class EncodedResponse(NamedTuple):
+    """A response to a message: its JSON text, and whether it is the last one to this message."""
+
+    text: str
+    is_last: bool
+
+
+def _compute_responses(
+    message: StreamMessage, socket: WebSocket, settings: StreamSettings
+) -> Generator[EncodedResponse, None, None]:
     """Yield the responses to one message: one, or one per frame of a cine."""
-    for response in _responses(message, socket, settings):
-        yield json.dumps({"message": message.number, **response})
 
+    def encode(response: Mapping[str, object], is_last: bool = True) -> EncodedResponse:
+        return EncodedResponse(json.dumps({"message": message.number, **response}), is_last)
 
-def _responses(message: StreamMessage, socket: WebSocket, settings: StreamSettings) -> Iterator[Mapping[str, object]]:
-    if message.data is None:
-        yield {"dropped": True}
+    if message.dropped:
+        yield encode({"dropped": True})
         return
-    segmenter: MonitoredSegmenter = socket.app.state.champion.segmenter
+    segmenter: MonitoredSegmenter = socket.app.state.deployed_model.segmenter
     state = RequestState.of(socket.scope)
     try:
-        if isinstance(message.data, str):
-            raise FrameError(ErrorCode.NOT_A_FILE, "The message is text: send the file in a binary message.", 400)
-        batches = segmenter.segment_cine(open_cine(io.BytesIO(message.data)), state)
-        for outcome in chain.from_iterable(batches):
-            yield responses.build_outcome(outcome, segmenter.card, settings.picture)
+        if message.is_text:
+            raise FrameError(ErrorCode.NOT_A_FILE, "The message is text: send the file in a binary message.")
+        cine = open_cine(io.BytesIO(message.data))
+        outcomes = chain.from_iterable(segmenter.segment_cine(cine, state))
+        for number, outcome in enumerate(outcomes, 1):
+            response = responses.build_outcome(outcome, segmenter.card, settings.picture)
+            yield encode(response, is_last=number == cine.frame_count)
     except FrameError as error:
         segmenter.record_failure(error, state)
-        yield responses.build_error(error)
+        yield encode(responses.build_error(error))
     except Exception:
         log.exception("message %d of a stream failed", message.number)
-        internal_error = FrameError(ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE, 500)
+        internal_error = FrameError(ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)
         segmenter.record_failure(internal_error, state)
-        yield responses.build_error(internal_error)
+        yield encode(responses.build_error(internal_error))
 
 
 def _has_same_origin(socket: WebSocket) -> bool:
-    """Return whether the client is no web page or a page of this service; browsers let any page open a WebSocket."""
+    """Return True if the request has no Origin, or the Origin of this service.
+
+    Browsers allow every page to open a WebSocket to every service, and send the page's Origin.
+    """
     origin = socket.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == socket.headers.get("host")

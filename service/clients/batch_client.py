@@ -16,11 +16,9 @@ from rich.progress import Progress
 from service.clients.api_key_header import api_key_header
 from service.clients.console_report import ConsoleReport
 from service.clients.output_files import ClientError, OutputFiles, OutputKind, atomic_file, cine_output
+from service.clients.retries import BUSY_STATUSES, MAX_BATCH_ATTEMPTS, retry_after_seconds
 
 JSON_LINES_TYPE = "application/jsonl"
-BUSY_STATUSES = (429, 503)
-MAX_ATTEMPTS = 5  # for a request that the service is too busy for
-DEFAULT_RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
 # The service closes a connection after five idle seconds; this client closes it earlier, so that it never sends a
 # request on a connection that is just being closed.
 KEEPALIVE_SECONDS = 1.0
@@ -32,7 +30,13 @@ def segment_files(
 ) -> int:
     """Send all files to the service and write the outputs; return the number of frames and whole files that failed.
 
-    outputs: the output file of each input file. Raises ClientError if the service cannot be reached.
+    server: the address of the service.
+    kind: the kind of output.
+    outputs: the output file of each input file.
+    files: the files that are reserved for outputs.
+    max_in_flight: number of files that are sent at the same time.
+
+    Raises ClientError if the service cannot be reached.
     """
     timeout = httpx.Timeout(READ_TIMEOUT_SECONDS, pool=None)
     limits = httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS)
@@ -79,7 +83,10 @@ class BatchClient:
     """Sends files to the service and writes each response to a file. Thread-safe. Set `stopped` to end it early."""
 
     def __init__(self, client: httpx.Client, kind: OutputKind, files: OutputFiles, report: ConsoleReport):
-        self.client, self.kind, self.files, self.report = client, kind, files, report
+        self.client = client
+        self.kind = kind
+        self.files = files
+        self.report = report
         self.stopped = threading.Event()
 
     def segment_file(self, source: Path, output: Path) -> None:
@@ -105,7 +112,7 @@ class BatchClient:
         Raises ClientError, OSError and httpx.RequestError.
         """
         headers = {"content-type": "application/octet-stream", "accept": self.kind.accept}
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        for attempt in range(1, MAX_BATCH_ATTEMPTS + 1):
             with (
                 source.open("rb") as file,
                 self.client.stream("POST", self.kind.route, content=file, headers=headers) as response,
@@ -114,8 +121,8 @@ class BatchClient:
                     yield response
                     return
                 response.read()
-            may_retry = attempt < MAX_ATTEMPTS and response.status_code in BUSY_STATUSES
-            if not may_retry or self.stopped.wait(retry_seconds(response)):
+            may_retry = attempt < MAX_BATCH_ATTEMPTS and response.status_code in BUSY_STATUSES
+            if not may_retry or self.stopped.wait(retry_after_seconds(response)):
                 raise ClientError(_error_message(response))
 
     def _write_response(self, response: httpx.Response, source: Path, output: Path, is_cine: bool) -> None:
@@ -150,12 +157,6 @@ class BatchClient:
             if self.stopped.is_set():
                 raise ClientError("the batch was stopped")
             yield line
-
-
-def retry_seconds(response: httpx.Response) -> float:
-    """Return the seconds until the next attempt: the Retry-After header, at most MAX_RETRY_SECONDS."""
-    retry_after = response.headers.get("retry-after", "")
-    return min(float(retry_after) if retry_after.isdecimal() else DEFAULT_RETRY_SECONDS, MAX_RETRY_SECONDS)
 
 
 def _error_message(response: httpx.Response) -> str:

@@ -10,29 +10,31 @@ import logging
 import os
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 
-from service.clients.retrying_client import RejectedError, RetryingClient, StopBridgeError
+from service.clients.bridge_http_client import BridgeHttpClient, RejectedError, StopBridgeError
+from service.clients.retries import DELETED_STATUSES, MAX_SERVER_FAILURES, UNUSABLE_STATUSES
 
 log = logging.getLogger("nervemask.bridge")
 
 POLL_SECONDS = 2.0
-MAX_SERVER_FAILURES = 5  # on an instance, before it is skipped
 CHANGES_PER_REQUEST = 1000
-UNUSABLE_STATUSES = (400, 413, 415, 422)  # for a file that a server will never accept
-DELETED_STATUSES = (404,)
 
 
 class OrthancBridge:
     """Segments the ultrasound instances of an Orthanc server with the service."""
 
-    def __init__(self, orthanc: RetryingClient, service: RetryingClient):
-        self.orthanc, self.service = orthanc, service
+    def __init__(self, orthanc: BridgeHttpClient, service: BridgeHttpClient):
+        self.orthanc = orthanc
+        self.service = service
 
     def run(self, state_file: Path, once: bool) -> None:
-        """Segment studies as they become stable, without end; `once`: up to the last change.
+        """Segment studies as they become stable.
 
-        state_file: holds the position. Raises StopBridgeError and OSError.
+        state_file: holds the position.
+        once: return after the last change; else run without end.
+
+        Raises StopBridgeError and OSError.
         """
         log.info("the service's model run: %s", self.model_run_id())
         position = saved_position = read_position(state_file)
@@ -93,8 +95,13 @@ class OrthancBridge:
     def _segment_instance(self, instance: dict[str, Any], modality: str, study_uids: set[str]) -> str:
         """Segment an instance, store the segmentation in Orthanc, and return a description of the result.
 
-        instance: as Orthanc lists it. study_uids: the SOP Instance UIDs in its study. The files pass through the disk,
-        because cines are large. Raises RejectedError and StopBridgeError.
+        instance: as Orthanc lists it.
+        modality: of its series; empty if unknown.
+        study_uids: the SOP Instance UIDs in its study.
+
+        The files pass through the disk, because cines are large.
+
+        Raises RejectedError and StopBridgeError.
         """
         from pydicom import dcmread
 
@@ -109,22 +116,7 @@ class OrthancBridge:
         if derive_uid(instance["MainDicomTags"]["SOPInstanceUID"], self.model_run_id()) in study_uids:
             return "skipped (already segmented)"
         with TemporaryFile() as source, TemporaryFile() as segmentation:
-            self.orthanc.request(
-                "GET",
-                f"{path}/file",
-                into=source,
-                final_statuses=DELETED_STATUSES,
-                max_server_failures=MAX_SERVER_FAILURES,
-            )
-            self.service.request(
-                "POST",
-                "/dicom",
-                body=source,
-                into=segmentation,
-                final_statuses=UNUSABLE_STATUSES,
-                max_server_failures=MAX_SERVER_FAILURES,
-            )
-            segmentation.seek(0)
+            self._request_segmentation(path, source, segmentation)
             header = dcmread(segmentation, specific_tags=["SOPInstanceUID"], stop_before_pixels=True)
             if header.SOPInstanceUID in study_uids:
                 # Storing it again would be a change, and the bridge would process the study without end.
@@ -133,6 +125,30 @@ class OrthancBridge:
             self.orthanc.request("GET", path, final_statuses=DELETED_STATUSES)
             stored = self.orthanc.request("POST", "/instances", body=segmentation, final_statuses=UNUSABLE_STATUSES)
         return f"segmented, {stored['ID']} ({stored['Status']})"
+
+    def _request_segmentation(self, path: str, source: IO[bytes], segmentation: IO[bytes]) -> None:
+        """Write the file of an instance to `source`, and its segmentation to `segmentation`; rewind `segmentation`.
+
+        path: of the instance in Orthanc.
+
+        Raises RejectedError and StopBridgeError.
+        """
+        self.orthanc.request(
+            "GET",
+            f"{path}/file",
+            into=source,
+            final_statuses=DELETED_STATUSES,
+            max_server_failures=MAX_SERVER_FAILURES,
+        )
+        self.service.request(
+            "POST",
+            "/dicom",
+            body=source,
+            into=segmentation,
+            final_statuses=UNUSABLE_STATUSES,
+            max_server_failures=MAX_SERVER_FAILURES,
+        )
+        segmentation.seek(0)
 
     def _studies_of(self, resource_ids: list[str]) -> list[dict[str, Any]]:
         """Return the studies of these studies and instances, each once, as Orthanc describes them; not deleted ones."""

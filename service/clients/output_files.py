@@ -44,8 +44,9 @@ class ClientError(Exception):
 def plan_outputs(inputs: list[Path], out: Path, kind_name: str | None) -> tuple[OutputKind, dict[Path, Path]]:
     """Return the output kind, and the output file of each input file. Raises ClientError.
 
-    inputs: files and folders. out: the output file if there is one input file and `out` has a suffix; else the output
-    folder. kind_name: a key of OUTPUT_KINDS. None: the suffix of the output file decides, or "mask".
+    inputs: files and folders.
+    out: the output file if there is one input file and `out` has a suffix; else the output folder.
+    kind_name: a key of OUTPUT_KINDS. None: the suffix of the output file decides, or "mask".
     """
     if missing := [str(path) for path in inputs if not path.exists()]:
         raise ClientError(f"{', '.join(missing)} does not exist")
@@ -83,7 +84,9 @@ def _outputs_in_folder(inputs: list[Path], out: Path, suffix: str) -> dict[Path,
 def find_frames(folder: Path, out: Path) -> list[Path]:
     """Return the frame files below a folder, sorted; print the names of other files to standard error.
 
-    Hidden files are ignored, and so are earlier outputs below `out`. Raises ClientError if there is no frame file.
+    Hidden files are ignored, and so are earlier outputs below `out`.
+
+    Raises ClientError if there is no frame file.
     """
     outputs = out.resolve() if folder.resolve() in out.resolve().parents else None
     files = [
@@ -122,7 +125,11 @@ class OutputFiles:
     """The output files of a batch. Each response gets its own file, and none replaces a frame or an existing file."""
 
     def __init__(self, outputs: dict[Path, Path], overwrite: bool):
-        """outputs: the output file of each input file. Raises ClientError if an output file must not be written."""
+        """Reserve the output files. Raises ClientError if an output file must not be written.
+
+        outputs: the output file of each input file.
+        overwrite: replace existing files.
+        """
         self.overwrite = overwrite
         self.reserved = {os.path.realpath(frame) for frame in outputs}
         for frame, output in outputs.items():

@@ -6,10 +6,9 @@ import numpy as np
 
 from service.decoding.decoder_process import run_in_decoder_process
 from service.decoding.frame import Frame
-from service.decoding.image_file import decode_image
-from service.errors import FrameError
+from service.decoding.image_file import MAX_IMAGE_BYTES, decode_image
+from service.errors import ErrorCode, FrameError
 
-MAX_IMAGE_BYTES = 32 * 1024 * 1024
 DICOM_PREAMBLE_BYTES = 128  # before the signature (PS3.10 7.1)
 DICOM_SIGNATURE = b"DICM"
 MAX_INDEX_DIGITS = 9  # more digits exceed every frame count, and make `int` slow
@@ -67,7 +66,7 @@ def open_cine(file: IO[bytes]) -> Cine:
         return DicomCine(file)
     data = file.read(MAX_IMAGE_BYTES + 1)
     if len(data) > MAX_IMAGE_BYTES:
-        raise FrameError("too_large", f"The picture is larger than {MAX_IMAGE_BYTES // 2**20} MiB.", 413)
+        raise FrameError(ErrorCode.TOO_LARGE, f"The picture is larger than {MAX_IMAGE_BYTES // 2**20} MiB.")
     return ImageCine(data)
 
 
@@ -80,10 +79,12 @@ def select_frame(cine: Cine, index: str | None) -> int:
     if index is None:
         if cine.frame_count > 1:
             choice = f"Choose one with ?index=0 to ?index={last}, or send the upload to /segment for all frames."
-            raise FrameError("several_frames", f"The upload has {cine.frame_count} frames. {choice}", 422)
+            raise FrameError(ErrorCode.SEVERAL_FRAMES, f"The upload has {cine.frame_count} frames. {choice}")
         return 0
     if not (index.isascii() and index.isdigit()):
-        raise FrameError("index", f"index must be the number of a frame, from 0; it is {index[:20]!r}.", 400)
+        raise FrameError(ErrorCode.INDEX, f"index must be the number of a frame, from 0; it is {index[:20]!r}.")
     if len(index) > MAX_INDEX_DIGITS or int(index) > last:
-        raise FrameError("no_such_frame", f"Frame {index[:20]} does not exist. The upload has frames 0 to {last}.", 422)
+        raise FrameError(
+            ErrorCode.NO_SUCH_FRAME, f"Frame {index[:20]} does not exist. The upload has frames 0 to {last}."
+        )
     return int(index)

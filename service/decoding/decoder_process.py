@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from service.errors import FrameError
+from service.errors import ErrorCode, FrameError
 from service.machine_resources import CPU_WORKERS, cpu_cores, memory_bytes
 
 log = logging.getLogger("bentoml.nervemask")
@@ -112,7 +112,8 @@ class DecoderProcess:
         except Exception as error:  # after any failure, the child's next bytes could belong to the wrong call
             raise self._kill() from error
         if "frame_error" in reply:
-            raise FrameError(**reply["frame_error"])
+            code, message, status = reply["frame_error"]
+            raise FrameError(ErrorCode(code), message, status)
         raise RuntimeError(reply["traceback"])
 
     def _kill(self) -> FrameError:
@@ -121,7 +122,7 @@ class DecoderProcess:
         status = self.process.wait()
         log.error("a decoder process ended over a frame: %s", signal.Signals(-status).name if status < 0 else status)
         message = "The decoder stopped: the frame's file is damaged, or needs too much memory or time."
-        return FrameError("decoder_ended", message, 400)
+        return FrameError(ErrorCode.DECODER_ENDED, message)
 
 
 def serve() -> None:
@@ -152,7 +153,7 @@ def _run(decoder: Decoder, arguments: tuple[Any, ...]) -> tuple[dict[str, Any], 
         pixels = np.ascontiguousarray(decoder(*arguments))
         return {"shape": pixels.shape, "dtype": pixels.dtype.str}, pixels
     except FrameError as error:
-        return {"frame_error": vars(error)}, np.empty(0)
+        return {"frame_error": (error.code, error.message, error.status)}, np.empty(0)
     except MemoryError:  # the process may be in any state: end it
         raise
     except Exception:

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from service.decoding.frame import MAX_PIXELS, MIN_SIDE_PX, Frame, too_many_pixels_error
-from service.errors import FrameError
+from service.errors import ErrorCode, FrameError
 
+MAX_IMAGE_BYTES = 32 * 1024 * 1024
 # The first bytes of a file, by Pillow's name of the format. TIFF: little- and big-endian, and BigTIFF of both.
 SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -32,14 +33,14 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Frame:
     `max_pixels` pixels; 415 another file type; 422 a picture that cannot be a frame (too small, several pages, ...).
     """
     if not data:
-        raise FrameError("empty", "The upload is empty. Send the file of the frame.", 400)
+        raise FrameError(ErrorCode.EMPTY, "The upload is empty. Send the file of the frame.")
     if not any(data.startswith(signature) for signature in SIGNATURES.values()):
         formats = ", ".join(SIGNATURES)
-        raise FrameError("unknown_type", f"The upload is not a file of a supported type ({formats} or DICOM).", 415)
+        raise FrameError(ErrorCode.UNKNOWN_TYPE, f"The upload is not a file of a supported type ({formats} or DICOM).")
     header = _check_header(data, max_pixels)
     pixels = _decode_pixels(data)
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise _unusable("pixel_type", f"its pixels are {pixels.dtype}. Send 8- or 16-bit unsigned pixels.")
+        raise unusable_error(ErrorCode.PIXEL_TYPE, f"its pixels are {pixels.dtype}. Send 8- or 16-bit unsigned pixels.")
     return Frame(_to_grey(pixels, _is_white_zero(header)))
 
 
@@ -56,11 +57,12 @@ def _check_header(data: bytes, max_pixels: int) -> Image.Image:
         raise too_many_pixels_error(max_pixels)
     if min(header.size) < MIN_SIDE_PX:
         size, min_size = f"{header.width}x{header.height}", f"{MIN_SIDE_PX}x{MIN_SIDE_PX}"
-        raise _unusable("too_small", f"it has {size} pixels. Send at least {min_size} pixels.")
+        raise unusable_error(ErrorCode.TOO_SMALL, f"it has {size} pixels. Send at least {min_size} pixels.")
     if several_pages:
-        raise _unusable("several_pages", "it has several pages. Send one file for each page.")
+        raise unusable_error(ErrorCode.SEVERAL_PAGES, "it has several pages. Send one file for each page.")
     if header.mode not in PIXEL_MODES:
-        raise _unusable("pixel_type", f"its pixels have the type {header.mode}. Send 8- or 16-bit grey or RGB pixels.")
+        reason = f"its pixels have the type {header.mode}. Send 8- or 16-bit grey or RGB pixels."
+        raise unusable_error(ErrorCode.PIXEL_TYPE, reason)
     return header
 
 
@@ -103,9 +105,9 @@ def _to_grey(pixels: np.ndarray, white_is_zero: bool) -> np.ndarray:
 
 
 def _malformed_error() -> FrameError:
-    return FrameError("malformed", "The frame's file is damaged or cut short: it cannot be decoded.", 400)
+    return FrameError(ErrorCode.MALFORMED, "The frame's file is damaged or cut short: it cannot be decoded.")
 
 
-def _unusable(code: str, reason: str) -> FrameError:
+def unusable_error(code: ErrorCode, reason: str) -> FrameError:
     """Return the error of a picture that can be read, but cannot be a frame."""
     return FrameError(code, f"The picture cannot be used: {reason}", 422)

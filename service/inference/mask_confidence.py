@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from service.inference.probability_histogram import ProbabilityHistogram
+from service.inference.probability_histogram import calibrate_pixels
 from service.model.card import PostprocessingConfig
 from service.model.platt_scaling import PlattScaling
 
@@ -11,7 +11,8 @@ from service.model.platt_scaling import PlattScaling
 def mask_confidence(probability: np.ndarray, mask: np.ndarray, config: PostprocessingConfig) -> float | None:
     """Return the expected Dice of the mask, 0..1, or None for an empty mask.
 
-    probability: float32 (height, width), 0..1. mask: uint8 (height, width), 0 or 255.
+    probability: float32 (height, width), 0..1.
+    mask: uint8 (height, width), 0 or 255.
     """
     mean = mean_mask_probability(probability, mask, config.pixel_calibration)
     return None if mean is None else config.confidence_calibration(mean)
@@ -21,8 +22,12 @@ def mean_mask_probability(probability: np.ndarray, mask: np.ndarray, calibration
     """Return the mean calibrated probability of the mask's pixels, 0..1, or None for an empty mask.
 
     It predicts the Dice of the mask better than the expected Dice of all pixels, which every faint pixel around the
-    mask changes. probability: float32 (height, width), 0..1. mask: uint8 (height, width), 0 or 255.
+    mask changes.
+
+    probability: float32 (height, width), 0..1.
+    mask: uint8 (height, width), 0 or 255.
+    calibration: from the network's mask probability to the probability that a pixel is nerve.
     """
     if not cv2.countNonZero(mask):
         return None
-    return float(ProbabilityHistogram.calibrate(probability[mask > 0], calibration).mean())
+    return float(calibrate_pixels(probability[mask > 0], calibration).mean())

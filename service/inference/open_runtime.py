@@ -15,7 +15,8 @@ log = logging.getLogger("bentoml.nervemask")  # BentoML shows the loggers below 
 def open_runtime(folder: Path, precision: Precision = "float32", tta: Tta = "none") -> Runtime:
     """Open the network of a model folder on the GPU, or on the CPU if there is no usable GPU. Log the device.
 
-    precision: number format on a CPU. A GPU runs the ONNX file in float32. tta: test-time augmentation.
+    precision: number format on a CPU. A GPU runs the ONNX file in float32.
+    tta: test-time augmentation.
     """
     runtime = open_gpu_runtime(folder / NETWORK_FILE) or open_cpu_runtime(folder, precision)
     log.info("the network runs on %s", runtime.device)

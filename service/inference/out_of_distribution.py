@@ -11,18 +11,30 @@ from service.model.card import OutOfDistributionStats
 
 HEIGHT_PX, WIDTH_PX = 96, 128  # size at which features are computed
 MAX_BLACK = 0.03  # share of the brightest grey value up to which a pixel holds no echo
-# The upper corners, triangles of 0.4 of the height and 0.3 of the width. They are black in frames of sector probes,
-# which scan hearts and bellies.
-UPPER_CORNERS = np.add(*np.ogrid[: 1 / 0.4 : HEIGHT_PX * 1j, : 1 / 0.3 : WIDTH_PX * 1j]) < 1
-UPPER_CORNERS |= UPPER_CORNERS[:, ::-1]
+CORNER_HEIGHT_SHARE, CORNER_WIDTH_SHARE = 0.4, 0.3  # of the frame's height and width
 OUT_OF_DISTRIBUTION_NOTE = "the frame does not look like the frames the model was trained on: its mask may be wrong"
+
+
+def _upper_corners() -> np.ndarray:
+    """Return which pixels are in the two upper corners, bool (HEIGHT_PX, WIDTH_PX). Each corner is a triangle.
+
+    The corners are black in frames of sector probes, which scan hearts and bellies.
+    """
+    rows = np.linspace(0, 1 / CORNER_HEIGHT_SHARE, HEIGHT_PX)[:, np.newaxis]  # 1 at the foot of a corner
+    columns = np.linspace(0, 1 / CORNER_WIDTH_SHARE, WIDTH_PX)  # 1 at the right end of the left corner
+    left_corner = rows + columns < 1
+    return left_corner | left_corner[:, ::-1]
+
+
+UPPER_CORNERS = _upper_corners()
 
 
 def image_features(pixels: np.ndarray) -> np.ndarray:
     """Return 11 features of a frame's look, float64 (11,). Gain, size and depth of the scan change them little.
 
-    pixels: uint8 or uint16 (height, width). The frame is resized to 96x128 and normalised by its mean and standard
-    deviation. Features, in order:
+    pixels: uint8 or uint16 (height, width).
+
+    The frame is resized to 96x128 and normalised by its mean and standard deviation. Features, in order:
 
     - skewness; share of pixels more than one standard deviation below the mean;
     - root mean square difference of pixels 1 and 4 apart, down, then 1 and 4 apart, across. Echoes are wider than

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from service.inference.probability_histogram import ProbabilityHistogram
+from service.inference.probability_histogram import (
+    bin_lower_bound,
+    calibrate_pixels,
+    calibrated_bins,
+    compute_histogram,
+)
 from service.model.card import PostprocessingConfig
 from service.model.platt_scaling import PlattScaling
 
@@ -18,7 +23,9 @@ def postprocess(probability: np.ndarray, presence: float, config: Postprocessing
     The mask is uint8 (height, width), 0 or 255. It has no components below `min_peak_ratio`, and no more than
     `max_components`. It is empty if the calibrated presence or the mask's area is below its minimum.
 
-    probability: float32 (height, width), 0..1, at the frame's own resolution. presence: 0..1, as the network gives it.
+    probability: float32 (height, width), 0..1, at the frame's own resolution.
+    presence: 0..1, as the network gives it.
+    config: limits and calibrations of the card.
     """
     if config.presence_calibration(presence) < config.min_presence:
         return np.zeros(probability.shape, np.uint8)
@@ -39,19 +46,22 @@ def optimal_threshold(probability: np.ndarray, calibration: PlattScaling) -> np.
 
     Assume that the calibrated probability of a pixel is the frequency of nerve. Then the best mask holds the pixels
     whose probability is at least half of the Dice that this mask is expected to reach (Lipton, Elkan and Naryanaswamy
-    2014, theorem 1, for F1, which is Dice). probability: float32 (height, width), 0..1.
+    2014, theorem 1, for F1, which is Dice).
+
+    probability: float32 (height, width), 0..1.
+    calibration: from the network's mask probability to the probability that a pixel is nerve.
     """
-    pixels = ProbabilityHistogram.of(_subsample(probability)).counts[::-1]  # the most probable first
+    pixels = compute_histogram(_subsample(probability))[::-1]  # the most probable first
     mask_px = pixels.cumsum()
-    nerve_px = (pixels * ProbabilityHistogram.calibrated(calibration)[::-1]).cumsum()
+    nerve_px = (pixels * calibrated_bins(calibration)[::-1]).cumsum()
     expected_dice = 2 * nerve_px / (mask_px + nerve_px[-1])
-    return ProbabilityHistogram.lower_bound(expected_dice.max() / 2, calibration)
+    return bin_lower_bound(expected_dice.max() / 2, calibration)
 
 
 def _peak_threshold(probability: np.ndarray, config: PostprocessingConfig) -> np.float32:
     """Return the probability that a component must reach in at least one pixel."""
-    (highest,) = ProbabilityHistogram.calibrate(probability.max(keepdims=True), config.pixel_calibration)
-    return ProbabilityHistogram.lower_bound(config.min_peak_ratio * highest, config.pixel_calibration)
+    (highest,) = calibrate_pixels(probability.max(keepdims=True), config.pixel_calibration)
+    return bin_lower_bound(config.min_peak_ratio * highest, config.pixel_calibration)
 
 
 def _binarize(probability: np.ndarray, threshold: np.float32) -> np.ndarray:

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 
 from service.decoding.frame import Frame
-from service.model.card import Input
+from service.model.card import NetworkInput
 
 MIN_STD = 1e-3  # on the grey scale of 0..255; keeps the division finite for a frame of one grey value
 
 
-def preprocess(frame: Frame, card_input: Input) -> np.ndarray:
+def preprocess(frame: Frame, card_input: NetworkInput) -> np.ndarray:
     """Return the network's input: float32 (card_input.height, card_input.width, 1), normalised.
 
     The frame without its black margins is resized to the input size; the aspect ratio may change. 16-bit pixels are

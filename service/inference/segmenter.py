@@ -1,12 +1,9 @@
 """Segment frames and cines: decode, preprocess, run the network, postprocess."""
 
-import math
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,95 +11,27 @@ import numpy as np
 from service.decoding.cine import Cine
 from service.decoding.frame import Frame
 from service.errors import FrameError, ModelFolderError
+from service.inference.in_flight_frames import InFlightFrames
 from service.inference.mask_confidence import mask_confidence
 from service.inference.open_runtime import open_cpu_runtime, open_runtime
 from service.inference.out_of_distribution import out_of_distribution_notes
 from service.inference.postprocessing import postprocess
 from service.inference.preprocessing import preprocess, resample_to_frame
+from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
 from service.inference.runtime import Runtime
 from service.inference.tta import with_tta
 from service.machine_resources import cpu_cores
-from service.model.card import NETWORK_FILES, REMEDY, Card, Input, Precision
+from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, Precision
 
-ALL_CORES_AFTER_SECONDS = 0.1  # without a second frame in flight
 QUEUED_FRAMES_PER_CORE = 2  # frames of a cine that are submitted ahead of the result that is waited for
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """The mask of a frame and its scores.
-
-    mask: uint8 (height, width) at the frame's own size, 0 or 255. presence: probability that the frame shows a nerve,
-    0..1. confidence: expected Dice of the mask, 0..1; None for an empty mask. milliseconds: time from preprocessing to
-    the mask. notes: sentences for the reader of the response.
-    """
-
-    mask: np.ndarray
-    presence: float
-    confidence: float | None
-    milliseconds: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def present(self) -> bool:
-        """Whether the mask shows a nerve."""
-        return self.confidence is not None
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """A frame and its segmentation. decode_milliseconds: time from the uploaded bytes to pixels."""
-
-    frame: Frame
-    segmentation: Segmentation
-    decode_milliseconds: float
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for the reader of the response, about the frame and about its segmentation."""
-        return self.frame.notes + self.segmentation.notes
-
-
-@dataclass(frozen=True)
-class FrameFailure:
-    """A frame without a segmentation, and the error. index: position in the cine, from 0."""
-
-    index: int
-    error: FrameError
-
-
-class InFlightFrames:
-    """Counts the frames that are being segmented. A context manager for each frame; thread-safe."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last_concurrent = -math.inf  # time.monotonic() when two frames were last in flight
-        self.lock = threading.Lock()
-
-    @property
-    def may_use_all_cores(self) -> bool:
-        """Whether the one frame in flight may use all cores: no other was in flight for ALL_CORES_AFTER_SECONDS.
-
-        While several clients send frames, the next one is about to arrive, here or at the other worker. A network on
-        all cores would then wait for any thread that finds no free core, which makes the slowest responses much slower.
-        """
-        return self.count == 1 and time.monotonic() - self.last_concurrent > ALL_CORES_AFTER_SECONDS
-
-    def __enter__(self) -> None:
-        with self.lock:
-            self.count += 1
-            if self.count > 1:
-                self.last_concurrent = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.count -= 1
 
 
 class Segmenter:
     """An open model folder. Thread-safe.
 
+    folder: the model folder.
     precision: number format of the network on the CPU. None: the card's precision on the fastest device, as served.
+
     Raises ModelFolderError if the folder must not be served.
     """
 
@@ -128,13 +57,18 @@ class Segmenter:
         if mask.shape != batch.shape or presence.shape != (1,):
             raise ValueError(f"its outputs have the shapes {mask.shape} and {presence.shape}")
 
-    def segment(self, frame: Frame) -> Segmentation:
+    def segment(self, frame: Frame) -> FrameSegmentation:
         """Segment a frame with the card's postprocessing. The mask is empty outside the frame's scan area."""
         with self.in_flight:
-            return self._segment(frame)
+            return self._segment_in_flight(frame)
 
-    def segment_frame(self, cine: Cine, index: int) -> FrameResult:
-        """Decode and segment one frame of a cine. Raises FrameError."""
+    def segment_cine_frame(self, cine: Cine, index: int) -> FrameResult:
+        """Decode and segment one frame of a cine.
+
+        index: position in the cine, from 0.
+
+        Raises FrameError.
+        """
         return self._decode_and_segment(cine, cine.read_encoded(index), index)
 
     def segment_cine(self, cine: Cine) -> Iterator[list[FrameResult | FrameFailure]]:
@@ -161,12 +95,14 @@ class Segmenter:
             start = time.perf_counter()
             frame = cine.decode(encoded, index)
             decode_milliseconds = (time.perf_counter() - start) * 1000
-            return FrameResult(frame, self._segment(frame), decode_milliseconds)
+            return FrameResult(frame, self._segment_in_flight(frame), decode_milliseconds)
 
-    def _segment(self, frame: Frame) -> Segmentation:
+    def _segment_in_flight(self, frame: Frame) -> FrameSegmentation:
         start = time.perf_counter()
         scan, config = Frame(frame.scan_pixels), self.card.postprocessing
-        probability, presence = predict(self.runtime, self.card.input, scan, self.in_flight.may_use_all_cores)
+        probability, presence = predict_probabilities(
+            self.runtime, self.card.input, scan, self.in_flight.may_use_all_cores
+        )
         mask = postprocess(probability, presence, config)
         confidence = mask_confidence(probability, mask, config)
         if frame.scan_area is not None:
@@ -174,13 +110,20 @@ class Segmenter:
             frame.scan_area.crop(mask)[:] = scan_mask
         presence = config.presence_calibration(presence)
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
-        return Segmentation(mask, presence, confidence, (time.perf_counter() - start) * 1000, notes)
+        return FrameSegmentation(mask, presence, confidence, (time.perf_counter() - start) * 1000, notes)
 
 
-def predict(runtime: Runtime, card_input: Input, frame: Frame, all_cores: bool = True) -> tuple[np.ndarray, float]:
+def predict_probabilities(
+    runtime: Runtime, card_input: NetworkInput, frame: Frame, all_cores: bool = True
+) -> tuple[np.ndarray, float]:
     """Return the probability of nerve per pixel, float32 (height, width) of the frame, and of presence; both 0..1.
 
     The probabilities are the network's own, not calibrated.
+
+    runtime: the network.
+    card_input: the network's input, from its card.
+    frame: the frame; all of it is used, also outside its scan area.
+    all_cores: use all CPU cores; see `Runtime`.
     """
     mask, presence = runtime(preprocess(frame, card_input)[np.newaxis], all_cores)
     return resample_to_frame(mask[0, ..., 0], frame), float(presence[0])

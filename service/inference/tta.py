@@ -9,12 +9,14 @@ from service.model.card import Tta
 class FlipTta:
     """A runtime that runs each frame as it is and flipped, and returns the mean of both predictions.
 
-    A nerve on the left side of a body looks like the flip of one on the right side, and the errors of the two
-    predictions seldom agree.
+    A nerve on the left side of a body looks like the flip of one on the right side. The errors of the two predictions
+    are rarely the same.
     """
 
     def __init__(self, runtime: Runtime):
-        self.runtime, self.device, self.precision = runtime, runtime.device, runtime.precision
+        self.runtime = runtime
+        self.device = runtime.device
+        self.precision = runtime.precision
 
     def __call__(self, batch: np.ndarray, all_cores: bool = True) -> tuple[np.ndarray, np.ndarray]:
         masks, presences = self.runtime(np.concatenate([batch, batch[:, :, ::-1]]), all_cores)  # (2N, H, W, 1), (2N,)

@@ -50,8 +50,12 @@ class Normalization:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Input:
-    """The network's input: one grey image of `height` x `width` pixels, each side 16 to 4096, and its normalization."""
+class NetworkInput:
+    """The network's input: one grey image.
+
+    height, width: in pixels, 16 to 4096.
+    normalization: of the grey values.
+    """
 
     height: SidePx
     width: SidePx
@@ -67,7 +71,7 @@ class PostprocessingConfig:
     max_components: number of connected components that are kept, the largest first; 1 or more, None: all.
     presence_calibration: from the network's presence to the probability that the frame shows a nerve.
     pixel_calibration: from the network's mask probability to the probability that a pixel is nerve.
-    confidence_calibration: from the mean certainty of the mask's pixels to the expected Dice, 0 to 1.
+    confidence_calibration: from the mean calibrated probability of the mask's pixels to the expected Dice, 0 to 1.
     min_peak_ratio: a component is dropped if its highest calibrated probability is a smaller share of the frame's
         highest; 0 to 1.
 
@@ -91,8 +95,9 @@ Features = Annotated[list[float], Field(min_length=FEATURE_COUNT, max_length=FEA
 class OutOfDistributionStats:
     """Statistics of the training frames' 11 features, which `service.inference.out_of_distribution` computes.
 
-    mean: of each feature. whitening: 11 x 11 matrix that makes the features uncorrelated, each with standard
-    deviation 1. limit: Mahalanobis distance above which a frame is out of distribution, in standard deviations, over 0.
+    mean: of each feature.
+    whitening: 11 x 11 matrix that makes the features uncorrelated, each with standard deviation 1.
+    limit: Mahalanobis distance above which a frame is out of distribution, in standard deviations, above 0.
     """
 
     mean: Features
@@ -102,7 +107,12 @@ class OutOfDistributionStats:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainedOn:
-    """The training data. source: "phantom", "usgra" or "kaggle". frames, subjects: how many; subjects None: unknown."""
+    """The training data.
+
+    source: "phantom", "usgra" or "kaggle".
+    licence: of the source.
+    frames, subjects: how many. subjects None: unknown.
+    """
 
     source: str
     licence: str
@@ -136,7 +146,12 @@ class ReferenceStats:
 
 @dataclass(frozen=True, config=STRICT)
 class FailureMode:
-    """A way in which masks of test frames are wrong: its name, the number of frames, and its meaning in a sentence."""
+    """A way in which masks of test frames are wrong.
+
+    kind: its name.
+    frames: number of test frames.
+    meaning: one sentence.
+    """
 
     kind: str
     frames: int
@@ -147,16 +162,25 @@ class FailureMode:
 class Card:
     """What the service must know about a network, and what users should know about it.
 
-    name, version: of the registered model. candidate: its name in params.yaml. run_id: MLflow run of the served model.
-    commit, dirty: Git commit of the training, and whether uncommitted changes were used. data: hash of the data set.
+    name, version: of the registered model.
+    candidate: its name in params.yaml.
+    run_id: MLflow run of the served model.
+    commit, dirty: Git commit of the training, and whether uncommitted changes were used.
+    data: hash of the data set.
+    trained_on: the training data.
+    input, postprocessing: how the service prepares a frame, and makes the mask.
     precision: the fastest on a CPU whose masks are as good as those of float32.
-    tta: test-time augmentation. "flip" averages the outputs for the frame and for its left-right mirror image.
+    tta: test-time augmentation. "flip" averages the outputs for the frame and for its left-right flip.
     refit: whether the served model is a refit on all labelled frames. Metrics and postprocessing then belong to the
         model evaluated before the refit, which was trained without the held-out frames.
     metrics, baselines: by split ("validation", "test"), then by metric.
+    intended_use: in a sentence, for users.
     method: network and training recipe, with the names of params.yaml.
-    groups: test metrics by kind of frame. failures: of the test frames, the most frequent first.
+    groups: test metrics by kind of frame.
+    failures: of the test frames, the most frequent first.
+    reference_stats: None: the service reports no drift.
     self_test_presence: by precision, the presence of each self-test frame in the folder, 0 to 1.
+    out_of_distribution: None: the service detects no frame that is out of distribution.
     files: SHA-256 of each file beside the card.
     """
 
@@ -168,7 +192,7 @@ class Card:
     dirty: bool
     data: str
     trained_on: TrainedOn
-    input: Input
+    input: NetworkInput
     postprocessing: PostprocessingConfig
     precision: Precision
     tta: Tta

@@ -15,7 +15,8 @@ MIN_PROBABILITY = 1e-6  # stands for the network's 0, and 1 minus it for its 1: 
 class PlattScaling:
     """A monotone map of probabilities: a line on their log-odds (Platt 1999). The defaults are the identity.
 
-    slope: 0 or more. intercept: any number, in log-odds.
+    slope: 0 or more.
+    intercept: any number, in log-odds.
     """
 
     slope: Annotated[float, Field(ge=0)] = 1.0
@@ -26,7 +27,10 @@ class PlattScaling:
         return (1 + math.tanh((self.slope * log_odds(probability) + self.intercept) / 2)) / 2
 
     def calibrate_array(self, probability: np.ndarray) -> np.ndarray:
-        """Return the calibrated probabilities, float64 (N,). probability: float (N,), 0 to 1."""
+        """Return the calibrated probabilities, float64 (N,).
+
+        probability: float (N,), 0 to 1.
+        """
         clipped = np.clip(probability.astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         return (1 + np.tanh((self.slope * np.log(clipped / (1 - clipped)) + self.intercept) / 2)) / 2
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from service.inference.segmenter import FrameResult
+from service.inference.results import FrameResult
 from service.model.card import Card
 from service.request import RequestState
 

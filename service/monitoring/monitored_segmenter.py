@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 from service.decoding.cine import Cine
-from service.errors import ErrorCode, FrameError, too_slow
-from service.inference.segmenter import FrameFailure, FrameResult, Segmenter
+from service.errors import ErrorCode, FrameError, too_slow_error
+from service.inference.results import FrameFailure, FrameResult
+from service.inference.segmenter import Segmenter
 from service.monitoring import audit_log
 from service.monitoring.drift import Drift
 from service.monitoring.prometheus_metrics import (
@@ -27,9 +29,21 @@ class MonitoredSegmenter:
     """Segments frames and records each result before it returns it. Thread-safe."""
 
     def __init__(self, segmenter: Segmenter):
-        self.segmenter, self.card = segmenter, segmenter.card
-        self.drift, self.review_spool = Drift(self.card), open_review_spool()
+        self.segmenter = segmenter
+        self.card = segmenter.card
+        self.drift = Drift(self.card)
+        self.review_spool = open_review_spool()
         self.model_info = MODEL_INFO.labels(self.card.name, self.card.version, self.card.run_id)
+
+    @property
+    def folder(self) -> Path:
+        """Return the model folder."""
+        return self.segmenter.folder
+
+    @property
+    def device(self) -> str:
+        """Return the name of the device that runs the network."""
+        return self.segmenter.runtime.device
 
     def activate(self) -> None:
         """Report this model as the deployed champion."""
@@ -40,9 +54,9 @@ class MonitoredSegmenter:
         self.model_info.set(0)
         self.drift.reset()
 
-    def segment_frame(self, cine: Cine, index: int, request: RequestState) -> FrameResult:
+    def segment_cine_frame(self, cine: Cine, index: int, request: RequestState) -> FrameResult:
         """Segment one frame of a cine. Raises FrameError."""
-        return self._record(self.segmenter.segment_frame(cine, index), request)
+        return self._record(self.segmenter.segment_cine_frame(cine, index), request)
 
     def segment_cine(self, cine: Cine, request: RequestState) -> Iterator[list[FrameResult | FrameFailure]]:
         """Yield the results of all frames in order, in lists, as soon as they are ready.
@@ -51,11 +65,14 @@ class MonitoredSegmenter:
         """
         for outcomes in self.segmenter.segment_cine(cine):
             if request.abandoned:
-                raise too_slow()
+                raise too_slow_error()
             yield [self._record_outcome(outcome, request) for outcome in outcomes]
 
     def record_failure(self, error: FrameError, request: RequestState, index: int | None = None) -> None:
-        """Record a frame of a cine or stream that got no mask. index: position in the cine."""
+        """Record a frame of a cine or stream that got no mask.
+
+        index: position in the cine, from 0. None: the error is of the whole file.
+        """
         ERRORS_TOTAL.labels(error.code).inc()
         line = audit_log.request_fields(request)
         if index is not None:
@@ -79,7 +96,7 @@ class MonitoredSegmenter:
         except OSError as error:
             log.error("the audit log cannot be written, so no mask is returned: %s", error)
             message = "The service cannot write its audit log and returns no masks now."
-            raise FrameError(ErrorCode.NO_AUDIT, message, 503) from error
+            raise FrameError(ErrorCode.NO_AUDIT, message) from error
         request.audited = True
         _observe(result)
         self.drift.update(result)

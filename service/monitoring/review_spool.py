@@ -9,7 +9,7 @@ import os
 import threading
 from pathlib import Path
 
-from service.inference.segmenter import FrameResult
+from service.inference.results import FrameResult
 from service.monitoring.audit_log import digest
 from service.rendering import images
 
@@ -23,7 +23,8 @@ class ReviewSpool:
     """Writes `DIGEST.frame.png` and `DIGEST.mask.png` into a folder. Thread-safe; workers may share a folder."""
 
     def __init__(self, folder: Path, max_bytes: int):
-        self.folder, self.max_bytes = folder, max_bytes
+        self.folder = folder
+        self.max_bytes = max_bytes
         self.bytes_since_scan = max_bytes  # written by this worker; the first write measures the folder
         self.lock = threading.Lock()
 

@@ -1,6 +1,8 @@
 """Masks as a DICOM Segmentation (PS3.3 A.51) that refers to the ultrasound they belong to."""
 
 import io
+import logging
+import traceback
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
@@ -15,7 +17,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from service.errors import FrameError
+from service.errors import ErrorCode, FrameError
 from service.model.card import Card
 from service.rendering.dicom_segmentation_frames import add_frames, pack_masks
 from service.rendering.dicom_segmentation_source import as_single_frame
@@ -24,47 +26,55 @@ NERVE = Code("3057000", "SCT", "Nerve")
 AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of images.NERVE_BGR
 MANUFACTURER = "Nervemask"
 SERIES_OFFSET = 1000  # added to the source's series number: viewers list the segmentation after its source
-UTF_8 = "ISO_IR 192"  # whatever the source has: highdicom refuses some character sets that sources use
+UTF_8 = "ISO_IR 192"  # not the source's character set: highdicom refuses some of those
 MAX_TEXT_LENGTH = 64  # of Content Description and Series Description (value representation LO)
 REQUIRED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+log = logging.getLogger("bentoml.nervemask")
 
 # highdicom warns about names of patients that lack a component. A PACS keeps the names as they are.
 warnings.filterwarnings("ignore", category=UserWarning, module="highdicom")
 
 
-def build_segmentation(source: Dataset, masks: Iterable[np.ndarray], card: Card) -> bytes:
+def build_dicom_segmentation(source: Dataset, masks: Iterable[np.ndarray], card: Card) -> bytes:
     """Return a DICOM file with one binary segment, "Nerve", and one frame for each frame of the source.
 
-    source: header of the ultrasound. masks: uint8 (rows, columns), 0 or 255, one for each frame of the source; at most
-    eight are held at once. The same source and model run give the same UIDs, so that a PACS keeps one object however
-    often it is requested. Raises FrameError 422 if the source lacks one of REQUIRED_UIDS or its header is damaged.
+    source: header of the ultrasound.
+    masks: uint8 (rows, columns), 0 or 255, one for each frame of the source. At most eight are in memory at once.
+    card: describes the model. The file holds its name, version, run ID, commit and data hash.
+
+    The same source and model run give the same UIDs, so that a PACS keeps one object even if it receives it again.
+    Raises FrameError 422 if the source lacks one of REQUIRED_UIDS or its header is damaged.
     """
-    with _header_errors():
+    with _raise_as_header_error():
         missing = [keyword for keyword in REQUIRED_UIDS if not source.get(keyword)]
     if missing:
         message = f"The DICOM file has no {missing[0]}, which a segmentation must refer to."
-        raise FrameError("no_identity", message, 422)
-    with _header_errors():
+        raise FrameError(ErrorCode.NO_IDENTITY, message)
+    with _raise_as_header_error():
         segmentation = _build_without_pixels(source, card)
     segmentation.PixelData = pack_masks(masks)
     file = io.BytesIO()
-    with _header_errors():
+    with _raise_as_header_error():
         segmentation.save_as(file, enforce_file_format=True)
     return file.getvalue()
 
 
 @contextmanager
-def _header_errors() -> Iterator[None]:
-    """Turn any exception into FrameError 422.
+def _raise_as_header_error() -> Iterator[None]:
+    """Turn any exception into FrameError 422, and log its class and place.
 
-    pydicom parses elements when they are first read. A segmentation reads elements that the frames do not need, and
-    damaged ones raise nearly anything.
+    pydicom parses elements when they are first read. A segmentation reads elements that the frames do not need. A
+    damaged element raises exceptions of many classes.
     """
     try:
         yield
     except Exception as error:
+        # Without the exception's message, which may quote the patient's header.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.info("the DICOM header is damaged: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
         message = "The DICOM header is damaged: no segmentation can refer to it."
-        raise FrameError("header", message, 422) from error
+        raise FrameError(ErrorCode.HEADER, message, 422) from error
 
 
 def _build_without_pixels(source: Dataset, card: Card) -> Segmentation:
@@ -91,7 +101,7 @@ def _build_without_pixels(source: Dataset, card: Card) -> Segmentation:
     )
     segmentation.PatientOrientation = None  # type 2C; unknown for a hand-held probe
     segmentation.BurnedInAnnotation = "NO"
-    _set_referenced_class(segmentation, source)
+    _restore_source_class(segmentation, source)
     if "NumberOfFrames" in source:
         add_frames(segmentation, int(source.NumberOfFrames or 1))
     return segmentation
@@ -116,20 +126,20 @@ def _describe_nerve(card: Card) -> SegmentDescription:
     )
 
 
-def _set_referenced_class(segmentation: Segmentation, source: Dataset) -> None:
-    """Replace the class that `as_single_frame` sets by the source's own, wherever the segmentation refers to it.
+def _restore_source_class(segmentation: Segmentation, source: Dataset) -> None:
+    """Restore the source's own SOP class in each reference to the source: `as_single_frame` sets another class.
 
     The walk also decodes the copied sequences. Otherwise pydicom would write their texts unchanged, in the source's
     character set.
     """
 
-    def replace(dataset: Dataset, element: DataElement) -> None:
+    def restore(dataset: Dataset, element: DataElement) -> None:
         if element.keyword == "ReferencedSOPClassUID":
             element.value = source.SOPClassUID
 
-    segmentation.walk(replace)
+    segmentation.walk(restore)
 
 
 def derive_uid(source_uid: str, run_id: str) -> UID:
-    """Return a UID that depends only on the source's UID and the model run (PS3.5 B.2)."""
+    """Return a UID that depends only on the source's UID and the run ID of the model (PS3.5 B.2)."""
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{source_uid} {run_id}').int}")

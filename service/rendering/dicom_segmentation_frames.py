@@ -24,7 +24,8 @@ def add_frames(segmentation: Segmentation, frame_count: int) -> None:
     segmentation.NumberOfFrames = frame_count
     segmentation.DimensionIndexSequence.append(_time_dimension(segmentation.DimensionIndexSequence[0]))
     first = segmentation.PerFrameFunctionalGroupsSequence[0]
-    # A source of a single-frame class may still hold several frames. Their numbers must not be referred to.
+    # A source of a single-frame class may still hold several frames. Then the segmentation must not refer to frame
+    # numbers.
     source_class = first.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPClassUID
     refer_to_number = "Multi-frame" in source_class.name
     segmentation.PerFrameFunctionalGroupsSequence = [

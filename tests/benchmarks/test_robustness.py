@@ -67,12 +67,12 @@ def test_the_soak_test_counts_correct_and_wrong_masks_and_interruptions(model_fo
     ("patch", "outcome"),
     [
         (
-            "import service.api.concurrency_limiter\nservice.api.concurrency_limiter.LIMITER.max_queued = 0",
+            "import service.api.concurrency_limiter\nservice.api.concurrency_limiter.LIMITER.max_running_or_queued = 0",
             NEVER_ACCEPTED,
         ),
         (
-            "import os\nimport service.api.concurrency\n"
-            "service.api.concurrency.LimitedRequest.run = lambda *_: os._exit(1)",
+            "import os\nimport service.api.concurrency_middleware\n"
+            "service.api.concurrency_middleware.LimitedRequest.run = lambda *_: os._exit(1)",
             LOST,
         ),
     ],

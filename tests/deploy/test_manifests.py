@@ -14,8 +14,8 @@ import yaml
 from compose_spec import PyCompose
 from pathspec import PathSpec
 
-from service.api.concurrency_limiter import MAX_QUEUED
-from service.api.upload import upload_budget_bytes
+from service.api.byte_budget import worker_budget_bytes
+from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.machine_resources import CPU_WORKERS
 from tests.deploy.test_prometheus import METRICS
 
@@ -95,8 +95,8 @@ def test_the_tmp_volume_holds_all_uploads(rendered, pod) -> None:
         )
     )
     workers = 1 if rendered["overlay"] == "gpu" else CPU_WORKERS
-    assert workers * upload_budget_bytes(memory) < tmp_bytes
-    assert upload_budget_bytes(memory) >= 512 * 2**20  # the largest upload that the README documents
+    assert workers * worker_budget_bytes(memory) < tmp_bytes
+    assert worker_budget_bytes(memory) >= 512 * 2**20  # the largest upload that the README documents
 
 
 def test_a_rollout_needs_no_extra_gpu(rendered) -> None:
@@ -146,7 +146,7 @@ def test_the_autoscaler_counts_running_and_queued_requests(rendered) -> None:
     # Queued requests must count: at most one request per core is running, so the sum would never reach the target.
     for series in ("nervemask_requests_running", "nervemask_requests_queued"):
         assert series in rule["metricsQuery"] and series in METRICS
-    assert int(metric["pods"]["target"]["averageValue"]) < MAX_QUEUED
+    assert int(metric["pods"]["target"]["averageValue"]) < MAX_RUNNING_OR_QUEUED
     assert scaler["minReplicas"] >= 2  # otherwise the disruption budget allows zero replicas
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from service import machine_resources
-from service.api.upload import MAX_UPLOAD_BYTES, UPLOAD_BUDGET_BYTES, upload_budget_bytes
+from service.api.byte_budget import worker_budget_bytes
+from service.api.upload import MAX_UPLOAD_BYTES, UPLOAD_BUDGET_BYTES
 from service.decoding.decoder_process import LIBRARIES_BYTES, decoder_memory_limit
 from service.machine_resources import CPU_WORKERS, cpu_cores, memory_bytes
 
@@ -39,7 +40,7 @@ def test_cores_are_limited_by_the_quota_of_the_container(monkeypatch, tmp_path: 
 @pytest.mark.parametrize("gib", [2, 4, 8, 64])
 @pytest.mark.parametrize("cores", [1, 2, 4])
 def test_uploads_and_decoders_use_at_most_three_quarters_of_the_memory(gib: int, cores: int) -> None:
-    uploads = CPU_WORKERS * upload_budget_bytes(gib * GIB)
+    uploads = CPU_WORKERS * worker_budget_bytes(gib * GIB)
     decoders = CPU_WORKERS * cores * (decoder_memory_limit(gib * GIB, cores) - LIBRARIES_BYTES)
     assert uploads + decoders <= 0.75 * gib * GIB
 

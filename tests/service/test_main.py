@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from service.api.idle_connections import MAX_TLS_HANDSHAKES
+from service.api.shared_socket_server import MAX_TLS_HANDSHAKES
 from service.machine_resources import CPU_WORKERS
 from tests.conftest import free_port, start, wait_until_ready
 

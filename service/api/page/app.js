@@ -72,7 +72,7 @@ async function showFrame({ result, picture, milliseconds }, name, announce) {
   const bitmap = picture && (await createImageBitmap(picture));
   if (signal.aborted || !cine.isShown(result)) return bitmap?.close();
   draw(bitmap, result, name);
-  resultPanel.show(result, file.name, `${describe.duration(milliseconds)} from upload to answer`, announce);
+  resultPanel.show(result, file.name, `${describe.duration(milliseconds)} from upload to response`, announce);
   element("downloads").hidden = false;
   element("download-mask").hidden = Boolean(result.error);
 }

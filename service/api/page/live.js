@@ -1,11 +1,13 @@
-// Sends the frames of a camera or screen over a WebSocket, and shows each answer with the frame it belongs to.
+// Sends the frames of a camera or screen over a WebSocket, and shows each response with the frame it belongs to.
 
-const MAX_UNANSWERED = 2; // one frame in the network, and one that waits for it
+const MAX_PENDING = 2; // one frame in the network, and one that waits for it
 const MAX_SIDE_PX = 960; // more than any network uses; larger frames take longer to send
 const JPEG_QUALITY = 0.9;
 const RATE_WINDOW_MS = 1000;
 
-const NOT_AVAILABLE = "is not available: browsers allow it over https only, and not on every device.";
+const NOT_AVAILABLE = "is not available: browsers allow it only over https or on localhost, and not on every device.";
+const CONNECTION_CLOSED =
+  "The live connection was refused or ended. Try again later: the service may have too many streams.";
 const ACCESS_ERRORS = {
   NotFoundError: "was not found.",
   NotReadableError: "cannot be read: another program may be using it.",
@@ -37,8 +39,8 @@ async function openMedia(source) {
 
 /**
  * Segments the source's frames until the signal aborts or the source ends. Throws an Error with the reason of a failure.
- * show(picture, result, {rate, delay}): receives an ImageBitmap, the JSON of /segment for it, the number of answers in
- * the last second, and the milliseconds from the frame to its answer.
+ * show(picture, result, {rate, delay}): receives an ImageBitmap, the JSON of /segment for it, the number of responses
+ * in the last second, and the milliseconds from the frame to its response.
  */
 export async function streamFrames(source, signal, show) {
   const media = await openMedia(source);
@@ -55,34 +57,34 @@ export async function streamFrames(source, signal, show) {
 
 async function exchangeFrames(media, socket, signal, show) {
   const video = Object.assign(document.createElement("video"), { srcObject: media, muted: true, playsInline: true });
-  const unanswered = new Map(); // the sent frames by message number
+  const pending = new Map(); // the sent frames by message number
   let messageCount = 0;
   let hasNewFrame = false; // the video shows a frame that was not sent yet
   let isEncoding = false;
-  let answerTimes = []; // within the last second
+  let responseTimes = []; // within the last second
 
   async function sendFrame() {
-    if (!hasNewFrame || isEncoding || unanswered.size >= MAX_UNANSWERED || socket.readyState !== WebSocket.OPEN) return;
+    if (!hasNewFrame || isEncoding || pending.size >= MAX_PENDING || socket.readyState !== WebSocket.OPEN) return;
     hasNewFrame = false;
     isEncoding = true;
     const start = performance.now();
     const { picture, jpeg } = await captureFrame(video);
     isEncoding = false;
     if (socket.readyState !== WebSocket.OPEN) return;
-    unanswered.set(messageCount++, { picture, start });
+    pending.set(messageCount++, { picture, start });
     socket.send(jpeg);
   }
 
-  function receiveAnswer({ data }) {
+  function receiveResponse({ data }) {
     const result = JSON.parse(data);
-    const { picture, start } = unanswered.get(result.message);
-    unanswered.delete(result.message);
+    const { picture, start } = pending.get(result.message);
+    pending.delete(result.message);
     if (result.dropped) {
       picture.close();
     } else {
       const now = performance.now();
-      answerTimes = [...answerTimes.filter((time) => now - time < RATE_WINDOW_MS), now];
-      show(picture, result, { rate: answerTimes.length, delay: now - start });
+      responseTimes = [...responseTimes.filter((time) => now - time < RATE_WINDOW_MS), now];
+      show(picture, result, { rate: responseTimes.length, delay: now - start });
     }
     sendFrame();
   }
@@ -96,9 +98,9 @@ async function exchangeFrames(media, socket, signal, show) {
   const end = new Promise((resolve, reject) => {
     signal.addEventListener("abort", resolve);
     media.getVideoTracks()[0].addEventListener("ended", resolve);
-    socket.addEventListener("close", () => reject(new Error("The live connection was refused or ended.")));
+    socket.addEventListener("close", () => reject(new Error(CONNECTION_CLOSED)));
   });
-  socket.addEventListener("message", receiveAnswer);
+  socket.addEventListener("message", receiveResponse);
   socket.addEventListener("open", sendFrame);
   if (signal.aborted) return;
   await Promise.race([video.play(), end]);

@@ -15,7 +15,7 @@ function createElement(tag, text, attributes = {}) {
 const METRIC_LABELS = {
   dice: "Dice, mean",
   dice_median: "Dice, median",
-  "dice_below_0.2": "Share of frames with a Dice below 0.2",
+  "dice_below_0.2": "Fraction of frames with a Dice below 0.2",
   dice_with_nerve: "Dice of frames with a nerve",
   iou: "Intersection over union",
   hausdorff95_px: "95 % Hausdorff distance in pixels",
@@ -27,7 +27,7 @@ const METRIC_LABELS = {
   mean_mask: "Baseline: Dice of the training frames' mean mask",
   parity: "Exported network compared with the trained one",
   float32_largest_difference: "Maximum difference of a probability, in float32",
-  float32_changed_pixels: "Share of changed pixels, in float32",
+  float32_changed_pixels: "Fraction of mask pixels that differ from the trained network, in float32",
   test_dice_change: "Change of the test Dice in the served precision",
 };
 const label = (name) => METRIC_LABELS[name] ?? capitalize(name);
@@ -37,7 +37,7 @@ function formatValue(value) {
   return value === null ? "not defined for these frames" : String(value);
 }
 
-const REFIT_NOTE = "; includes validation and test frames (refit). The metrics belong to the model before the refit";
+const REFIT_NOTE = "; refit on validation and test frames too. The metrics belong to the evaluated model, before the refit";
 
 function describeMethod({ net, recipe }) {
   if (!net) return "not recorded";

@@ -29,11 +29,11 @@ export const describe = {
   presence({ nerve }, isCalibrated) {
     const probability = formatProbability(nerve.presence);
     if (isCalibrated) return `${probability} probability that the frame shows a nerve`;
-    return `${probability}, not calibrated: all validation frames show a nerve, or none of them does`;
+    return `${probability}, not calibrated: the validation frames do not include both kinds, with and without a nerve`;
   },
 
   confidence({ confidence }) {
-    return confidence.mask === null ? "no mask" : `expected Dice ${formatProbability(confidence.mask)}`;
+    return confidence.mask === null ? "no mask" : `expected Dice ${confidence.mask.toFixed(2)}`;
   },
 
   area({ nerve }) {

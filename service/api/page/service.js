@@ -1,7 +1,7 @@
 // Requests to the service. Addresses are relative, because a proxy may serve the page below a path prefix.
 
 const UNREACHABLE = "The service cannot be reached.";
-const INCOMPLETE = "The connection ended before the end of the answer.";
+const INCOMPLETE = "The connection broke before the response was complete. Try again.";
 const FILE_EXTENSIONS = /\.(png|jpe?g|tiff?|dcm|dicom)$/i;
 
 /** The response of a route. Throws an Error with the service's own message, or with the reason of a failed request. */
@@ -58,7 +58,7 @@ export async function isDicom(file) {
   return prefix === "DICM";
 }
 
-/** Saves the route's answer for the file, under the file's name with another ending. */
+/** Saves the route's response for the file, under the file's name with another ending. */
 export async function download(file, route, ending) {
   const response = await upload(route, file);
   const content = await response.blob().catch(() => {

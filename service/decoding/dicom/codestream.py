@@ -9,7 +9,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
 from service.decoding.dicom.dicom_header import malformed_error
-from service.errors import FrameError
+from service.errors import ErrorCode, FrameError
 
 # Where two decoders are installed and pydicom prefers the slower. For a frame of 580x420, the faster one takes 0.6 ms
 # instead of 2.7 (JPEG), 3.4 instead of 4.9 (JPEG-LS), and 0.2 instead of 0.8 (RLE).
@@ -39,7 +39,7 @@ def check_codestream_size(encoded: bytes, options: dict[str, Any]) -> None:
     size = _read_codestream_size(encoded, options["transfer_syntax_uid"])
     if size not in (None, (options["rows"], options["columns"])):
         message = f"A compressed frame has another size ({size}) than the file declares."
-        raise FrameError("malformed", message, 400)
+        raise FrameError(ErrorCode.MALFORMED, message)
 
 
 def _read_codestream_size(encoded: bytes, syntax: uid.UID) -> tuple[int, int] | None:

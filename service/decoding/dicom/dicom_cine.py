@@ -17,11 +17,12 @@ from service.decoding.dicom.frame_locations import (
     locate_uncompressed_frames,
     read_pixel_length,
 )
+from service.decoding.dicom.frame_rate import read_frame_rate
 from service.decoding.dicom.header_checks import check_pixel_options, check_ultrasound
 from service.decoding.dicom.pixel_values import to_grey
-from service.decoding.dicom.scan_area import find_scan_area, read_frame_rate
+from service.decoding.dicom.scan_area import find_scan_area
 from service.decoding.frame import Frame
-from service.errors import FrameError
+from service.errors import ErrorCode, FrameError
 
 CODESTREAM_HEADER_BYTES = 65536  # allowed for a compressed frame beside twice its pixels
 
@@ -90,7 +91,7 @@ class DicomCine:
         except FrameError:
             raise
         except Exception as error:  # each decoder has exceptions of its own
-            raise FrameError("malformed", f"Frame {index} is damaged: it cannot be decoded.", 400) from error
+            raise FrameError(ErrorCode.MALFORMED, f"Frame {index} is damaged: it cannot be decoded.") from error
         return Frame(grey, self.scan_area, self.spacing_mm, index, self.notes, self.frame_rate_hz)
 
     def _decode_pixels(self, encoded: bytes) -> np.ndarray:

@@ -6,7 +6,7 @@ from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 
-from service.errors import FrameError
+from service.errors import ErrorCode, FrameError
 
 PREAMBLE_BYTES = 132  # with the four letters DICM (PS3.10 7.1)
 MAX_READS = 50_000  # of header elements and their parts; a hostile header holds millions
@@ -32,9 +32,9 @@ class _BoundedFile:
         self._reads_left -= 1
         self._bytes_left -= size
         if self._reads_left < 0:
-            raise FrameError("header", f"The DICOM header has more than {MAX_READS} parts.", 413)
+            raise FrameError(ErrorCode.HEADER, f"The DICOM header has more than {MAX_READS} parts.", 413)
         if self._bytes_left < 0:
-            raise FrameError("header", f"The DICOM header is larger than {MAX_HEADER_BYTES // 2**20} MiB.", 413)
+            raise FrameError(ErrorCode.HEADER, f"The DICOM header is larger than {MAX_HEADER_BYTES // 2**20} MiB.", 413)
         return self._read(size)
 
 
@@ -63,7 +63,7 @@ def _check_transfer_syntax(file_meta: Dataset) -> uid.UID:
     syntax = uid.UID(file_meta.get("TransferSyntaxUID", ""))
     if not syntax.is_transfer_syntax or syntax.is_private:
         unknown = f"The DICOM file's transfer syntax is unknown: {syntax or 'none'}. {SUPPORTED_COMPRESSION}."
-        raise FrameError("transfer_syntax", unknown, 422)
+        raise FrameError(ErrorCode.TRANSFER_SYNTAX, unknown)
     if syntax.is_deflated:  # a few kilobytes may inflate to gigabytes
         raise unsupported_transfer_syntax(syntax)
     return syntax
@@ -72,9 +72,9 @@ def _check_transfer_syntax(file_meta: Dataset) -> uid.UID:
 def unsupported_transfer_syntax(syntax: uid.UID) -> FrameError:
     """Return the error of a transfer syntax that this package does not decode."""
     message = f"The transfer syntax {syntax.name} is not supported. {SUPPORTED_COMPRESSION}."
-    return FrameError("transfer_syntax", message, 422)
+    return FrameError(ErrorCode.TRANSFER_SYNTAX, message)
 
 
 def malformed_error() -> FrameError:
     """Return the error of a file whose structure cannot be read."""
-    return FrameError("malformed", "The DICOM file is damaged or cut short: it cannot be read.", 400)
+    return FrameError(ErrorCode.MALFORMED, "The DICOM file is damaged or cut short: it cannot be read.")

@@ -12,7 +12,7 @@ from typing import IO
 from pydicom import uid
 
 from service.decoding.dicom.dicom_header import PIXEL_DATA, malformed_error
-from service.errors import FrameError
+from service.errors import ErrorCode, FrameError
 
 MAX_FRAGMENTS = 200_000  # of compressed pixels: twenty for each frame of the longest cine
 ITEM, SEQUENCE_DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
@@ -32,11 +32,11 @@ def read_pixel_length(file: IO[bytes], syntax: uid.UID) -> int:
     layout = f"{order}HHL" if syntax.is_implicit_VR else f"{order}HH2sHL"
     head = file.read(struct.calcsize(layout))
     if not head:
-        raise FrameError("no_pixels", "The DICOM file has no pixel data, or is cut short before them.", 422)
+        raise FrameError(ErrorCode.NO_PIXELS, "The DICOM file has no pixel data, or is cut short before them.")
     group, element, *_, length = struct.unpack(layout, head)
     if group << 16 | element != PIXEL_DATA:
         message = "The DICOM file's pixels are floating-point numbers. Send 8- or 16-bit integers."
-        raise FrameError("pixel_type", message, 422)
+        raise FrameError(ErrorCode.PIXEL_TYPE, message)
     if syntax.is_encapsulated != (length == UNDEFINED_LENGTH):
         raise malformed_error()
     return int(length)
@@ -67,7 +67,7 @@ def locate_compressed_frames(file: IO[bytes], frame_count: int, max_frame_bytes:
     offsets = _read_offset_table(file, frame_count)
     fragments = list(itertools.islice(_iterate_fragments(file), MAX_FRAGMENTS + 1))
     if len(fragments) > MAX_FRAGMENTS:
-        raise FrameError("too_many_fragments", f"The pixel data have more than {MAX_FRAGMENTS} fragments.", 413)
+        raise FrameError(ErrorCode.TOO_MANY_FRAGMENTS, f"The pixel data have more than {MAX_FRAGMENTS} fragments.")
     if len(fragments) < frame_count:
         raise _frame_count_error(frame_count, f"{len(fragments)} of them")
     frames: list[list[Fragment]] = []
@@ -79,7 +79,7 @@ def locate_compressed_frames(file: IO[bytes], frame_count: int, max_frame_bytes:
     if len(frames) != frame_count:
         raise _frame_count_error(frame_count, f"{len(frames)} with a recognisable border")
     if any(sum(length for _, length in frame) > max_frame_bytes for frame in frames):
-        raise FrameError("malformed", "A compressed frame is larger than its pixels.", 400)
+        raise FrameError(ErrorCode.MALFORMED, "A compressed frame is larger than its pixels.")
     return frames
 
 
@@ -137,4 +137,4 @@ def _ends_image(file: IO[bytes], fragment: Fragment) -> bool:
 
 
 def _frame_count_error(declared: int, available: str) -> FrameError:
-    return FrameError("malformed", f"The DICOM file declares {declared} frame(s) and has {available}.", 400)
+    return FrameError(ErrorCode.MALFORMED, f"The DICOM file declares {declared} frame(s) and has {available}.")

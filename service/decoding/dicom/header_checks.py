@@ -7,7 +7,7 @@ from pydicom.pixels.utils import as_pixel_options
 
 from service.decoding.dicom.dicom_header import malformed_error
 from service.decoding.frame import MAX_PIXELS, MIN_SIDE_PX, too_many_pixels_error
-from service.errors import FrameError
+from service.errors import ErrorCode, FrameError
 
 MAX_FRAMES = 10_000
 BITS_ALLOCATED = (8, 16)
@@ -38,7 +38,7 @@ def check_ultrasound(header: Dataset) -> tuple[str, ...]:
     if sop_class in SECONDARY_CAPTURE_CLASSES and modality in ("OT", ""):
         return (f"a secondary capture of modality {modality or 'unknown'} was taken for an ultrasound frame",)
     kind = f"{sop_class.name or 'no SOP class'}, modality {modality or 'unknown'}"
-    raise FrameError("not_ultrasound", f"Only ultrasound is segmented; this is {kind[:200]}.", 422)
+    raise FrameError(ErrorCode.NOT_ULTRASOUND, f"Only ultrasound is segmented; this is {kind[:200]}.")
 
 
 def check_pixel_options(header: Dataset) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def check_pixel_options(header: Dataset) -> dict[str, Any]:
     Keys: rows, columns, number_of_frames, samples_per_pixel, bits_allocated, photometric_interpretation, ...
     """
     if not (header.get("Rows") and header.get("Columns")):
-        raise FrameError("no_pixels", "The DICOM file declares no rows or no columns.", 422)
+        raise FrameError(ErrorCode.NO_PIXELS, "The DICOM file declares no rows or no columns.")
     options = as_pixel_options(header)
     rows, columns, frame_count = options["rows"], options["columns"], options["number_of_frames"]
     if frame_count < 1:
@@ -56,12 +56,12 @@ def check_pixel_options(header: Dataset) -> dict[str, Any]:
         raise too_many_pixels_error(MAX_PIXELS)
     if frame_count > MAX_FRAMES:
         message = f"The cine declares {frame_count} frames. Send at most {MAX_FRAMES} frames."
-        raise FrameError("too_many_frames", message, 413)
+        raise FrameError(ErrorCode.TOO_MANY_FRAMES, message)
     if min(rows, columns) < MIN_SIDE_PX:
         size, min_size = f"{columns}x{rows}", f"{MIN_SIDE_PX}x{MIN_SIDE_PX}"
-        raise FrameError("too_small", f"The frame has {size} pixels. Send at least {min_size} pixels.", 422)
+        raise FrameError(ErrorCode.TOO_SMALL, f"The frame has {size} pixels. Send at least {min_size} pixels.")
     samples, bits = options["samples_per_pixel"], options["bits_allocated"]
     if bits not in BITS_ALLOCATED or samples not in SAMPLES_PER_PIXEL:
         message = f"The pixels have {samples} samples of {bits} bits. Send 8- or 16-bit grey or colour."
-        raise FrameError("pixel_type", message, 422)
+        raise FrameError(ErrorCode.PIXEL_TYPE, message)
     return {**options, "pixel_keyword": "PixelData", "transfer_syntax_uid": header.file_meta.TransferSyntaxUID}

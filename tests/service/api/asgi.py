@@ -1,17 +1,15 @@
-"""Frame requests to the middlewares without a server, in virtual time."""
+"""Frame requests to the middlewares without a server."""
 
 import asyncio
-import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.admission import AdmissionMiddleware
-from service.api.concurrency import ConcurrencyMiddleware
 from service.api.concurrency_limiter import ConcurrencyLimiter
+from service.api.concurrency_middleware import ConcurrencyMiddleware
 from service.api.error_responses import ErrorMiddleware
 from service.api.upload import UploadMiddleware
 
@@ -19,39 +17,8 @@ PNG = {"content-type": "image/png"}
 BODY: Message = {"type": "http.request", "body": b"x", "more_body": False}
 
 
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer.
-
-    A test never waits for a timer, and the machine's speed cannot change its result. Not for tests with threads.
-    """
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        super().__init__(_JumpingSelector(self))
-
-    def time(self) -> float:
-        return self.now
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    def __init__(self, loop: VirtualTimeLoop):
-        super().__init__()
-        self.loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "the test waits for ever"
-        self.loop.now += max(0.0, timeout)
-        return super().select(0)
-
-
-def run_in_virtual_time(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Like asyncio.run, in a VirtualTimeLoop."""
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        return runner.run(coroutine)
-
-
 def with_middlewares(app: ASGIApp, limiter: ConcurrencyLimiter) -> ASGIApp:
-    """The app in the middlewares of a frame request."""
+    """Return the app in the middlewares of a frame request."""
     return ErrorMiddleware(AdmissionMiddleware(UploadMiddleware(ConcurrencyMiddleware(app, limiter)), limiter))
 
 
@@ -67,20 +34,22 @@ async def post_frames(limiter: ConcurrencyLimiter, apps: Sequence[ASGIApp]) -> l
 
 
 async def receive_nothing() -> Message:
-    """An ASGI `receive` of a client that sends nothing and stays connected."""
+    """Receive as from a client that sends nothing and stays connected."""
     return await asyncio.get_running_loop().create_future()
 
 
 async def no_wait(message: Message) -> None:
-    """An ASGI `send` of a client that takes every message at once."""
+    """Send as to a client that takes every message at once."""
 
 
 @dataclass
 class FrameRequest:
     """One frame request without HTTP.
 
-    messages: what the client sends. then: its `receive` after them. delay_send: called with each message of the
-    response. sent: these messages.
+    messages: the messages that the client sends.
+    then: the client's `receive` after these messages.
+    delay_send: called with each message of the response.
+    sent: the messages of the response.
     """
 
     messages: list[Message] = field(default_factory=lambda: [BODY])
@@ -120,7 +89,7 @@ class FrameRequest:
 
 
 async def disconnect() -> Message:
-    """An ASGI `receive` of a client that has disconnected."""
+    """Receive as from a client that has disconnected."""
     return {"type": "http.disconnect"}
 
 

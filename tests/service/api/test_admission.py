@@ -11,13 +11,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.admission import MAX_IN_FLIGHT_PER_CLIENT, AdmissionMiddleware
-from service.api.concurrency_limiter import MAX_QUEUED, ConcurrencyLimiter
+from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED, ConcurrencyLimiter
 from service.decoding.frame import Frame
 from service.errors import FrameError
 from service.machine_resources import CPU_WORKERS
 from service.rendering.images import encode_png
 from tests.conftest import patched
-from tests.service.api.asgi import PNG, FrameRequest, run_in_virtual_time
+from tests.service.api.asgi import PNG, FrameRequest
+from tests.service.api.virtual_time import run_in_virtual_time
 
 HEAD = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 ALICE, BOB = ("192.0.2.1", 1), ("192.0.2.2", 1)
@@ -76,13 +77,13 @@ def test_a_request_is_refused_before_its_upload_when_the_queue_is_full() -> None
         await limiter.acquire()
         return await statuses(AdmissionMiddleware(failing_app, limiter), [ALICE])
 
-    limiter = ConcurrencyLimiter(1, max_queued=1)
+    limiter = ConcurrencyLimiter(1, max_running_or_queued=1)
     assert run_in_virtual_time(fill_queue_and_send()) == [429]
 
 
 def test_requests_without_a_frame_have_no_limit(limits) -> None:
     async def send_get_requests() -> None:
-        middleware = AdmissionMiddleware(slow_app, ConcurrencyLimiter(1, max_queued=0))
+        middleware = AdmissionMiddleware(slow_app, ConcurrencyLimiter(1, max_running_or_queued=0))
         scopes = [FrameRequest(path="/model").scope() | {"method": "GET"} for _ in range(10)]
         requests = [FrameRequest() for _ in scopes]
         async with asyncio.TaskGroup() as group:
@@ -113,7 +114,7 @@ def test_each_of_a_hundred_simultaneous_requests_gets_its_own_mask(address, segm
             assert response.json()["error"]["code"] == "too_many"
         else:
             assert response.content == mask
-    assert sum(response.status_code == 200 for response in responses) >= MAX_QUEUED
+    assert sum(response.status_code == 200 for response in responses) >= MAX_RUNNING_OR_QUEUED
 
 
 @pytest.mark.server
@@ -123,7 +124,7 @@ def test_after_a_burst_of_ten_times_the_queue_the_service_responds_as_before(
 ) -> None:
     frame = encode_png(speckle(5))
     mask = encode_png(segmenter.segment(Frame(speckle(5))).mask)
-    responses = asyncio.run(post_at_once(address, [frame] * (10 * MAX_QUEUED)))
+    responses = asyncio.run(post_at_once(address, [frame] * (10 * MAX_RUNNING_OR_QUEUED)))
     assert {response.status_code for response in responses} <= {200, 429}
     for response in responses:
         if response.status_code == 200:
@@ -135,7 +136,7 @@ def test_after_a_burst_of_ten_times_the_queue_the_service_responds_as_before(
 
 @pytest.mark.server
 @pytest.mark.serial
-def test_a_client_with_too_many_open_uploads_is_told_when_to_try_again(address) -> None:
+def test_a_client_with_too_many_open_uploads_learns_when_to_try_again(address) -> None:
     host, port = address.removeprefix("http://").split(":")
     with ExitStack() as stack:
         uploads = []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.api_keys import KeyFile, KeysError, check_api_keys, hash_key, read_key_hashes, write_key_hashes
+from service.api.api_keys import ApiKeysError, KeyFile, check_api_keys, hash_key, read_key_hashes, write_key_hashes
 
 
 @pytest.mark.parametrize("text", ["pacs", "pacs 123", f"pacs {'0' * 64}\npacs {'1' * 64}", f"a b {'0' * 64}"])
@@ -15,7 +15,7 @@ def test_an_invalid_file_is_refused_and_a_running_service_keeps_its_keys(tmp_pat
     assert key_file.find_name("the key") == "pacs"
     path.write_text(text)
     assert key_file.find_name("the key") == "pacs"
-    with pytest.raises(KeysError, match="line"):
+    with pytest.raises(ApiKeysError, match="line"):
         read_key_hashes(path)
 
 
@@ -39,7 +39,7 @@ def test_a_service_that_would_refuse_every_request_is_reported(tmp_path, monkeyp
     (tmp_path / "empty.txt").touch()
     monkeypatch.setenv("NERVEMASK_OPEN", is_open)
     monkeypatch.setenv("NERVEMASK_KEYS", str(Path(tmp_path / keys)) if keys else "")
-    with pytest.raises(KeysError, match=message):
+    with pytest.raises(ApiKeysError, match=message):
         check_api_keys()
 
 

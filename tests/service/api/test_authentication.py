@@ -25,7 +25,8 @@ from service.api.authentication import (
 )
 from service.rendering.images import encode_png
 from tests.conftest import RunningServer, serving
-from tests.service.api.asgi import PNG, VirtualTimeLoop, run_in_virtual_time
+from tests.service.api.asgi import PNG
+from tests.service.api.virtual_time import VirtualTimeLoop, run_in_virtual_time
 
 ROOT = Path(__file__).parents[3]
 KEY, OTHER_KEY = "the key of the PACS", "the key of ward 3"
@@ -97,11 +98,12 @@ def server(model_folder: Path, tmp_path_factory, key_file: Path) -> Iterator[Run
 
 @pytest.mark.server
 def test_without_a_key_only_the_probes_respond(server) -> None:
-    from service.api.routes import pages
+    from service.api.routes import starlette_app
     from service.app import Nervemask
 
     probes = ("/healthz", "/livez", "/readyz")
-    paths = {getattr(route, "path", "") for route in pages.routes} | {api.route for api in Nervemask.apis.values()}
+    paths = {getattr(route, "path", "") for route in starlette_app.routes}
+    paths |= {api.route for api in Nervemask.apis.values()}
     paths |= {"/page/app.js", *probes, "/schema.json", "/static_content/index.css", "/nowhere"}
     paths -= {"/page", "/stream", ""}
     assert {"/", "/mask", "/segment", "/overlay", "/dicom", "/model", "/docs.json", "/metrics"} <= paths

@@ -21,7 +21,7 @@ from tests.service.api.asgi import FrameRequest, post_frames, with_middlewares
 
 @pytest.fixture
 def limiter() -> ConcurrencyLimiter:
-    return ConcurrencyLimiter(1, max_queued=64)
+    return ConcurrencyLimiter(1, max_running_or_queued=64)
 
 
 def test_another_request_runs_between_two_steps(limiter) -> None:
@@ -39,7 +39,7 @@ def test_another_request_runs_between_two_steps(limiter) -> None:
 
     asyncio.run(post_frames(limiter, [DeferredResponse(compute), frame_app]))
     assert finished == ["frame", "deferred"]
-    assert limiter.queued == 0
+    assert limiter.running_or_queued == 0
 
 
 def test_the_request_is_abandoned_when_its_client_disconnects(limiter) -> None:
@@ -68,20 +68,19 @@ def test_the_request_is_abandoned_when_its_client_disconnects(limiter) -> None:
     request = FrameRequest(then=disconnect_after_two_steps, path="/dicom", content_type=b"application/dicom")
     asyncio.run(request.send_to(with_middlewares(deferred_app, limiter)))
     assert steps >= 2
-    assert limiter.queued == 0
+    assert limiter.running_or_queued == 0
 
 
 LOG_STEPS = """
-from service.api import concurrency
+from service.api.concurrency_middleware import LimitedRequest
 
-send = concurrency.LimitedRequest._send
+finish_step = LimitedRequest._finish_step
 
-async def log_and_send(self, message):
-    if message is concurrency.STEP_DONE:
-        print("a step is done", flush=True)
-    await send(self, message)
+async def log_and_finish_step(self):
+    print("a step is done", flush=True)
+    await finish_step(self)
 
-concurrency.LimitedRequest._send = log_and_send
+LimitedRequest._finish_step = log_and_finish_step
 """
 
 

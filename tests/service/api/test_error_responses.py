@@ -1,15 +1,21 @@
 """Every error response has the same JSON body, with the status and the code of its cause."""
 
+import asyncio
+import json
+
 import httpx
 import numpy as np
 import pytest
 from pydicom.uid import CTImageStorage
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
+from service.api.error_responses import ErrorMiddleware
+from service.errors import ErrorCode, FrameError
+from service.monitoring.prometheus_metrics import ERRORS_TOTAL
 from service.rendering.images import encode_png
 from tests.dicoms import make_ultrasound, to_bytes
-from tests.service.api.asgi import PNG
-
-pytestmark = pytest.mark.server
+from tests.service.api.asgi import PNG, FrameRequest
 
 GREY = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
 FRAME = encode_png(GREY)
@@ -116,6 +122,7 @@ REFUSED_REQUESTS = {
 }
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("name", REFUSED_REQUESTS)
 def test_a_refused_request_gets_its_status_and_code(client, name) -> None:
     method, route, request, status, code = REFUSED_REQUESTS[name]
@@ -127,3 +134,53 @@ def test_a_refused_request_gets_its_status_and_code(client, name) -> None:
     assert set(content["error"]) == {"code", "message"}
     assert content["error"]["code"] == code
     assert content["error"]["message"].endswith(".")
+
+
+async def failing_app(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RuntimeError("an internal detail")
+
+
+async def refusing_app(scope: Scope, receive: Receive, send: Send) -> None:
+    raise FrameError(ErrorCode.TOO_SMALL, "The frame is too small.")
+
+
+async def app_without_a_route(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("Not Found", 404)(scope, receive, send)
+
+
+async def app_that_fails_after_its_head(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 503, "headers": []})
+    await send({"type": "http.response.body", "body": b"an internal", "more_body": True})
+    raise RuntimeError("an internal detail")
+
+
+@pytest.mark.parametrize(
+    ("app", "path", "status", "code"),
+    [
+        (failing_app, "/mask", 500, "internal"),
+        (app_that_fails_after_its_head, "/mask", 500, "internal"),
+        (refusing_app, "/mask", 422, "too_small"),
+        (app_without_a_route, "/nothing", 404, "not_found"),
+        (failing_app, "/mask\n", 404, "not_found"),
+    ],
+)
+def test_every_error_is_counted_once_by_its_code(app, path, status, code) -> None:
+    counter = ERRORS_TOTAL.labels(code)
+    before = counter._value.get()
+    request = FrameRequest(path=path)
+    asyncio.run(request.send_to(ErrorMiddleware(app)))
+    assert counter._value.get() == before + 1
+    assert request.status == status
+    assert json.loads(request.sent[-1]["body"])["error"]["code"] == code
+    assert len(request.sent) == 2
+
+
+def test_a_failure_after_the_start_of_the_response_is_raised() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError
+
+    request = FrameRequest()
+    with pytest.raises(RuntimeError):
+        asyncio.run(request.send_to(ErrorMiddleware(app)))
+    assert len(request.sent) == 1

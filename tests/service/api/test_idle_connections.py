@@ -1,8 +1,7 @@
-"""Idle connections are closed, busy ones are not; workers share the connections of one socket."""
+"""Idle connections are closed, busy ones are not."""
 
 import asyncio
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -11,17 +10,11 @@ import pytest
 from service.api import idle_connections
 from service.api.idle_connections import (
     CHECK_INTERVAL_SECONDS,
-    MAX_CONNECTIONS,
-    MAX_HIGH_WATER_BYTES,
     MAX_IDLE_SECONDS,
-    MAX_UNREAD_BYTES,
-    MIN_HIGH_WATER_BYTES,
     ConnectionLimiter,
-    HighWaterLimit,
-    SharedSocketServer,
 )
 from service.api.slow_client_timeout import MIN_BYTES_PER_SECOND
-from tests.service.api.asgi import run_in_virtual_time
+from tests.service.api.virtual_time import run_in_virtual_time
 
 
 @dataclass
@@ -146,74 +139,3 @@ def test_above_the_limit_the_longest_idle_connection_is_closed(limiter, monkeypa
         return [connection.transport.aborted for connection in connections]
 
     assert run_in_virtual_time(scene()) == [False, True, False, False]
-
-
-@pytest.mark.parametrize("count", [1, 16, 100, MAX_CONNECTIONS])
-def test_the_upload_buffers_of_all_connections_are_bounded(limiter, count) -> None:
-    high_water_limit = HighWaterLimit(limiter)
-    limiter.connections = set(range(count))
-    sizes = range(0, MAX_HIGH_WATER_BYTES + 2**16, 2**14)
-    largest = max(size for size in sizes if not size > high_water_limit)
-    assert MIN_HIGH_WATER_BYTES <= largest <= MAX_HIGH_WATER_BYTES
-    assert count * largest <= MAX_UNREAD_BYTES
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener
-
-
-def test_a_worker_accepts_one_connection_and_then_pauses(limiter, listener) -> None:
-    """Another worker can accept the next one meanwhile."""
-    accepted: list[socket.socket] = []
-
-    async def handshake(client: socket.socket) -> None:
-        accepted.append(client)
-
-    async def scene() -> None:
-        loop = asyncio.get_running_loop()
-        clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
-        server = SharedSocketServer(loop, listener, handshake, limiter)
-        held = []
-        while len(accepted) < len(clients):
-            before = len(accepted)
-            server._accept()
-            await asyncio.sleep(0)
-            held.append(len(accepted) - before)
-            assert not loop.remove_reader(listener)  # the pause has removed it
-        assert held == [1, 1, 1]
-        server.close()
-        for connection in [*clients, *accepted]:
-            connection.close()
-
-    asyncio.run(scene())
-
-
-def test_above_the_limit_the_oldest_tls_handshake_is_cancelled(limiter, listener, monkeypatch) -> None:
-    monkeypatch.setattr(idle_connections, "MAX_TLS_HANDSHAKES", 2)
-
-    async def endless_handshake(client: socket.socket) -> None:
-        await asyncio.get_running_loop().create_future()
-
-    async def scene() -> None:
-        clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
-        server = SharedSocketServer(asyncio.get_running_loop(), listener, endless_handshake, limiter)
-        while len(server.handshakes) < 2:
-            server._accept()
-        oldest = next(iter(server.handshakes))
-        server._accept()
-        await asyncio.wait([oldest])
-        await asyncio.sleep(0)
-        assert oldest.cancelled()
-        assert len(server.handshakes) == 2
-        assert clients[0].recv(1) == b""
-        for task in server.handshakes:
-            task.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        server.close()
-        for client in clients:
-            client.close()
-
-    asyncio.run(scene())

@@ -11,16 +11,17 @@ from pydantic import TypeAdapter
 
 from service.api import response_models as models
 from service.api import responses
-from service.decoding.frame import Box, Frame
+from service.decoding.cropping import Box
+from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
-from service.inference.segmenter import FrameFailure, FrameResult, Segmentation
+from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
 from service.model.card import Card
 
-FAILURE = FrameFailure(5, FrameError("malformed", "Broken.", 400))
+FAILURE = FrameFailure(5, FrameError(ErrorCode.MALFORMED, "Broken."))
 
 
 def make_result(mask: np.ndarray, confidence: float | None = 0.876543, **frame_fields) -> FrameResult:
-    return FrameResult(Frame(mask // 2, **frame_fields), Segmentation(mask, 0.93456, confidence, 8.7), 2.2345)
+    return FrameResult(Frame(mask // 2, **frame_fields), FrameSegmentation(mask, 0.93456, confidence, 8.7), 2.2345)
 
 
 @pytest.fixture
@@ -89,11 +90,13 @@ def test_the_models_allow_no_other_members(card, box) -> None:
         validate({**responses.build_segmentation(make_result(box), card), "other": 1}, models.Segmentation)
 
 
-def test_an_error_code_must_be_in_the_table_and_fit_the_status() -> None:
-    with pytest.raises(ValueError, match="no_such_code"):
-        FrameError("no_such_code", "Broken.", 400)
+def test_an_error_has_a_status_of_its_code() -> None:
+    assert FrameError(ErrorCode.MALFORMED, "Broken.").status == 400
+    assert FrameError(ErrorCode.HEADER, "Broken.", 413).status == 413
     with pytest.raises(ValueError, match=r"malformed.*400.*422"):
-        FrameError("malformed", "Broken.", 422)
+        FrameError(ErrorCode.MALFORMED, "Broken.", 422)
+    with pytest.raises(ValueError, match=r"header.*413.*422.*None"):
+        FrameError(ErrorCode.HEADER, "Broken.")
 
 
 def test_clients_get_the_same_bytes_for_the_same_result(card, box) -> None:

@@ -26,7 +26,9 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.server import ServerState
 
 from service.api import server_patches
-from service.api.idle_connections import ConnectionLimiter, HighWaterLimit, SharedSocketServer
+from service.api.idle_connections import ConnectionLimiter
+from service.api.shared_socket_server import SharedSocketServer
+from service.api.upload_buffers import HighWaterLimit
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from starlette.types import Message
 
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND, SlowClientTimeout
 from service.request import RequestState
-from tests.service.api.asgi import run_in_virtual_time
+from tests.service.api.virtual_time import run_in_virtual_time
 
 
 @pytest.fixture

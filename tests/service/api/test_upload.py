@@ -13,14 +13,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.byte_budget import ByteBudget
-from service.api.concurrency_limiter import MAX_QUEUED
+from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
 from service.api.upload import MAX_UPLOAD_BYTES, UploadMiddleware
 from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
 from service.rendering.images import encode_png
 from service.request import RequestState
-from tests.service.api.asgi import PNG, FrameRequest, disconnect, run_in_virtual_time
+from tests.service.api.asgi import PNG, FrameRequest, disconnect
+from tests.service.api.virtual_time import run_in_virtual_time
 
 FORM = b"multipart/form-data; boundary=b"
 FORM_HEAD = b'--b\r\nContent-Disposition: form-data; name="frame"; filename="a.png"\r\n\r\n'
@@ -114,7 +115,7 @@ def test_an_upload_that_breaks_off_leaves_no_bytes_reserved() -> None:
 @pytest.mark.serial
 def test_slow_uploads_block_no_other_request(address, client, segmenter, speckle) -> None:
     """There are more slow uploads than places in the queue; they get their masks in the end."""
-    frames = [speckle(seed) for seed in range(MAX_QUEUED + 1)]
+    frames = [speckle(seed) for seed in range(MAX_RUNNING_OR_QUEUED + 1)]
     masks = [encode_png(segmenter.segment(Frame(pixels)).mask) for pixels in frames]
 
     async def upload_slowly() -> list[httpx.Response]:

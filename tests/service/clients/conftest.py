@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from service.client import main
+from service.clients.bridge_http_client import BridgeHttpClient
 from service.clients.orthanc_bridge import OrthancBridge
-from service.clients.retrying_client import RetryingClient
 from tests.dicoms import make_region, make_ultrasound, to_bytes
 from tests.service.clients.orthanc_server import Orthanc
 from tests.service.clients.proxy_server import Proxy, running_proxy
@@ -86,8 +86,8 @@ def bridge_once(orthanc: Orthanc, address: str, tmp_path: Path, caplog: pytest.L
     """bridge_once(): run the bridge up to the last change; return its log."""
     stop = threading.Event()
     bridge = OrthancBridge(
-        RetryingClient("Orthanc", httpx.URL(orthanc.address), None, stop, once=True),
-        RetryingClient("the service", httpx.URL(address), None, stop, once=True),
+        BridgeHttpClient("Orthanc", httpx.URL(orthanc.address), None, stop, once=True),
+        BridgeHttpClient("the service", httpx.URL(address), None, stop, once=True),
     )
 
     def run() -> str:

@@ -28,7 +28,9 @@ class Orthanc:
     """Debian's Orthanc on free ports. It keeps its files and ports when it is stopped and started again."""
 
     def __init__(self, folder: Path, stable_age_seconds: int):
-        self.folder, self.port, self.dicom_port = folder, free_port(), free_port()
+        self.folder = folder
+        self.port = free_port()
+        self.dicom_port = free_port()
         self.address_without_user = f"http://127.0.0.1:{self.port}"
         self.address = f"http://{USER}:{PASSWORD}@127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.address, timeout=10)

@@ -13,7 +13,8 @@ import httpx
 class Proxy(ThreadingHTTPServer):
     """Forwards requests to the real service.
 
-    post_times: time of each POST. replies: raw responses to the first POSTs, sent instead of the service's.
+    post_times: time of each POST.
+    replies: raw responses to the first POSTs, sent instead of the service's.
     disappears: stop listening at the first GET.
     """
 

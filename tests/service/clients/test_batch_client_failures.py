@@ -7,13 +7,12 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
 
-from service.clients.batch_client import MAX_ATTEMPTS, retry_seconds
+from service.clients.retries import MAX_BATCH_ATTEMPTS
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.clients.client_process import start_client
 from tests.service.clients.conftest import list_files, write_file
@@ -69,20 +68,12 @@ def test_a_busy_service_gets_the_request_again_after_retry_after(run_client, pro
     assert second - first >= 0.9
 
 
-@pytest.mark.parametrize(
-    ("retry_after", "seconds"), [("0", 0), ("7", 7), ("3600", 60), ("soon", 1), (None, 1)], ids=str
-)
-def test_the_delay_before_a_retry(retry_after, seconds) -> None:
-    headers = {} if retry_after is None else {"retry-after": retry_after}
-    assert retry_seconds(httpx.Response(429, headers=headers)) == seconds
-
-
 def test_a_service_that_stays_busy_is_given_up(run_client, proxy, frame_files) -> None:
     write_file("frame.png", frame_files[".png"])
-    proxy.replies = [busy_reply("429 Too Many Requests", 0)] * (MAX_ATTEMPTS + 1)
+    proxy.replies = [busy_reply("429 Too Many Requests", 0)] * (MAX_BATCH_ATTEMPTS + 1)
     output = run_client("frame.png", "--out", "o.png", server=proxy.address, status=1)
     assert "frame.png: Too many requests at once." in output.stderr
-    assert len(proxy.post_times) == MAX_ATTEMPTS
+    assert len(proxy.post_times) == MAX_BATCH_ATTEMPTS
 
 
 @pytest.mark.parametrize("out", ["o.json", "o.dcm", "o.png"])

@@ -12,8 +12,8 @@ from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage, SegmentationStorage, generate_uid
 
+from service.clients.bridge_http_client import BridgeHttpClient
 from service.clients.orthanc_bridge import OrthancBridge
-from service.clients.retrying_client import RetryingClient
 from service.decoding.dicom.header_checks import ULTRASOUND_CLASSES
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.clients.orthanc_server import PASSWORD, USER, Orthanc, make_frame, run_bridge_once, wait_until
@@ -155,10 +155,10 @@ def bridge_with_stub_service(orthanc: Orthanc, before_response: Callable[[], obj
         return httpx.Response(200, content=segmentation)
 
     stop = threading.Event()
-    service = RetryingClient("the service", httpx.URL("http://service"), None, stop, once=False)
+    service = BridgeHttpClient("the service", httpx.URL("http://service"), None, stop, once=False)
     service.client = httpx.Client(base_url="http://service", transport=httpx.MockTransport(respond))
     orthanc.send(make_frame(StudyInstanceUID=STUDY))
-    return OrthancBridge(RetryingClient("Orthanc", httpx.URL(orthanc.address), None, stop, once=False), service)
+    return OrthancBridge(BridgeHttpClient("Orthanc", httpx.URL(orthanc.address), None, stop, once=False), service)
 
 
 def test_a_study_that_is_deleted_during_segmentation_stays_deleted(orthanc) -> None:

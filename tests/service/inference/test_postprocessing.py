@@ -5,7 +5,13 @@ import pytest
 
 from service.inference.mask_confidence import mask_confidence, mean_mask_probability
 from service.inference.postprocessing import optimal_threshold, postprocess
-from service.inference.probability_histogram import ProbabilityHistogram
+from service.inference.probability_histogram import (
+    BIN_COUNT,
+    bin_indices,
+    bin_lower_bound,
+    calibrate_pixels,
+    compute_histogram,
+)
 from service.model.card import PostprocessingConfig
 from service.model.platt_scaling import PlattScaling
 
@@ -102,30 +108,30 @@ def test_the_mask_of_a_constant_probability_is_the_whole_frame(value: float) -> 
 
 def test_bins_distinguish_probabilities_from_0_to_1() -> None:
     probability = np.array([0, 1e-7, 1e-3, 0.5, 0.505, 0.999, 1], np.float32)
-    bins = ProbabilityHistogram.bins(probability)
+    bins = bin_indices(probability)
     assert (np.diff(bins.astype(int)) > 0).all()
     assert bins[0] == 0
-    assert bins[-1] == ProbabilityHistogram.BIN_COUNT - 1
-    assert np.abs(ProbabilityHistogram.calibrate(probability, PlattScaling()) - probability).max() < 0.004
+    assert bins[-1] == BIN_COUNT - 1
+    assert np.abs(calibrate_pixels(probability, PlattScaling()) - probability).max() < 0.004
 
 
 def test_a_histogram_counts_each_pixel_once() -> None:
     probability = np.random.default_rng(1).random((30, 40), np.float32)
-    counts = ProbabilityHistogram.of(probability[::2, ::3]).counts
-    assert counts.shape == (ProbabilityHistogram.BIN_COUNT,)
+    counts = compute_histogram(probability[::2, ::3])
+    assert counts.shape == (BIN_COUNT,)
     assert counts.sum() == 15 * 14
 
 
 @pytest.mark.parametrize("calibration", [PlattScaling(), PlattScaling(0.5, 0.3), PlattScaling(2.0, -1.0)])
 def test_a_lower_bound_is_the_first_probability_of_its_bin(calibration: PlattScaling) -> None:
-    bound = ProbabilityHistogram.lower_bound(0.4, calibration)
+    bound = bin_lower_bound(0.4, calibration)
     below = np.nextafter(bound, np.float32(0))
-    at_bound, before = ProbabilityHistogram.calibrate(np.array([bound, below]), calibration)
+    at_bound, before = calibrate_pixels(np.array([bound, below]), calibration)
     assert before < 0.4 <= at_bound
 
 
 def test_a_calibrated_probability_that_no_bin_reaches_has_the_lower_bound_1() -> None:
-    assert ProbabilityHistogram.lower_bound(0.9, PlattScaling(0.0, 0.0)) == 1
+    assert bin_lower_bound(0.9, PlattScaling(0.0, 0.0)) == 1
 
 
 def test_the_mean_mask_probability_ignores_pixels_outside_the_mask() -> None:

@@ -3,18 +3,21 @@
 import numpy as np
 import pytest
 
-from service.decoding.frame import Box, Frame
+from service.decoding.cropping import Box
+from service.decoding.frame import Frame
 from service.decoding.image_file import decode_image
 from service.inference.preprocessing import preprocess, resample_to_frame
-from service.model.card import Input, Normalization
+from service.model.card import NetworkInput, Normalization
 
-BY_FRAME = Input(160, 224, Normalization("frame"))
-BY_DATASET = Input(160, 224, Normalization("dataset", 90.0, 50.0))
+BY_FRAME = NetworkInput(160, 224, Normalization("frame"))
+BY_DATASET = NetworkInput(160, 224, Normalization("dataset", 90.0, 50.0))
 SIZES = [(16, 16), (17, 333), (333, 17), (160, 224), (420, 580), (1023, 769)]
 
 
 @pytest.mark.parametrize("card_input", [BY_FRAME, BY_DATASET], ids=["frame", "dataset"])
-def test_the_same_picture_in_four_files_gives_the_same_input(same_frame: dict[str, bytes], card_input: Input) -> None:
+def test_the_same_picture_in_four_files_gives_the_same_input(
+    same_frame: dict[str, bytes], card_input: NetworkInput
+) -> None:
     arrays = {name: preprocess(decode_image(data), card_input) for name, data in same_frame.items()}
     for name, array in arrays.items():
         assert array.tobytes() == arrays["8-bit PNG"].tobytes(), name
@@ -31,7 +34,7 @@ def test_the_input_has_the_networks_size_and_is_normalised(speckle, height: int,
 
 @pytest.mark.parametrize("grey", [0, 7, 255])
 @pytest.mark.parametrize("card_input", [BY_FRAME, BY_DATASET], ids=["frame", "dataset"])
-def test_a_frame_of_one_grey_value_stays_finite(grey: int, card_input: Input) -> None:
+def test_a_frame_of_one_grey_value_stays_finite(grey: int, card_input: NetworkInput) -> None:
     array = preprocess(Frame(np.full((420, 580), grey, np.uint8)), card_input)
     assert np.isfinite(array).all()
     expected = 0 if card_input is BY_FRAME else (grey - 90) / 50
@@ -40,14 +43,14 @@ def test_a_frame_of_one_grey_value_stays_finite(grey: int, card_input: Input) ->
 
 def test_a_frame_of_the_networks_size_is_not_resampled(speckle) -> None:
     pixels = speckle(0, 160, 224)
-    unnormalised = Input(160, 224, Normalization("dataset", 0.0, 1.0))
+    unnormalised = NetworkInput(160, 224, Normalization("dataset", 0.0, 1.0))
     assert np.array_equal(preprocess(Frame(pixels), unnormalised)[..., 0], pixels)
 
 
 def test_shrinking_averages_every_pixel() -> None:
     pixels = np.full((64, 64), 40, np.uint8)
     pixels[::2, ::2] = 200  # nearest-neighbour resampling would take all of these, or none
-    shrunk = preprocess(Frame(pixels), Input(32, 32, Normalization("dataset", 0.0, 1.0)))
+    shrunk = preprocess(Frame(pixels), NetworkInput(32, 32, Normalization("dataset", 0.0, 1.0)))
     assert np.allclose(shrunk, 80)
 
 
@@ -65,7 +68,7 @@ def test_a_spot_keeps_its_place_through_preprocessing_and_back() -> None:
     pixels[40:380, 100:] = 20  # the rest is a black margin
     pixels[100:120, 400:430] = 255
     frame = Frame(pixels)
-    array = preprocess(frame, Input(160, 224, Normalization("dataset", 0.0, 255.0)))
+    array = preprocess(frame, NetworkInput(160, 224, Normalization("dataset", 0.0, 255.0)))
     rows, columns = np.nonzero(resample_to_frame(array[..., 0], frame) > 0.5)
     assert abs(rows.mean() - 109.5) < 1
     assert abs(columns.mean() - 414.5) < 1

@@ -9,16 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
-from service.decoding.frame import Box, Frame
+from service.decoding.cropping import Box
+from service.decoding.frame import Frame
 from service.decoding.image_file import decode_image
-from service.errors import FrameError, ModelFolderError
-from service.inference.segmenter import (
-    ALL_CORES_AFTER_SECONDS,
-    FrameFailure,
-    FrameResult,
-    InFlightFrames,
-    Segmenter,
-)
+from service.errors import ErrorCode, FrameError, ModelFolderError
+from service.inference.in_flight_frames import ALL_CORES_AFTER_SECONDS, InFlightFrames
+from service.inference.results import FrameFailure, FrameResult
+from service.inference.segmenter import Segmenter
 from service.model.card import Card
 from service.model.platt_scaling import PlattScaling
 from service.rendering.images import encode_png
@@ -118,7 +115,7 @@ class StubCine:
 
     def decode(self, encoded: bytes, index: int) -> Frame:
         if index == 2:
-            raise FrameError("malformed", "Frame 2 is damaged.", 400)
+            raise FrameError(ErrorCode.MALFORMED, "Frame 2 is damaged.")
         return Frame(self.speckle(encoded[0], 60, 80), index=index)
 
 
@@ -131,7 +128,7 @@ def test_a_cine_gives_all_results_in_order_and_a_failure_for_a_damaged_frame(seg
     for index in (0, 1, 3, 4):
         result = outcomes[index]
         assert isinstance(result, FrameResult) and result.frame.index == index
-        expected = segmenter.segment_frame(cine, index).segmentation.mask
+        expected = segmenter.segment_cine_frame(cine, index).segmentation.mask
         assert np.array_equal(result.segmentation.mask, expected)
 
 
@@ -161,7 +158,7 @@ def test_a_network_with_other_output_names_is_rejected(card: Card, folder) -> No
 
 def test_a_frame_uses_all_cores_only_if_no_other_was_in_flight_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("service.inference.segmenter.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.inference.in_flight_frames.time.monotonic", lambda: now)
     in_flight = InFlightFrames()
     with in_flight:
         assert in_flight.may_use_all_cores

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.errors import ModelFolderError
-from service.model.card import Card, Input, Normalization, PostprocessingConfig
+from service.model.card import Card, NetworkInput, Normalization, PostprocessingConfig
 
 
 @pytest.fixture
@@ -165,6 +165,6 @@ def test_values_out_of_range_are_refused_in_python_too() -> None:
     with pytest.raises(ValueError, match="min_presence"):
         PostprocessingConfig(min_presence=1.5, min_area_share=0.0)
     with pytest.raises(ValueError, match="height"):
-        Input(height=8, width=160, normalization=Normalization("frame"))
+        NetworkInput(height=8, width=160, normalization=Normalization("frame"))
     with pytest.raises(ValueError, match="must have neither"):
         Normalization("frame", 1.0, 2.0)

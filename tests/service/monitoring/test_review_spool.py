@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from service.decoding.frame import Box, Frame
-from service.inference.segmenter import FrameResult
+from service.decoding.cropping import Box
+from service.decoding.frame import Frame
+from service.inference.results import FrameResult
 from service.monitoring.audit_log import digest
 from service.monitoring.review_spool import ReviewSpool, open_review_spool
 

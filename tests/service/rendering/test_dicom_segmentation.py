@@ -1,6 +1,8 @@
 """The DICOM Segmentation is valid, refers to its source, and holds exactly the masks, as other libraries read them."""
 
 import io
+import logging
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -21,7 +23,7 @@ from pydicom.uid import UID
 from service.decoding.cine import open_cine
 from service.errors import FrameError
 from service.model.card import Card
-from service.rendering.dicom_segmentation import build_segmentation
+from service.rendering.dicom_segmentation import build_dicom_segmentation
 from service.rendering.run_lengths import encode_run_lengths
 from tests.dicoms import make_region, make_ultrasound, to_bytes
 from tests.run_lengths import decode_run_lengths
@@ -36,7 +38,7 @@ def read_header(data: bytes) -> Dataset:
 
 def build(source: Dataset, masks: Iterable[np.ndarray], card: Card) -> Dataset:
     """Return the segmentation as pydicom reads it."""
-    return dcmread(io.BytesIO(build_segmentation(source, masks, card)))
+    return dcmread(io.BytesIO(build_dicom_segmentation(source, masks, card)))
 
 
 def asymmetric_mask(rows: int, columns: int, shift: int = 0) -> np.ndarray:
@@ -66,7 +68,7 @@ def test_gdcm_and_pydicom_read_the_masks(card, tmp_path, shape) -> None:
     source = make_ultrasound(np.zeros(shape, np.uint8))
     masks = np.stack([asymmetric_mask(*shape[-2:], shift=index) for index in range(shape[0] if len(shape) == 3 else 1)])
     path = tmp_path / "seg.dcm"
-    path.write_bytes(build_segmentation(source, masks, card))
+    path.write_bytes(build_dicom_segmentation(source, masks, card))
     assert np.array_equal(read_with_gdcm(path) * 255, masks)
     assert np.array_equal(dcmread(path).pixel_array.reshape(masks.shape) * 255, masks)
 
@@ -129,7 +131,7 @@ def test_a_source_without_a_uid_is_refused(card, missing) -> None:
     source = make_ultrasound(np.zeros((40, 48), np.uint8))
     del source[missing]
     with pytest.raises(FrameError, match=missing):
-        build_segmentation(source, [asymmetric_mask(40, 48)], card)
+        build_dicom_segmentation(source, [asymmetric_mask(40, 48)], card)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +142,18 @@ def test_a_source_without_a_uid_is_refused(card, missing) -> None:
         (b"\x20\x00\x13\x00IS\x02\x005 ", b"\x20\x00\x13\x00IS\x02\x00% "),  # an instance number that is no number
     ],
 )
-def test_a_damaged_header_of_readable_frames_is_refused(card, valid, damaged) -> None:
-    """Fuzzing found these: elements that the frames do not need, but a segmentation does."""
+def test_a_damaged_header_of_readable_frames_is_refused(card, valid, damaged, caplog) -> None:
+    """Fuzzing found these: elements that the frames do not need, but a segmentation does.
+
+    The log names the cause without its message, which may quote the header.
+    """
     data = to_bytes(make_ultrasound(np.zeros((64, 80), np.uint8)))
     assert data.count(valid) == 1
-    with pytest.raises(FrameError) as error:
-        build_segmentation(read_header(data.replace(valid, damaged)), [np.zeros((64, 80), np.uint8)], card)
+    with pytest.raises(FrameError) as error, caplog.at_level(logging.INFO, "bentoml.nervemask"):
+        build_dicom_segmentation(read_header(data.replace(valid, damaged)), [np.zeros((64, 80), np.uint8)], card)
     assert (error.value.status, error.value.code) == (422, "header")
+    cause = type(error.value.__cause__).__name__
+    assert re.fullmatch(rf"the DICOM header is damaged: {cause} at \S+\.py:\d+", caplog.messages[-1])
 
 
 CHARACTER_SETS = [
@@ -232,7 +239,7 @@ def test_dciodvfy_finds_no_error(card, tmp_path) -> None:
         header = read_header(data)
         path = tmp_path / "seg.dcm"
         masks = [asymmetric_mask(header.Rows, header.Columns)] * int(header.get("NumberOfFrames") or 1)
-        path.write_bytes(build_segmentation(header, masks, card))
+        path.write_bytes(build_dicom_segmentation(header, masks, card))
         assert errors_of_dciodvfy(path) == [], name
 
 
@@ -241,7 +248,7 @@ def test_for_the_retired_multi_frame_class_dciodvfy_reports_only_frame_numbers(c
     """dciodvfy does not know that this class has several frames, to which a segmentation may refer by number."""
     source = make_ultrasound(np.zeros((3, 64, 80), np.uint8), SOPClassUID=UID("1.2.840.10008.5.1.4.1.1.3"))
     path = tmp_path / "seg.dcm"
-    path.write_bytes(build_segmentation(read_header(to_bytes(source)), [asymmetric_mask(64, 80)] * 3, card))
+    path.write_bytes(build_dicom_segmentation(read_header(to_bytes(source)), [asymmetric_mask(64, 80)] * 3, card))
     errors = errors_of_dciodvfy(path)
     assert [error for error in errors if "ReferencedFrameNumber" in error and "not multi-frame" in error] == errors
 
@@ -257,7 +264,9 @@ def test_dciodvfy_finds_an_error_of_an_invalid_segmentation(card, tmp_path) -> N
 
 @needs_dcmtk
 def test_dcmtk_reads_it(card, tmp_path) -> None:
-    data = build_segmentation(make_ultrasound(np.zeros((3, 40, 48), np.uint8)), [asymmetric_mask(40, 48)] * 3, card)
+    data = build_dicom_segmentation(
+        make_ultrasound(np.zeros((3, 40, 48), np.uint8)), [asymmetric_mask(40, 48)] * 3, card
+    )
     (tmp_path / "seg.dcm").write_bytes(data)
     dump = subprocess.run(["dcmdump", tmp_path / "seg.dcm"], capture_output=True, text=True, check=True).stdout
     assert "=SegmentationStorage" in dump

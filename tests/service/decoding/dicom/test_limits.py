@@ -16,7 +16,7 @@ from service.decoding.cine import Cine, open_cine
 from service.decoding.dicom.dicom_header import MAX_HEADER_BYTES, MAX_READS
 from service.decoding.dicom.frame_locations import MAX_FRAGMENTS
 from service.errors import FrameError
-from service.rendering.dicom_segmentation import build_segmentation
+from service.rendering.dicom_segmentation import build_dicom_segmentation
 from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes
 
 pytestmark = pytest.mark.slow
@@ -103,7 +103,7 @@ def test_a_long_private_value_is_skipped(grey, card) -> None:
     element = long_element(9, 0x1001, b"OB", bytes(64 * MIB))
     cine = open_within_limits(insert_element(to_bytes(make_ultrasound(grey)), element), 16)
     assert np.array_equal(cine.decode(cine.read_encoded(0), 0).pixels, grey)
-    assert build_segmentation(cine.header, [grey], card)
+    assert build_dicom_segmentation(cine.header, [grey], card)
 
 
 @pytest.mark.parametrize("length", [64 * MIB, UNDEFINED_LENGTH], ids=["declared", "undefined"])

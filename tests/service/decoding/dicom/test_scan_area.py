@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pydicom import Dataset, Sequence
 
-from service.decoding.frame import Box, Frame
+from service.decoding.cropping import Box
+from service.decoding.frame import Frame
 from tests.dicoms import decode_frames, make_region, make_ultrasound, to_bytes
 
 

@@ -8,23 +8,19 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from service.clients import retrying_client
-from service.clients.retrying_client import RejectedError, RetryingClient, StopBridgeError, retry_delay_seconds
+from service.clients import bridge_http_client
+from service.clients.bridge_http_client import BridgeHttpClient, RejectedError, StopBridgeError
 
 
-def make_client(respond: Callable[[httpx.Request], httpx.Response], once: bool = False) -> RetryingClient:
-    client = RetryingClient("the service", httpx.URL("http://service"), None, threading.Event(), once)
+def make_client(respond: Callable[[httpx.Request], httpx.Response], once: bool = False) -> BridgeHttpClient:
+    client = BridgeHttpClient("the service", httpx.URL("http://service"), None, threading.Event(), once)
     client.client = httpx.Client(base_url="http://service", transport=httpx.MockTransport(respond))
     return client
 
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying_client, "retry_delay_seconds", lambda attempt: 0)
-
-
-def test_the_delay_doubles_up_to_half_a_minute() -> None:
-    assert [retry_delay_seconds(attempt) for attempt in range(8)] == [1, 2, 4, 8, 16, 30, 30, 30]
+    monkeypatch.setattr(bridge_http_client, "backoff_seconds", lambda attempt: 0)
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])

@@ -8,10 +8,9 @@ from collections import deque
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.concurrency_limiter import LIMITER, ConcurrencyLimiter
-from service.api.deferred_response import STEP_DONE
 from service.api.error_responses import frame_error_response
 from service.api.slow_client_timeout import SlowClientTimeout
-from service.errors import ErrorCode, FrameError, too_slow
+from service.errors import ErrorCode, FrameError, too_slow_error
 from service.request import RequestState, is_frame_request
 
 log = logging.getLogger("bentoml.nervemask")
@@ -28,7 +27,8 @@ class ConcurrencyMiddleware:
     """
 
     def __init__(self, app: ASGIApp, limiter: ConcurrencyLimiter = LIMITER):
-        self.app, self.limiter = app, limiter
+        self.app = app
+        self.limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if is_frame_request(scope):
@@ -41,19 +41,26 @@ class LimitedRequest:
     """One request, from the queue to the end of its response."""
 
     def __init__(self, limiter: ConcurrencyLimiter, scope: Scope, receive: Receive, send: Send):
-        self.limiter, self.scope, self.receive, self.send = limiter, scope, receive, send
-        self.slow_client_timeout = SlowClientTimeout(RequestState.of(scope))
+        self.limiter = limiter
+        self.scope = scope
+        self.wrapped_receive = receive
+        self.wrapped_send = send
+        self.state = RequestState.of(scope)
+        self.slow_client_timeout = SlowClientTimeout(self.state)
         self.received_in_queue: deque[Message] = deque()
-        self.holds_slot = self.response_started = self.timed_out = False
+        self.holds_slot = False
+        self.response_started = False
+        self.timed_out = False
         self._extend_deadline()
 
     async def run(self, app: ASGIApp) -> None:
         """Wait for a slot, run `app` and send its response.
 
-        Raises FrameError while no response has started: 429 when the queue is full, 504 when the deadline passes in the
-        queue, 400 when the client disconnects in the queue (the audit log records it; no client reads it).
+        Raises FrameError while no response has started: 429 when the limiter is full, 504 when the deadline passes in
+        the queue, 400 when the client disconnects in the queue (the audit log records it; no client reads it).
         """
         await self._wait_in_queue()
+        self.state.finish_step = self._finish_step
         # A task of its own: the deadline can pass while a thread computes, and a thread cannot be stopped.
         task = asyncio.ensure_future(app(self.scope, self._receive, self._send))
         try:
@@ -68,6 +75,7 @@ class LimitedRequest:
             log.info("%s: the client took the response too slowly", self.scope["path"])
         finally:
             task.cancel()
+            self.state.finish_step = None
             if self.holds_slot:
                 self._release()
 
@@ -76,52 +84,60 @@ class LimitedRequest:
         disconnect = asyncio.create_task(self._wait_for_disconnect())
         await asyncio.wait({acquire, disconnect}, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
         self.holds_slot = acquire.done() and acquire.exception() is None
-        if not disconnect.cancel():  # the task is done
+        if disconnect.done():
             acquire.cancel()
             if self.holds_slot:
                 self._release()
-            raise FrameError(ErrorCode.BROKE_OFF, "The client disconnected.", 400)
+            raise FrameError(ErrorCode.BROKE_OFF, "The client disconnected.")
+        disconnect.cancel()
         if not acquire.done():
             acquire.cancel()
-            raise too_slow(MAX_RESPONSE_SECONDS)
+            raise too_slow_error(MAX_RESPONSE_SECONDS)
         acquire.result()
 
     async def _wait_for_disconnect(self) -> None:
         """Receive until the client disconnects; keep other messages for the app."""
-        while (message := await self.receive())["type"] != "http.disconnect":
+        while (message := await self.wrapped_receive())["type"] != "http.disconnect":
             self.received_in_queue.append(message)
-
-    async def _receive(self) -> Message:
-        return self.received_in_queue.popleft() if self.received_in_queue else await self.receive()
 
     async def _time_out(self) -> None:
         """Respond with 504 unless the response has started.
 
         The error is sent here and not raised: the app keeps its slot and its upload until it stops at its next frame.
         """
-        respond = not self.response_started
-        self.timed_out = self.response_started = RequestState.of(self.scope).abandoned = True
+        must_respond = not self.response_started
+        self.timed_out = True
+        self.response_started = True
         self.deadline = math.inf
-        if respond:
-            await frame_error_response(too_slow(MAX_RESPONSE_SECONDS))(self.scope, self.receive, self.send)
+        self.state.abandoned = True
+        if must_respond:
+            response = frame_error_response(too_slow_error(MAX_RESPONSE_SECONDS))
+            await response(self.scope, self.wrapped_receive, self.wrapped_send)
+
+    async def _receive(self) -> Message:
+        return self.received_in_queue.popleft() if self.received_in_queue else await self.wrapped_receive()
 
     async def _send(self, message: Message) -> None:
         """Send a message of the app; the request holds no slot meanwhile."""
         if self.timed_out:
             return
-        if message is STEP_DONE:
-            self._release()
-            await self._acquire()
-            self._extend_deadline()
-            return
-        self.response_started, self.deadline = True, math.inf
+        self.response_started = True
+        self.deadline = math.inf
         is_body = message["type"] == "http.response.body"
         if is_body and self.holds_slot:
             self._release()
-        await self.slow_client_timeout.send(self.send, message)
+        await self.slow_client_timeout.send(self.wrapped_send, message)
         self._extend_deadline()
         if is_body and message.get("more_body", False):
             await self._acquire()
+
+    async def _finish_step(self) -> None:
+        """Give the slot to the next request of the queue, wait for another slot and extend the deadline."""
+        if self.timed_out:
+            return
+        self._release()
+        await self._acquire()
+        self._extend_deadline()
 
     async def _acquire(self) -> None:
         await self.limiter.acquire()
@@ -135,5 +151,5 @@ class LimitedRequest:
         self.deadline = asyncio.get_running_loop().time() + MAX_RESPONSE_SECONDS
 
     def _seconds_left(self) -> float:
-        """Seconds until the deadline; infinite while the client takes what is sent."""
+        """Return the seconds until the deadline; infinite while the client takes what is sent."""
         return max(0.0, self.deadline - asyncio.get_running_loop().time())

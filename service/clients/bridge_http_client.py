@@ -1,4 +1,4 @@
-"""An HTTP client that repeats a request while its server is unavailable."""
+"""The bridge's HTTP client: it repeats a request while its server is unavailable."""
 
 import itertools
 import logging
@@ -7,12 +7,12 @@ from typing import IO, Any
 
 import httpx
 
+from service.clients.retries import SERVER_FAILURE_STATUSES, backoff_seconds
+
 log = logging.getLogger("nervemask.bridge")
 
-MAX_RETRY_DELAY_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 600.0  # without a byte; the service sends the response to a long cine only at its end
-SERVER_FAILURE_STATUSES = (500, 504)
 
 
 class StopBridgeError(Exception):
@@ -26,22 +26,30 @@ class RejectedError(Exception):
 class _AttemptError(Exception):
     """One attempt of a request failed.
 
-    status: HTTP status; 0 without a response. server_failed: the server received the request and failed on it.
+    status: HTTP status; 0 without a response.
+    server_failed: the server received the request and failed on it.
     """
 
     def __init__(self, reason: str, status: int, server_failed: bool):
         super().__init__(reason)
-        self.status, self.server_failed = status, server_failed
+        self.status = status
+        self.server_failed = server_failed
 
 
-class RetryingClient:
+class BridgeHttpClient:
     """A client of one server that may be unavailable for a while.
 
-    name: the server's name in log messages. stop: ends all waiting. once: do not wait for an unavailable server.
+    name: the server's name in log messages.
+    base_url: the server's address. It may hold a user and a password.
+    auth: user and password; None: as in base_url.
+    stop: ends all waiting.
+    once: do not wait for an unavailable server.
     """
 
     def __init__(self, name: str, base_url: httpx.URL, auth: tuple[str, str] | None, stop: threading.Event, once: bool):
-        self.name, self.stop, self.once = name, stop, once
+        self.name = name
+        self.stop = stop
+        self.once = once
         self.client = httpx.Client(
             base_url=base_url,
             auth=auth,
@@ -62,9 +70,13 @@ class RetryingClient:
     ) -> Any:
         """Send a request until it succeeds; return the JSON of the response, or None if it is written to `into`.
 
-        body: a DICOM file, or a dict to send as JSON. final_statuses: statuses that another attempt would not change.
-        max_server_failures: number of failures of the server after which the request is given up; 0: never. Raises
-        RejectedError for a final status and after too many failures; StopBridgeError.
+        method, path: of the request.
+        body: a DICOM file, or a dict to send as JSON.
+        into: a file to write the response to, from its start; None: read JSON.
+        final_statuses: statuses that another attempt would not change.
+        max_server_failures: number of failures of the server after which the request is given up; 0: never.
+
+        Raises RejectedError for a final status and after too many failures, and StopBridgeError.
         """
         server_failures = 0
         for attempt in itertools.count():
@@ -78,7 +90,7 @@ class RetryingClient:
                     raise StopBridgeError(f"{self.name} is unavailable ({error}), try again later") from None
                 if attempt == 0:
                     log.warning("%s is unavailable (%s), waiting", self.name, error)
-                self.pause(retry_delay_seconds(attempt))
+                self.pause(backoff_seconds(attempt))
             else:
                 if attempt > 0:
                     log.info("%s is available again", self.name)
@@ -112,11 +124,6 @@ class RetryingClient:
         except (httpx.HTTPError, ValueError) as error:
             connected = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
             raise _AttemptError(f"{type(error).__name__}: {error}", 0, connected) from error
-
-
-def retry_delay_seconds(attempt: int) -> float:
-    """Return the delay after attempt 0, 1, 2, ...: 1, 2, 4, 8, 16 and then always 30 seconds."""
-    return min(2 ** min(attempt, 5), MAX_RETRY_DELAY_SECONDS)
 
 
 def _error_code(response: httpx.Response) -> str:

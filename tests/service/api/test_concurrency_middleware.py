@@ -7,24 +7,18 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from service.api.concurrency import MAX_RESPONSE_SECONDS, ConcurrencyMiddleware
 from service.api.concurrency_limiter import ConcurrencyLimiter
-from service.api.deferred_response import STEP_DONE
+from service.api.concurrency_middleware import MAX_RESPONSE_SECONDS, ConcurrencyMiddleware
 from service.api.error_responses import ErrorMiddleware
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS
-from tests.service.api.asgi import (
-    FrameRequest,
-    disconnect,
-    post_frames,
-    run_in_virtual_time,
-    send_cine,
-    with_middlewares,
-)
+from service.request import RequestState
+from tests.service.api.asgi import FrameRequest, disconnect, post_frames, send_cine, with_middlewares
+from tests.service.api.virtual_time import run_in_virtual_time
 
 
 @pytest.fixture
 def limiter() -> ConcurrencyLimiter:
-    return ConcurrencyLimiter(1, max_queued=64)
+    return ConcurrencyLimiter(1, max_running_or_queued=64)
 
 
 async def failing_app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +52,7 @@ def test_a_failure_of_the_app_gets_an_error_response_without_details(limiter, ap
     assert response.status_code == status
     assert response.json()["error"]["code"] == code
     assert "detail" not in response.text
-    assert limiter.queued == 0
+    assert limiter.running_or_queued == 0
 
 
 def test_a_long_response_may_exceed_the_deadline_when_each_part_is_in_time(limiter) -> None:
@@ -70,7 +64,9 @@ def test_each_step_of_a_deferred_response_extends_the_deadline(limiter) -> None:
     async def deferred_app(scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(6):
             await asyncio.sleep(0.7 * MAX_RESPONSE_SECONDS)
-            await send(STEP_DONE)
+            finish_step = RequestState.of(scope).finish_step
+            assert finish_step
+            await finish_step()
         await JSONResponse({})(scope, receive, send)
 
     (response,) = run_in_virtual_time(post_frames(limiter, [deferred_app]))
@@ -89,7 +85,7 @@ def test_a_request_whose_deadline_passes_in_the_queue_never_runs(limiter) -> Non
 
 
 def test_a_request_above_the_queue_limit_is_refused_at_once() -> None:
-    limiter = ConcurrencyLimiter(1, max_queued=2)
+    limiter = ConcurrencyLimiter(1, max_running_or_queued=2)
 
     async def post_many() -> tuple[list[httpx.Response], list[httpx.Response]]:
         return await post_frames(limiter, [quick_app] * 20), await post_frames(limiter, [quick_app] * 2)
@@ -101,7 +97,7 @@ def test_a_request_above_the_queue_limit_is_refused_at_once() -> None:
 
 def test_the_middleware_refuses_a_request_that_finds_the_queue_full() -> None:
     """AdmissionMiddleware may have admitted it while the queue had a place."""
-    limiter, request = ConcurrencyLimiter(1, max_queued=1), FrameRequest()
+    limiter, request = ConcurrencyLimiter(1, max_running_or_queued=1), FrameRequest()
 
     async def fill_queue_and_send() -> None:
         await limiter.acquire()
@@ -109,7 +105,7 @@ def test_the_middleware_refuses_a_request_that_finds_the_queue_full() -> None:
 
     run_in_virtual_time(fill_queue_and_send())
     assert request.status == 429
-    assert limiter.queued == 1
+    assert limiter.running_or_queued == 1
 
 
 def test_a_request_whose_client_disconnects_in_the_queue_never_runs(limiter) -> None:
@@ -126,7 +122,7 @@ def test_a_request_whose_client_disconnects_in_the_queue_never_runs(limiter) -> 
     run_in_virtual_time(occupy_slot_and_send())
     assert request.status == 400
     assert started == []
-    assert limiter.queued == 0
+    assert limiter.running_or_queued == 0
 
 
 def test_a_cine_gives_its_slot_to_another_request_between_two_parts(limiter) -> None:
@@ -161,10 +157,10 @@ def test_a_slow_reader_holds_no_slot_and_is_cut_off(limiter) -> None:
         request = FrameRequest(delay_send=take_slowly)
         reading = asyncio.create_task(request.send_to(with_middlewares(cine_app, limiter)))
         await asyncio.sleep(2)
-        assert limiter.queued == 0
+        assert limiter.running_or_queued == 0
         await reading
         assert request.sent[-1]["more_body"]
         return [message["body"] for message in request.sent if message.get("body")]
 
     assert run_in_virtual_time(read_slowly()) == [b"line\n"] * 2
-    assert limiter.queued == 0
+    assert limiter.running_or_queued == 0

@@ -1,0 +1,103 @@
+"""Accept the connections of a socket that several workers share, about as many in each worker."""
+
+import asyncio
+import functools
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from service.api.idle_connections import MAX_IDLE_SECONDS, ConnectionLimiter
+
+log = logging.getLogger("bentoml.nervemask")
+
+MAX_TLS_HANDSHAKES = 256  # of one worker
+ACCEPT_PAUSE_SECONDS = 0.001  # after a connection, for each connection that this worker holds
+MAX_ACCEPT_PAUSE_SECONDS = 0.005
+ACCEPT_RETRY_SECONDS = 0.5  # after an accept that failed
+
+
+class SharedSocketServer:
+    """A server on a socket that several workers accept from; it replaces asyncio.Server for uvicorn.
+
+    It accepts one connection at a time and then pauses. The more connections its worker holds, the longer is the pause,
+    so the workers share the connections about evenly. When there are MAX_TLS_HANDSHAKES unfinished TLS handshakes, it
+    cancels the oldest for each new connection.
+
+    loop: the worker's event loop.
+    listener: the shared socket; it must listen already.
+    connect: makes uvicorn's connection of an accepted socket.
+    limiter: knows the open connections of the worker.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: socket.socket,
+        connect: Callable[[socket.socket], Coroutine[Any, Any, Any]],
+        limiter: ConnectionLimiter,
+    ):
+        self.loop = loop
+        self.listener = listener
+        self.connect = connect
+        self.limiter = limiter
+        self.handshakes: dict[asyncio.Task[Any], socket.socket] = {}  # the oldest first
+        self.listener.setblocking(False)
+        self._listen()
+
+    def _listen(self) -> None:
+        if self.listener.fileno() >= 0:
+            self.loop.add_reader(self.listener, self._accept)
+
+    def _pause(self, seconds: float) -> None:
+        self.loop.remove_reader(self.listener)
+        self.loop.call_later(seconds, self._listen)
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self.listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # another worker was faster, or the client disconnected
+            return
+        except OSError as error:  # too many open files, for example
+            log.error("cannot accept a connection: %s", error)
+            self.limiter.close_longest_idle()
+            self._pause(ACCEPT_RETRY_SECONDS)
+            return
+        held = len(self.limiter.connections) + len(self.handshakes)
+        self._pause(min(ACCEPT_PAUSE_SECONDS * (1 + held), MAX_ACCEPT_PAUSE_SECONDS))
+        if len(self.handshakes) >= MAX_TLS_HANDSHAKES:
+            next(iter(self.handshakes)).cancel()
+        task = self.loop.create_task(self.connect(client))
+        self.handshakes[task] = client
+        task.add_done_callback(self._finish_handshake)
+
+    def _finish_handshake(self, task: asyncio.Task[Any]) -> None:
+        client = self.handshakes.pop(task)
+        if task.cancelled():
+            client.close()
+        elif error := task.exception():
+            log.info("a connection failed before its first request: %s", error)  # mostly in the TLS handshake
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        self.loop.remove_reader(self.listener)
+        self.listener.close()
+
+    async def wait_closed(self) -> None:
+        """Return at once: uvicorn waits for the connections itself."""
+
+
+def serve_shared_socket(
+    loop: Any, protocol_factory: Callable[[], Any], listener: socket.socket, ssl: Any, limiter: ConnectionLimiter
+) -> SharedSocketServer:
+    """Start a server on a socket that several workers share.
+
+    loop: the worker's event loop, with uvloop's methods.
+    protocol_factory: makes uvicorn's protocol of a connection.
+    listener: the shared socket.
+    ssl: an SSLContext, or None.
+    limiter: knows the open connections of the worker.
+    """
+    tls = {"ssl": ssl, "ssl_handshake_timeout": MAX_IDLE_SECONDS} if ssl else {}
+    connect = functools.partial(loop.connect_accepted_socket, protocol_factory, **tls)
+    return SharedSocketServer(loop, listener, connect, limiter)

@@ -1,0 +1,77 @@
+"""Workers share the connections of one socket."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from service.api import shared_socket_server
+from service.api.idle_connections import ConnectionLimiter
+from service.api.shared_socket_server import SharedSocketServer
+
+
+@pytest.fixture
+def limiter() -> ConnectionLimiter:
+    return ConnectionLimiter(object)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def test_a_worker_accepts_one_connection_and_then_pauses(limiter, listener) -> None:
+    """Another worker can accept the next one meanwhile."""
+    accepted: list[socket.socket] = []
+
+    async def handshake(client: socket.socket) -> None:
+        accepted.append(client)
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
+        server = SharedSocketServer(loop, listener, handshake, limiter)
+        held = []
+        while len(accepted) < len(clients):
+            before = len(accepted)
+            server._accept()
+            await asyncio.sleep(0)
+            held.append(len(accepted) - before)
+            assert not loop.remove_reader(listener)  # the pause has removed it
+        assert held == [1, 1, 1]
+        server.close()
+        for connection in [*clients, *accepted]:
+            connection.close()
+
+    asyncio.run(scene())
+
+
+def test_above_the_limit_the_oldest_tls_handshake_is_cancelled(limiter, listener, monkeypatch) -> None:
+    monkeypatch.setattr(shared_socket_server, "MAX_TLS_HANDSHAKES", 2)
+
+    async def endless_handshake(client: socket.socket) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def scene() -> None:
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
+        server = SharedSocketServer(asyncio.get_running_loop(), listener, endless_handshake, limiter)
+        while len(server.handshakes) < 2:
+            server._accept()
+        oldest = next(iter(server.handshakes))
+        server._accept()
+        await asyncio.wait([oldest])
+        await asyncio.sleep(0)
+        assert oldest.cancelled()
+        assert len(server.handshakes) == 2
+        assert clients[0].recv(1) == b""
+        for task in server.handshakes:
+            task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        server.close()
+        for client in clients:
+            client.close()
+
+    asyncio.run(scene())
