@@ -15,7 +15,7 @@ import numpy as np
 from tabulate import tabulate
 
 from training.fitting.augmentation import augment
-from training.workspace.parameters import Augment
+from training.workspace.parameters import Augmentation
 
 TITLE = "Augmentation"
 HEIGHT, WIDTH, MASKS = 160, 224, 2  # the input of the candidate `deep`, with nerve and vessel
@@ -44,7 +44,7 @@ def measure() -> list[dict[str, Any]]:
     return rows
 
 
-def project_by_part() -> dict[str, Augment]:
+def project_by_part() -> dict[str, Augmentation]:
     """Return the project's parameters, one part more in each entry. All have the flip and the noise of the gain."""
     affine = {"gain": 0.0, "speckle": 0.0, "shift": SHIFT, "zoom": ZOOM, "rotate": ROTATE_DEGREES}
     elastic = affine | {"elastic": ELASTIC}
@@ -59,7 +59,7 @@ def project_by_part() -> dict[str, Augment]:
         "and gain and speckle": gain,
         "and TGC and acoustic shadow": gain | {"tgc": TGC, "shadow": SHADOW},
     }
-    return {part: Augment(**strength) for part, strength in parts.items()}
+    return {part: Augmentation(**strength) for part, strength in parts.items()}
 
 
 def albumentations_by_part() -> dict[str, Augmenter]:
@@ -93,7 +93,7 @@ def albumentations_by_part() -> dict[str, Augmenter]:
     return augmenters
 
 
-def _project(strength: Augment) -> Augmenter:
+def _project(strength: Augmentation) -> Augmenter:
     rng = np.random.default_rng(1)
     return lambda frame, masks: augment(frame, masks, strength, rng)
 

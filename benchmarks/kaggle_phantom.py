@@ -19,7 +19,7 @@ import pandas as pd
 from rich.progress import track
 
 from service.rendering.run_lengths import encode_run_lengths
-from training.data.manifest import NERVE, FrameMaskPair
+from training.data.frame_mask_pair import NERVE, FrameMaskPair
 from training.data.sources import phantom
 from training.evaluation.metrics import dice
 from training.release.submission import COMPETITION_FRAMES
@@ -45,13 +45,13 @@ def write_competition(folder: Path, subjects: int, frames_per_subject: int, test
         labelled = phantom.simulate_pairs(subjects, frames_per_subject, TRAIN_SEED)
         for pair in track(labelled, "train", total=subjects * frames_per_subject):
             stem = f"{pair.subject}_{pair.number}"
-            (train / f"{stem}.tif").write_bytes(pair.frame)
+            (train / f"{stem}.tif").write_bytes(pair.frame_file)
             cv2.imwrite(str(train / f"{stem}_mask.tif"), nerve_mask(pair))
         solution = []
         test_subjects = -(-test_frames // frames_per_subject)
         test_pairs = islice(phantom.simulate_pairs(test_subjects, frames_per_subject, TEST_SEED), test_frames)
         for number, pair in enumerate(track(test_pairs, "test", total=test_frames), start=1):
-            (test / f"{number}.tif").write_bytes(pair.frame)
+            (test / f"{number}.tif").write_bytes(pair.frame_file)
             solution.append({"img": number, "pixels": encode_run_lengths(nerve_mask(pair))})
         pd.DataFrame(solution).to_csv(unfinished / SOLUTION, index=False)
 

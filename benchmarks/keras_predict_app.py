@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from benchmarks.peers import decode_upload
 from service.inference.postprocessing import postprocess
-from service.inference.segmenter import predict
+from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta
 from service.model.card import Card, Precision
 from service.model.model_folder import model_folder
@@ -36,7 +36,7 @@ runtime(np.zeros((1, card.input.height, card.input.width, 1), np.float32))  # wa
 
 
 def segment_to_png(file: bytes) -> bytes:
-    mask = postprocess(*predict(runtime, card.input, decode_upload(file)), card.postprocessing)
+    mask = postprocess(*predict_probabilities(runtime, card.input, decode_upload(file)), card.postprocessing)
     return cv2.imencode(".png", mask)[1].tobytes()
 
 

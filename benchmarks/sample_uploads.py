@@ -8,7 +8,6 @@ import numpy as np
 from tests.dicoms import make_ultrasound, to_bytes
 from training.data.manifest import read_frame
 from training.data.split_table import rows_of_split
-from training.workspace import paths
 
 FRAME_COUNT = 8  # different frames of each file type
 
@@ -26,7 +25,7 @@ def sample_frames(height: int, width: int, count: int = FRAME_COUNT) -> list[np.
     """Return test frames at even steps through the test split, resized: uint8 (height, width)."""
     rows = rows_of_split("test")
     selected = [rows[index] for index in np.linspace(0, len(rows) - 1, count).astype(int)]
-    pixels = (read_frame(paths.FRAMES, row).pixels.astype(np.uint8) for row in selected)
+    pixels = (read_frame(row).pixels.astype(np.uint8) for row in selected)
     return [cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA) for grey in pixels]
 
 

@@ -53,7 +53,7 @@ def _measure_network(height: int, width: int) -> Row:
     from training.models.unet import build_unet
     from training.workspace import parameters
 
-    candidate = parameters.candidate(CANDIDATE)
+    candidate = parameters.read_candidate(CANDIDATE)
     with tempfile.TemporaryDirectory() as folder:
         model = build_unet(candidate.net, candidate.input.model_copy(update={"height": height, "width": width}))
         export_onnx(model, Path(folder) / "unet.onnx")
@@ -112,16 +112,16 @@ def _measure_preparation(count: int) -> Row:
 
 def prepare(count: int) -> None:
     """Prepare `count` training frames. Print the seconds and the peak resident memory in MiB."""
-    from service.model.card import Input, Normalization
+    from service.model.card import NetworkInput, Normalization
     from training.data.prepared_arrays import write_arrays
     from training.data.split_table import rows_of_split
     from training.workspace import parameters
 
-    size = parameters.candidate(CANDIDATE).input
+    size = parameters.read_candidate(CANDIDATE).input
     rows = list(islice(cycle(rows_of_split("test")), count))
     with tempfile.TemporaryDirectory(dir=".") as folder:
         start = time.perf_counter()
-        write_arrays(Path(folder) / "train", rows, Input(size.height, size.width, Normalization("frame")), size)
+        write_arrays(Path(folder) / "train", rows, NetworkInput(size.height, size.width, Normalization("frame")))
         seconds = time.perf_counter() - start
     # ru_maxrss would include the parent process before exec.
     peak_kib = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())

@@ -26,9 +26,10 @@ REAL_DATA, CONSTANT_DATA, FLOAT32 = "real_data_ms", "constant_data_ms", "float32
 
 def measure() -> list[dict[str, Any]]:
     rows = []
-    for name in (name for name in parameters.nerve().candidates if (paths.PREPARED / name).exists()):
+    candidates = parameters.read_nerve_parameters().candidates
+    for name in (name for name in candidates if (paths.PREPARED / name).exists()):
         conditions = {REAL_DATA: nullcontext, CONSTANT_DATA: _constant_data}
-        if not parameters.candidate(name).net.encoder:  # a network with a pre-trained encoder trains in float32 anyway
+        if not parameters.read_candidate(name).net.encoder:  # a network with an encoder trains in float32 anyway
             conditions[FLOAT32] = _float32
         rounds = [{key: _step_ms(name, condition()) for key, condition in conditions.items()} for _ in range(ROUNDS)]
         medians = {key: round(statistics.median(times[key] for times in rounds), 1) for key in conditions}
@@ -70,7 +71,7 @@ def _step_ms(name: str, condition: AbstractContextManager[Any]) -> float:
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.epochs_ms.append((self.end - self.start) * 1000 / self.steps)
 
-    candidate = parameters.candidate(name)
+    candidate = parameters.read_candidate(name)
     phases = [candidate.recipe.phases[0].model_copy(update={"epochs": EPOCHS})]
     short = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"phases": phases})})
     timer = StepTimer()

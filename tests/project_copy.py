@@ -12,7 +12,7 @@ import networkx
 import yaml
 from dvc.repo import Repo
 
-from training.workspace.parameters import Nerve
+from training.workspace.parameters import NerveParameters
 from training.workspace.params_file import validate_section
 
 ROOT = Path(__file__).parent.parent
@@ -90,10 +90,10 @@ def clean_environment() -> dict[str, str]:
     return inherited | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
-def nerve(changes: dict[str, Any]) -> Nerve:
+def nerve(changes: dict[str, Any]) -> NerveParameters:
     """Return the section "nerve" of params.yaml with changed values. Raises ParameterError."""
     section = yaml.safe_load((ROOT / "params.yaml").read_text())["nerve"]
-    return validate_section(Nerve, section | changes, "nerve")
+    return validate_section(NerveParameters, section | changes, "nerve")
 
 
 def write_nerve(folder: Path, changes: dict[str, Any]) -> None:

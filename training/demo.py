@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.decoding.image_file import decode_image
-from training.data.manifest import NERVE, ManifestRow, read_frame, read_labels
+from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.data.split_table import rows_of_split
 from training.evaluation.metrics import dice
 from training.workspace import parameters, paths
@@ -45,7 +45,7 @@ class Responses:
     milliseconds: list[float] = field(default_factory=list)
 
     def median_index(self) -> int:
-        """The index of the frame with the median Dice of those with a nerve; 0 if no frame has one."""
+        """Return the index of the frame with the median Dice of those with a nerve; 0 if no frame has one."""
         with_nerve = sorted((score, index) for index, score in enumerate(self.dice) if self.rows[index].nerve_px)
         return with_nerve[len(with_nerve) // 2][1] if with_nerve else 0
 
@@ -82,7 +82,7 @@ def wait_until_ready(server: subprocess.Popen[bytes], address: str, log: Path) -
 
 
 def request_mask(client: httpx.Client, row: ManifestRow) -> np.ndarray:
-    """The service's mask of a frame: bool (height, width)."""
+    """Return the service's mask of a frame: bool (height, width)."""
     file = paths.FRAMES / row.frame
     response = client.post("/mask", files={"frame": (file.name, file.read_bytes())})
     response.raise_for_status()
@@ -96,13 +96,13 @@ def segment_frames(client: httpx.Client, rows: list[ManifestRow]) -> Responses:
         start = time.perf_counter()
         mask = request_mask(client, row)
         responses.milliseconds.append((time.perf_counter() - start) * 1000)
-        responses.dice.append(dice(mask, read_labels(paths.FRAMES, row) == NERVE))
+        responses.dice.append(dice(mask, read_nerve_mask(row)))
     return responses
 
 
 def draw(row: ManifestRow, mask: np.ndarray, score: float) -> None:
     """Write PICTURE: the frame, the frame with the true outline, the frame with the outline of the served mask."""
-    frame, truth = read_frame(paths.FRAMES, row).pixels, read_labels(paths.FRAMES, row) == NERVE
+    frame, truth = read_frame(row).pixels, read_nerve_mask(row)
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     panels = {
         "frame": to_rgb(frame),
@@ -117,7 +117,10 @@ def draw(row: ManifestRow, mask: np.ndarray, score: float) -> None:
 
 
 def closing_table(responses: Responses, seconds: dict[str, float]) -> Table:
-    """The table at the end of the demo. seconds: of each part of the demo, by its name."""
+    """Return the table at the end of the demo.
+
+    seconds: of each part of the demo, by its name.
+    """
     champion, version = (json.loads(file.read_text()) for file in (paths.CHAMPION, paths.REFIT_RUN))
     test = champion["candidates"][champion["candidate"]]["test"]
     table = Table(title="Results", show_header=False, title_justify="left")
@@ -160,7 +163,7 @@ def segment_over_http() -> tuple[Responses, float]:
 
 
 def main() -> None:
-    if parameters.nerve().refits:
+    if parameters.read_nerve_parameters().refits:
         sys.exit(
             "demo: params.yaml lists this source in nerve.refit, so the served model would be trained on the held-out "
             "frames that the demo segments. Restore the file with `git checkout HEAD params.yaml`."

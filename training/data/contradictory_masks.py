@@ -10,8 +10,7 @@ from operator import attrgetter
 import numpy as np
 from rich.progress import track
 
-from training.data.manifest import NERVE, ManifestRow, read_frame, read_labels
-from training.workspace import paths
+from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 
 BLOCK_PX = 20
 BINS = 16
@@ -37,7 +36,8 @@ def block_histogram(grey: np.ndarray) -> np.ndarray:
 def contradictory_pairs(histograms: np.ndarray, nerves: np.ndarray) -> list[tuple[int, int]]:
     """Return the index pairs of nearly identical frames whose masks disagree. Two empty masks agree.
 
-    histograms: float32 (N, D), of `block_histogram`. nerves: bool (N, pixels), the nerve masks.
+    histograms: float32 (N, D), of `block_histogram`.
+    nerves: bool (N, pixels), the nerve masks.
     """
     from sklearn.metrics.pairwise import cosine_distances
 
@@ -69,4 +69,4 @@ def contradictory_frames(rows: list[ManifestRow]) -> dict[str, set[str]]:
 
 def _histogram_and_nerve(row: ManifestRow) -> tuple[np.ndarray, np.ndarray]:
     """Return a frame's block histogram, float32 (D,), and its nerve mask, bool (pixels,)."""
-    return block_histogram(read_frame(paths.FRAMES, row).pixels), read_labels(paths.FRAMES, row).ravel() == NERVE
+    return block_histogram(read_frame(row).pixels), read_nerve_mask(row).ravel()

@@ -22,7 +22,9 @@ def assign_groups(subjects: list[str], blocks: int) -> np.ndarray:
 def split_groups(groups: np.ndarray, validation: float, test: float, seed: int) -> np.ndarray:
     """Return "train", "validation" or "test" for each frame, str (N,). All frames of a group get the same.
 
-    groups: int (N,), the group of each frame. validation, test: fractions of the groups, at least one group each.
+    groups: int (N,), the group of each frame.
+    validation, test: fractions of the groups, at least one group each.
+
     Raises ParameterError if there are too few groups for three splits.
     """
     from sklearn.model_selection import GroupShuffleSplit

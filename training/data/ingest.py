@@ -2,7 +2,7 @@
 
 import sys
 
-from training.data.manifest import SourceError
+from training.data.source_errors import SourceError
 from training.data.source_ingestion import ingest_source
 from training.data.sources.usgra import UNRECORDED_SUBJECT
 from training.workspace import parameters, paths
@@ -10,7 +10,7 @@ from training.workspace import parameters, paths
 
 def main() -> None:
     try:
-        rows, errors = ingest_source(parameters.nerve(), paths.FRAMES)
+        rows, log = ingest_source(parameters.read_nerve_parameters(), paths.FRAMES)
     except SourceError as error:
         sys.exit(f"ingest: {error}")
     labelled = [row for row in rows if row.mask]
@@ -19,7 +19,7 @@ def main() -> None:
     print(
         f"{len(labelled)} frames with masks of {f'{len(subjects)} subjects' if subjects else 'unrecorded subjects'}, "
         f"{without_nerve} without a nerve ({without_nerve / len(labelled):.1%}); "
-        f"{len(rows) - len(labelled)} unlabelled; {len(errors.left_out)} files left out (left_out.csv)"
+        f"{len(rows) - len(labelled)} unlabelled; {len(log.left_out)} files left out (left_out.csv)"
     )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from training.data.manifest import SourceError
+from training.data.source_errors import SourceError
 from training.data.sources.mnist import fetch
 from training.workspace import digits_parameters, paths
 from training.workspace.atomic_folder import atomic_folder
@@ -10,7 +10,7 @@ from training.workspace.atomic_folder import atomic_folder
 
 def main() -> None:
     try:
-        files = fetch(paths.project_root() / digits_parameters.digits().path)
+        files = fetch(paths.project_root() / digits_parameters.read_digits_parameters().path)
     except SourceError as error:
         sys.exit(f"mnist: {error}")
     with atomic_folder(paths.MNIST) as folder:

@@ -9,28 +9,29 @@ import numpy as np
 from rich.progress import track
 
 from training.data.manifest import ManifestRow, read_frame
-from training.workspace import paths
 
 THUMBNAIL_WIDTH_PX, THUMBNAIL_HEIGHT_PX = 64, 48
 MIN_CORRELATION = 0.8  # of thumbnails; frames with a higher correlation are near-duplicates
 RANDOM_FOLDS_SEED = 1
 
 
-def has_near_duplicate(rows: list[ManifestRow], others: list[ManifestRow]) -> np.ndarray:
+def mark_near_duplicates(rows: list[ManifestRow], others: list[ManifestRow]) -> np.ndarray:
     """Return whether each of `rows` has a near-duplicate among `others`: bool (N,)."""
-    return (thumbnails(rows) @ thumbnails(others).T).max(axis=1) > MIN_CORRELATION
+    return (compute_thumbnails(rows) @ compute_thumbnails(others).T).max(axis=1) > MIN_CORRELATION
 
 
-def leakage(frames: np.ndarray, folds: np.ndarray) -> dict[str, float]:
+def measure_leakage(thumbnails: np.ndarray, folds: np.ndarray) -> dict[str, float]:
     """Return how much cross-validation folds leak, and how much random folds of the same sizes would.
 
-    near_duplicates: the share of frames with a near-duplicate outside their fold. nearest_correlation: the median over
-    frames of the highest correlation with a frame outside their fold. The same with the suffix _random_folds: for a
-    random assignment of single frames, as some papers use.
+    The keys of the result:
+      near_duplicates       the share of frames with a near-duplicate outside their fold
+      nearest_correlation   the median over frames of the highest correlation with a frame outside their fold
+      *_random_folds        the same for a random assignment of single frames, as some papers use
 
-    frames: of `thumbnails`, float32 (N, pixels). folds: int (N,), the fold in which each frame is held out.
+    thumbnails: of `compute_thumbnails`, float32 (N, pixels).
+    folds: int (N,), the fold in which each frame is held out.
     """
-    correlation = frames @ frames.T
+    correlation = thumbnails @ thumbnails.T
     random_folds = np.random.default_rng(RANDOM_FOLDS_SEED).permutation(folds)
     result = {}
     for suffix, assignment in (("", folds), ("_random_folds", random_folds)):
@@ -41,7 +42,7 @@ def leakage(frames: np.ndarray, folds: np.ndarray) -> dict[str, float]:
     return result
 
 
-def thumbnails(rows: list[ManifestRow]) -> np.ndarray:
+def compute_thumbnails(rows: list[ManifestRow]) -> np.ndarray:
     """Return each frame's content box as a thumbnail of mean 0 and Euclidean norm 1: float32 (N, pixels).
 
     The dot product of two thumbnails is their correlation.
@@ -50,7 +51,7 @@ def thumbnails(rows: list[ManifestRow]) -> np.ndarray:
 
 
 def _thumbnail(row: ManifestRow) -> np.ndarray:
-    frame = read_frame(paths.FRAMES, row)
+    frame = read_frame(row)
     content = frame.content_box.crop(frame.pixels)
     small = cv2.resize(content, (THUMBNAIL_WIDTH_PX, THUMBNAIL_HEIGHT_PX), interpolation=cv2.INTER_AREA)
     values = small.astype(np.float32).ravel()

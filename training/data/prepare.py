@@ -18,7 +18,7 @@ from training.workspace.atomic_folder import atomic_folder
 def main(candidate: str) -> None:
     splits = {split: rows_of_split(split) for split in ("train", "validation")}
     with atomic_folder(paths.PREPARED / candidate) as folder:
-        write_prepared_arrays(folder, parameters.candidate(candidate).input, splits)
+        write_prepared_arrays(folder, parameters.read_candidate(candidate).input, splits)
 
 
 if __name__ == "__main__":

@@ -6,29 +6,31 @@ from pathlib import Path
 
 from rich.progress import track
 
-from training.data.manifest import FrameMaskPair, ManifestRow, SourceErrors, write_pairs
+from training.data.frame_mask_pair import FrameMaskPair
+from training.data.manifest import ManifestRow, write_pairs
+from training.data.source_errors import IngestLog
 from training.data.sources import phantom
 from training.workspace import paths
 from training.workspace.atomic_folder import atomic_folder
-from training.workspace.parameters import Nerve
+from training.workspace.parameters import NerveParameters
 
 
-def ingest_source(nerve: Nerve, folder: Path) -> tuple[list[ManifestRow], SourceErrors]:
+def ingest_source(nerve: NerveParameters, folder: Path) -> tuple[list[ManifestRow], IngestLog]:
     """Write the data set of `nerve.source` to `folder`, which is complete or unchanged afterwards.
 
-    Returns the rows of the manifest, and the errors with the list of files left out. Raises ParameterError, and
-    SourceError for data that cannot be used.
+    Returns the rows of the manifest, and the log of the files left out. Raises ParameterError, and SourceError for data
+    that cannot be used.
     """
-    errors = SourceErrors(skip=nerve.on_error == "skip")
-    pairs = source_pairs(nerve, errors)
+    log = IngestLog(skip=nerve.on_error == "skip")
+    pairs = source_pairs(nerve, log)
     total = nerve.phantom.subjects * nerve.phantom.frames if nerve.source == "phantom" else None
     with atomic_folder(folder) as unfinished:
         progress = track(pairs, f"frames of {nerve.source}", total=total)
-        rows = write_pairs(progress, unfinished, nerve.source, errors)
-    return rows, errors
+        rows = write_pairs(progress, unfinished, nerve.source, log)
+    return rows, log
 
 
-def source_pairs(nerve: Nerve, errors: SourceErrors) -> Iterable[FrameMaskPair]:
+def source_pairs(nerve: NerveParameters, log: IngestLog) -> Iterable[FrameMaskPair]:
     """Return the frame-mask pairs of `nerve.source`: those of the module of that name in training.data.sources.
 
     Raises ParameterError, SourceError.
@@ -36,4 +38,4 @@ def source_pairs(nerve: Nerve, errors: SourceErrors) -> Iterable[FrameMaskPair]:
     if nerve.source == "phantom":
         return phantom.simulate_pairs(**nerve.phantom.model_dump())
     path = paths.project_root() / nerve.path if nerve.path else None
-    return import_module(f"training.data.sources.{nerve.source}").pairs(path, errors)
+    return import_module(f"training.data.sources.{nerve.source}").pairs(path, log)

@@ -6,8 +6,8 @@ from training.workspace import parameters, paths
 
 
 def main() -> None:
-    rows = [row for row in read_manifest(paths.FRAMES) if row.mask]
-    table = build_split_table(rows, parameters.nerve().split)
+    rows = [row for row in read_manifest() if row.mask]
+    table = build_split_table(rows, parameters.read_nerve_parameters().split)
     paths.SPLIT_TABLE.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(paths.SPLIT_TABLE, index=False)
     counts = table["split"].value_counts()

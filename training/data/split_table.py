@@ -38,11 +38,11 @@ def rows_of_split(split: str) -> list[ManifestRow]:
     """Return the manifest's rows of one split, in the manifest's order."""
     table = pd.read_csv(paths.SPLIT_TABLE)
     frames = set(table.loc[table["split"] == split, "frame"])
-    return [row for row in read_manifest(paths.FRAMES) if row.frame in frames]
+    return [row for row in read_manifest() if row.frame in frames]
 
 
 def without_contradictions(rows: list[ManifestRow]) -> list[ManifestRow]:
-    """Return the rows that contradict no other frame, of whatever split."""
+    """Return the rows that contradict no other frame of any split."""
     table = pd.read_csv(paths.SPLIT_TABLE, keep_default_na=False)
     contradictory = set(table.loc[table["reason"] != "", "frame"])
     return [row for row in rows if row.frame not in contradictory]

@@ -17,7 +17,7 @@ MEASURED_DIGITS = 1000  # training digits on which the gradient is measured
 
 
 def layers(activation: str, deviation: float | None, depth: int, width: int) -> list[KerasObject]:
-    """`depth` hidden layers and ten outputs.
+    """Return `depth` hidden layers and ten outputs.
 
     deviation: the standard deviation of normally distributed initial weights; None initialises by Glorot and Bengio
     (2010).
@@ -29,7 +29,7 @@ def layers(activation: str, deviation: float | None, depth: int, width: int) -> 
 
 
 def train_with_gradients(net: DigitNet, training: Digits, test: Digits, seed: int) -> pd.DataFrame:
-    """The training history, with the norm of dC/db^l of each layer l before each epoch, in columns gradient_1, ...
+    """Return the training history. Columns gradient_1, ...: the norm of dC/db^l of each layer l before each epoch.
 
     dC/db^l is the mean of delta^l over the measured digits.
     """
@@ -60,7 +60,7 @@ def trials(
 
 
 def metrics(results: Results) -> Metrics:
-    """The first hidden layer's gradient over the last hidden layer's, before training; the final test accuracy."""
+    """Return the first hidden layer's gradient over the last one's, before training, and the final test accuracy."""
     initial = {name: table.filter(like="gradient_").iloc[0] for name, table in results.items()}
     return {
         "first_over_last": {name: float(norms.iloc[0] / norms.iloc[-2]) for name, norms in initial.items()},

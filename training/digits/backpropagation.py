@@ -33,10 +33,10 @@ def sigmoid_prime(z: np.ndarray) -> np.ndarray:
 
 class Cost(Protocol):
     def value(self, a: np.ndarray, y: np.ndarray) -> float:
-        """C, the mean over the batch."""
+        """Return C, the mean over the batch."""
 
     def delta(self, z: np.ndarray, a: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """delta^L = dC/dz^L of each digit (BP1)."""
+        """Return delta^L = dC/dz^L of each digit (BP1)."""
 
 
 class SquaredError:
@@ -71,7 +71,7 @@ class Network:
         self.b: Layers = {l: draw((n, 1)) for l, (_, n) in layer_sizes.items()}
 
     def forward(self, x: np.ndarray) -> tuple[Layers, Layers]:
-        """z and a of each layer, for digits x in columns, float (inputs, m)."""
+        """Return z and a of each layer, for digits x in columns, float (inputs, m)."""
         z, a = {}, {1: x}
         for l in range(2, self.L + 1):
             z[l] = self.W[l] @ a[l - 1] + self.b[l]
@@ -79,7 +79,7 @@ class Network:
         return z, a
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[Layers, Layers]:
-        """dC/dW and dC/db of each layer, means over digits x (inputs, m) with targets y (outputs, m)."""
+        """Return dC/dW and dC/db of each layer, means over digits x (inputs, m) with targets y (outputs, m)."""
         z, a = self.forward(x)
         delta = {self.L: self.cost.delta(z[self.L], a[self.L], y)}
         for l in range(self.L - 1, 1, -1):
@@ -95,7 +95,7 @@ class Network:
             self.b[l] -= eta * db[l]
 
     def train(self, x: np.ndarray, y: np.ndarray, epochs: int, batch: int, eta: float, seed: int) -> Iterator[int]:
-        """Mini-batch gradient descent on digits in rows, x (N, inputs) and y (N, outputs); yields after each epoch."""
+        """Train by mini-batch gradient descent on digits in rows, x (N, inputs), y (N, outputs); yield each epoch."""
         random = np.random.default_rng(seed)
         for epoch in range(epochs):
             order = random.permutation(len(x))
@@ -105,19 +105,19 @@ class Network:
             yield epoch
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
-        """The share of digits, in rows, whose largest output is the right class."""
+        """Return the share of digits, in rows, whose largest output is the right class."""
         _, a = self.forward(x.T)
         return float((a[self.L].argmax(axis=0) == y.argmax(axis=1)).mean())
 
 
 def to_rows(digits: Digits) -> tuple[np.ndarray, np.ndarray]:
-    """Digits and their one-hot targets in rows: float32 (N, 784) in 0..1 and float32 (N, 10)."""
+    """Return digits and their one-hot targets in rows: float32 (N, 784) in 0..1 and float32 (N, 10)."""
     images, targets = digits.tensors()
     return images.reshape(len(images), -1), targets
 
 
 def tensorflow_difference(network: Network, x: np.ndarray, y: np.ndarray) -> float:
-    """The largest difference between our gradients and TensorFlow's, in float64. The network's cost is SquaredError."""
+    """Return the largest difference between our gradients and TensorFlow's, in float64. The cost is SquaredError."""
     assert isinstance(network.cost, SquaredError)
     W = {l: tf.Variable(network.W[l]) for l in network.W}
     b = {l: tf.Variable(network.b[l]) for l in network.b}
@@ -135,7 +135,10 @@ def tensorflow_difference(network: Network, x: np.ndarray, y: np.ndarray) -> flo
 def _train_and_check(
     training: Digits, test: Digits, sizes: list[int], epochs: int, batch: int, eta: float, seed: int
 ) -> pd.DataFrame:
-    """Accuracies by epoch, and the gradient difference before training. attrs["weights"]: of the hidden neurons."""
+    """Return accuracies by epoch, and the gradient difference before training.
+
+    attrs["weights"]: of the hidden neurons.
+    """
     (x, y), test_rows = to_rows(training), to_rows(test)
     network = Network(sizes, seed, SquaredError())
     table = pd.DataFrame({"gradient_difference": [tensorflow_difference(network, x[:100].T, y[:100].T)]})
@@ -154,7 +157,7 @@ def trials(
 
 
 def metrics(results: Results) -> Metrics:
-    """The final test accuracy, and the largest difference from TensorFlow's gradients before training."""
+    """Return the final test accuracy, and the largest difference from TensorFlow's gradients before training."""
     rows = {"test_accuracy": -1, "gradient_difference": 0}
     return {
         metric: {name: float(table[metric].iloc[row]) for name, table in results.items()}

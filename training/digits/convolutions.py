@@ -53,7 +53,7 @@ POOLS: dict[str, Callable[[np.ndarray], float]] = {
 
 
 def pool(image: np.ndarray, kind: str, side: int = 2) -> np.ndarray:
-    """One number for each window of side x side pixels: image (H, W) -> (H // side, W // side)."""
+    """Return one number for each window of side x side pixels: image (H, W) -> (H // side, W // side)."""
     result = np.zeros((image.shape[0] // side, image.shape[1] // side))
     for y, x in np.ndindex(*result.shape):
         result[y, x] = POOLS[kind](image[side * y : side * (y + 1), side * x : side * (x + 1)])
@@ -61,7 +61,7 @@ def pool(image: np.ndarray, kind: str, side: int = 2) -> np.ndarray:
 
 
 def pooling_layers(kind: str) -> list[KerasObject]:
-    """The same pooling of 2x2 windows, as Keras layers."""
+    """Return the same pooling of 2x2 windows, as Keras layers."""
 
     def root_of_sum(mean):  # of four squares; the small number keeps the derivative at 0 finite
         return ops.sqrt(4 * mean + 1e-12)
@@ -76,7 +76,7 @@ def pooling_layers(kind: str) -> list[KerasObject]:
 
 
 def layers(pool: str, kernel: int, dilation: int) -> list[KerasObject]:
-    """Two convolutions with 16 and 32 filters, each with pooling after it, and ten outputs."""
+    """Return two convolutions with 16 and 32 filters, each with pooling after it, and ten outputs."""
     entries: list[KerasObject] = []
     for filters in (16, 32):
         shape = {"filters": filters, "kernel_size": kernel, "dilation_rate": dilation, "padding": "same"}
@@ -96,7 +96,7 @@ def trials(
 
 
 def final_accuracies(results: Results) -> dict[str, list[float]]:
-    """The final test accuracies of each kind, one for each seed."""
+    """Return the final test accuracies of each kind, one for each seed."""
     return {
         kind: [float(history["test_accuracy"].iloc[-1]) for history in histories]
         for kind, histories in group_by_kind(results).items()
@@ -104,7 +104,7 @@ def final_accuracies(results: Results) -> dict[str, list[float]]:
 
 
 def metrics(results: Results) -> Metrics:
-    """The mean test accuracy over the seeds, and its range."""
+    """Return the mean test accuracy over the seeds, and its range."""
     accuracies = final_accuracies(results)
     return {
         "test_accuracy": {kind: float(np.mean(by_seed)) for kind, by_seed in accuracies.items()},

@@ -49,7 +49,7 @@ def trials(training: Digits, test: Digits, neuron: dict, net: dict) -> dict[str,
 
 
 def metrics(results: Results) -> Metrics:
-    """Epochs until the neuron's output is below 0.5; the network's test accuracy after one epoch and at the end."""
+    """Return the epochs until the neuron's output is below 0.5, and the network's first and last test accuracy."""
     outputs = {cost: results[f"neuron, {cost}"]["output"] for cost in COSTS}
     accuracies = {cost: results[f"net, {cost}"]["test_accuracy"] for cost in COSTS}
     return {

@@ -35,7 +35,7 @@ def trials(
 
 
 def metrics(results: Results) -> Metrics:
-    """Each variant's lowest loss on the training digits (mean over the last epoch), and the learning rate of it."""
+    """Return each variant's lowest loss on the training digits (mean over the last epoch), and its learning rate."""
     best = best_runs(results)
     return {
         "loss": {variant: float(history["loss"].iloc[-1]) for variant, (_, history) in best.items()},
@@ -44,7 +44,7 @@ def metrics(results: Results) -> Metrics:
 
 
 def best_runs(results: Results) -> dict[str, tuple[float, pd.DataFrame]]:
-    """For each variant, the learning rate with the lowest last loss, and the history of that run."""
+    """Return for each variant the learning rate with the lowest last loss, and the history of that run."""
     best: dict[str, tuple[float, pd.DataFrame]] = {}
     for name, history in results.items():
         variant, rate = name.split(", ")

@@ -45,7 +45,7 @@ class Trial:
 
 
 def group_by_kind(results: Results) -> dict[str, list[pd.DataFrame]]:
-    """The tables of each kind, one for each seed, from trials with the name "KIND, seed SEED"."""
+    """Return the tables of each kind, one for each seed, from trials with the name "KIND, seed SEED"."""
     groups: dict[str, list[pd.DataFrame]] = {}
     for name, table in results.items():
         groups.setdefault(name.split(", seed")[0], []).append(table)
@@ -65,7 +65,7 @@ def run_trial(name: str, trial: Trial, tags: dict[str, str]) -> pd.DataFrame:
 
 def main(name: str) -> None:
     import_tensorflow()
-    lesson, entry = import_module(f"training.digits.{name}"), digits_parameters.digits().lessons[name]
+    lesson, entry = import_module(f"training.digits.{name}"), digits_parameters.read_digits_parameters().lessons[name]
     trials = lesson.trials(*read_digits(paths.MNIST), **entry)
     tracking.use_experiment(EXPERIMENT)
     tags = tracking.run_tags("mnist", paths.MNIST.as_posix()) | {"lesson": name}

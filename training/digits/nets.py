@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from training.data.sources.mnist import Digits
 from training.models.batch_norm_recalibration import recalibrate_batch_norm
-from training.workspace.digits_parameters import DigitAugment, DigitNet, KerasObject
+from training.workspace.digits_parameters import DigitAugmentation, DigitNet, KerasObject
 from training.workspace.learning_rate_schedule import learning_rate
 from training.workspace.params_file import ParameterError
 
@@ -22,7 +22,7 @@ RECALIBRATION_DIGITS = 4000
 
 
 def build(layers: Iterable[KerasObject]) -> keras.Sequential:
-    """The network with these layers: float32 (N, 28, 28, 1) in 0..1 -> probabilities float32 (N, 10).
+    """Return the network with these layers: float32 (N, 28, 28, 1) in 0..1 -> probabilities float32 (N, 10).
 
     Raises ParameterError for a layer that Keras does not have or cannot make.
     """
@@ -30,7 +30,7 @@ def build(layers: Iterable[KerasObject]) -> keras.Sequential:
 
 
 def make_keras_object(module: Any, entry: KerasObject, **arguments: Any) -> Any:
-    """The object that `entry` names in a module of Keras, made with the entry's arguments and `arguments`.
+    """Return the object that `entry` names in a module of Keras, made with the entry's arguments and `arguments`.
 
     Raises ParameterError if Keras has no such object or rejects the arguments.
     """
@@ -84,7 +84,7 @@ def train_history(net: DigitNet, training: Digits, test: Digits, seed: int, call
 
 
 def training_batches(net: DigitNet, training: Digits, seed: int) -> tf.data.Dataset:
-    """One epoch of training digits. Each epoch shuffles and augments them anew; net.augment None does not augment."""
+    """Return one epoch of training digits. Each epoch shuffles and augments them anew, or only shuffles them."""
     images, targets = training.tensors()
     digits = tf.data.Dataset.from_tensor_slices((images, targets)).shuffle(len(images), seed=seed)
     batches = digits.batch(net.batch_size)
@@ -100,7 +100,7 @@ def training_batches(net: DigitNet, training: Digits, seed: int) -> tf.data.Data
     return batches.prefetch(4)
 
 
-def augment_digits(images: np.ndarray, augment: DigitAugment, rng: np.random.Generator) -> np.ndarray:
+def augment_digits(images: np.ndarray, augment: DigitAugmentation, rng: np.random.Generator) -> np.ndarray:
     """Rotate, shear, scale and shift each digit at random: float32 (N, 28, 28, 1) -> float32 (N, 28, 28, 1)."""
     count, side = images.shape[:2]
 

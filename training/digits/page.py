@@ -19,14 +19,15 @@ NET_PICTURES = ("one_hidden/mistakes", "moved/mistakes", "moved/confusion")
 
 
 def recipe_digest(net: DigitNet) -> str:
-    """A digest of the network's entry in params.yaml, without `about`."""
+    """Return a digest of the network's entry in params.yaml, without `about`."""
     return hashlib.sha256(net.model_dump_json(exclude={"about"}).encode()).hexdigest()[:12]
 
 
 def seed_range(net: DigitNet, accuracy: float, other_seeds: pd.DataFrame) -> str:
-    """The lowest and the highest test accuracy of a recipe, and the number of seeds, as text.
+    """Return the lowest and the highest test accuracy of a recipe, and the number of seeds, as text.
 
-    accuracy: of the pipeline's own run. other_seeds: the rows of SEEDS with other seeds than that run's.
+    accuracy: of the pipeline's own run.
+    other_seeds: the rows of SEEDS with other seeds than that run's.
     """
     accuracies = [accuracy, *other_seeds.loc[other_seeds["recipe"] == recipe_digest(net), "test_accuracy"]]
     if len(accuracies) == 1:
@@ -35,7 +36,7 @@ def seed_range(net: DigitNet, accuracy: float, other_seeds: pd.DataFrame) -> str
 
 
 def main() -> None:
-    digits = digits_parameters.digits()
+    digits = digits_parameters.read_digits_parameters()
     metrics: dict[str, Any] = {
         name: json.loads((paths.DIGITS / name / "metrics.json").read_text()) for name in (*digits.lessons, *digits.nets)
     }

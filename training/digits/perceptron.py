@@ -41,24 +41,24 @@ NAND = Perceptron(w=(-2, -2), b=3)  # every circuit can be built from NAND gates
 
 
 def xor(a: int, b: int) -> int:
-    """1 where the bits differ: a circuit of four NANDs."""
+    """Return 1 where the bits differ: a circuit of four NANDs."""
     c = NAND(a, b)
     return NAND(NAND(a, c), NAND(b, c))
 
 
 def add(a: int, b: int) -> tuple[int, int]:
-    """The sum of two bits and its carry: a circuit of five NANDs that share one."""
+    """Return the sum of two bits and its carry: a circuit of five NANDs that share one."""
     c = NAND(a, b)
     return NAND(NAND(a, c), NAND(b, c)), NAND(c, c)
 
 
 def sigmoid_nand(factor: float) -> SigmoidNeuron:
-    """The sigmoid neuron with NAND's weights and bias, all multiplied by `factor`."""
+    """Return the sigmoid neuron with NAND's weights and bias, all multiplied by `factor`."""
     return SigmoidNeuron(tuple(factor * w for w in NAND.w), factor * NAND.b)
 
 
 def largest_distance(factor: float) -> pd.DataFrame:
-    """The largest difference between the sigmoid NAND and NAND over the four pairs of bits.
+    """Return the largest difference between the sigmoid NAND and NAND over the four pairs of bits.
 
     On real-valued inputs with -2a - 2b + 3 = 0, the sigmoid neuron returns 0.5 with every factor.
     """
@@ -71,7 +71,7 @@ def trials(training: Digits, test: Digits, factors: list[float]) -> dict[str, Tr
 
 
 def metrics(results: Results) -> Metrics:
-    """The largest difference between the sigmoid neuron and the perceptron, by factor."""
+    """Return the largest difference between the sigmoid neuron and the perceptron, by factor."""
     return {"distance": {name: float(table["distance"].iloc[-1]) for name, table in results.items()}}
 
 

@@ -16,7 +16,7 @@ ACCURACIES = {"training_accuracy": "training digits", "test_accuracy": "test dig
 
 
 def layers(hidden: list[int], penalty: dict | None, dropout: float) -> list[KerasObject]:
-    """Flatten, ReLU layers of the `hidden` widths, and ten outputs.
+    """Return Flatten, ReLU layers of the `hidden` widths, and ten outputs.
 
     Each ReLU layer has the penalty on its weights, and dropout after it.
     """
@@ -28,7 +28,7 @@ def layers(hidden: list[int], penalty: dict | None, dropout: float) -> list[Kera
 
 
 def train_with_accuracy(net: DigitNet, training: Digits, test: Digits, seed: int) -> pd.DataFrame:
-    """The training history, with the accuracy on the training digits after each epoch, without dropout.
+    """Return the training history, with the accuracy on the training digits after each epoch, without dropout.
 
     Keras' own `accuracy` is a mean over the epoch, of the network with dropout.
     """
@@ -54,7 +54,7 @@ def trials(
 
 
 def metrics(results: Results) -> Metrics:
-    """Accuracy on training and test digits: the mean over the last epochs and the seeds, and the range over seeds."""
+    """Return the accuracy on training and test digits: the mean over last epochs and seeds, and the range of seeds."""
     groups = group_by_kind(results)
     summary: Metrics = {}
     for column in ACCURACIES:

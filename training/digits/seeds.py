@@ -31,7 +31,7 @@ def main() -> None:
     from training.digits.nets import TEST_BATCH_SIZE, train
     from training.workspace.keras_callbacks import ProgressBar
 
-    digits = digits_parameters.digits()
+    digits = digits_parameters.read_digits_parameters()
     training, test = read_digits(paths.MNIST)
     images, _ = test.tensors()
     for name in arguments.nets or digits.nets:

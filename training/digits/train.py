@@ -26,14 +26,14 @@ MISTAKES_SHOWN = 40
 
 
 def prediction_table(probabilities: np.ndarray, digits: Digits) -> pd.DataFrame:
-    """Each digit's truth, its most probable class and that class's probability, from probabilities float (N, 10)."""
+    """Return each digit's truth, its most probable class and its probability, from probabilities float (N, 10)."""
     return pd.DataFrame(
         {"truth": digits.labels, "prediction": probabilities.argmax(axis=1), "probability": probabilities.max(axis=1)}
     ).rename_axis("digit")
 
 
 def confusion_figure(predictions: pd.DataFrame) -> Figure:
-    """The confusion matrix: true digits in rows, predictions in columns. Only the mistakes are coloured."""
+    """Return the confusion matrix: true digits in rows, predictions in columns. Only the mistakes are coloured."""
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
     counts = confusion_matrix(predictions["truth"], predictions["prediction"], labels=range(10))
@@ -51,7 +51,7 @@ def confusion_figure(predictions: pd.DataFrame) -> Figure:
 
 
 def mistakes_figure(predictions: pd.DataFrame, digits: Digits) -> Figure:
-    """The misclassified digits with truth, prediction and probability, the most probable prediction first."""
+    """Return the misclassified digits with truth, prediction and probability, the most probable prediction first."""
     mistakes = predictions[predictions["truth"] != predictions["prediction"]]
     mistakes = mistakes.sort_values("probability", ascending=False)
     figure = Figure(figsize=(10, 5.6), layout="constrained")
@@ -79,7 +79,7 @@ def main(name: str) -> None:
     from training.digits import nets
     from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 
-    digits = digits_parameters.digits()
+    digits = digits_parameters.read_digits_parameters()
     net = digits.net(name)
     training, test = read_digits(paths.MNIST)
     images, _ = test.tensors()

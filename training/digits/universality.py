@@ -18,7 +18,7 @@ ERRORS = ("worst_error", "mean_error")
 
 
 def wavy(x: np.ndarray) -> np.ndarray:
-    """The function to approximate on 0..1 (Nielsen, Neural Networks and Deep Learning, chapter 4)."""
+    """Return the function to approximate on 0..1 (Nielsen, Neural Networks and Deep Learning, chapter 4)."""
     return 0.2 + 0.4 * x**2 + 0.3 * x * np.sin(15 * x) + 0.05 * np.cos(50 * x)
 
 
@@ -36,7 +36,7 @@ class OneHiddenLayer:
 
 
 def approximate(f: Callable[[np.ndarray], np.ndarray], width: int) -> OneHiddenLayer:
-    """A network with `width` hidden neurons that approximates f on 0..1. Its weights are computed, not trained.
+    """Return a network with `width` hidden neurons that approximates f on 0..1. Its weights are computed, not trained.
 
     Hidden neuron i steps from 0 to 1 at x_i = i / (width + 1), i = 1..width. Its output weight is the rise of f from
     the midpoint before x_i to the midpoint after it.
@@ -48,7 +48,7 @@ def approximate(f: Callable[[np.ndarray], np.ndarray], width: int) -> OneHiddenL
 
 
 def approximation_error(width: int) -> pd.DataFrame:
-    """The largest and the mean absolute error of the network over 0..1."""
+    """Return the largest and the mean absolute error of the network over 0..1."""
     errors = np.abs(approximate(wavy, width)(INPUTS) - wavy(INPUTS))
     return pd.DataFrame({"worst_error": [errors.max()], "mean_error": [errors.mean()]})
 
@@ -58,7 +58,7 @@ def trials(training: Digits, test: Digits, widths: list[int]) -> dict[str, Trial
 
 
 def metrics(results: Results) -> Metrics:
-    """The largest and the mean error, by width."""
+    """Return the largest and the mean error, by width."""
     return {error: {name: float(table[error].iloc[-1]) for name, table in results.items()} for error in ERRORS}
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from training.data.manifest import NERVE, FrameMaskPair, SourceError, SourceErrors, check_size
+from training.data.frame_mask_pair import NERVE, FrameMaskPair, check_size
+from training.data.source_errors import IngestLog, SourceError
 from training.data.sources import usgra
 from training.evaluation.failure_modes import count_failures
 from training.evaluation.scoring import score_mask
@@ -30,12 +31,12 @@ def main(frames: Path, masks: Path) -> None:
             f"acceptance: {masks} is not a folder. Make the masks with "
             f"`python -m service.client {frames}/images --out {masks}`."
         )
-    errors = SourceErrors(skip=False)
+    log = IngestLog(skip=False)
     try:
-        scores = pd.DataFrame(_score_pair(pair, masks) for pair in usgra.pairs(frames, errors))
+        scores = pd.DataFrame(_score_pair(pair, masks) for pair in usgra.pairs(frames, log))
     except SourceError as error:
         sys.exit(f"acceptance: {error.__cause__ or error}")  # the cause has no advice about params.yaml
-    for file, reason in errors.left_out:
+    for file, reason in log.left_out:
         print(f"left out: {file} {reason}", file=sys.stderr)
     print(to_markdown(subgroup_table(summarize_subgroups(scores))))
     if (scores["failure"] != "").any():
@@ -47,14 +48,14 @@ def main(frames: Path, masks: Path) -> None:
 
 def _score_pair(pair: FrameMaskPair, masks: Path) -> dict[str, Any]:
     """Return the scores of a frame's mask. Raises SourceError if the mask is missing or has another size."""
-    file = masks / f"{Path(pair.file).stem}.png"
+    file = masks / f"{Path(pair.source_name).stem}.png"
     if not file.exists():
         remedy = "Request it from the service again, or remove the frame."
-        raise SourceError(str(file), f"is missing: {pair.file} has no mask", remedy)
+        raise SourceError(str(file), f"is missing: {pair.source_name} has no mask", remedy)
     labels, _ = usgra.decode_labels(file.read_bytes(), str(file))
     mask, truth = labels == NERVE, np.asarray(pair.labels) == NERVE
     check_size(mask, truth, str(file), "Request it from the service again.")
-    return {"frame": pair.file, **score_mask(mask, truth)}
+    return {"frame": pair.source_name, **score_mask(mask, truth)}
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from training.data.manifest import NERVE, ManifestRow, read_labels
+from training.data.manifest import ManifestRow, read_nerve_mask
 from training.evaluation.metrics import dice
-from training.workspace import paths
 
 SIZE_PX = (105, 145)  # height and width at which masks are averaged: a quarter of a Kaggle frame's
 THRESHOLDS = np.arange(0.05, 1.0, 0.05)
@@ -18,7 +17,8 @@ THRESHOLDS = np.arange(0.05, 1.0, 0.05)
 class MeanMask:
     """The mean of the training masks, and the threshold that gives the best mean Dice on them.
 
-    mean: float32 SIZE_PX, 0..1. threshold: one of THRESHOLDS.
+    mean: float32 SIZE_PX, 0..1.
+    threshold: one of THRESHOLDS.
     """
 
     mean: np.ndarray
@@ -27,7 +27,7 @@ class MeanMask:
     @classmethod
     def fit(cls, rows: list[ManifestRow]) -> "MeanMask":
         """Average the masks of the training frames and choose the threshold."""
-        masks = np.stack([_resize(read_labels(paths.FRAMES, row) == NERVE) for row in track(rows, "mean mask")])
+        masks = np.stack([_resize(read_nerve_mask(row)) for row in track(rows, "mean mask")])
         mean = masks.mean(axis=0)
         scores = [np.mean([dice(mean >= threshold, mask >= 0.5) for mask in masks]) for threshold in THRESHOLDS]
         return cls(mean, float(THRESHOLDS[int(np.argmax(scores))]))

@@ -14,7 +14,9 @@ SEED = 1
 def bootstrap_interval(values: pd.Series, statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
     """Return the lower and upper bound of the percentile bootstrap interval of `statistic`.
 
-    statistic: a NumPy reduction with an `axis` argument, such as `np.mean`. Raises ValueError if `values` is empty.
+    statistic: a NumPy reduction with an `axis` argument, such as `np.mean`.
+
+    Raises ValueError if `values` is empty.
     """
     sample = values.to_numpy()
     if len(sample) == 1:  # scipy needs two values; every resample of one value is that value

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize
 
-from service.inference.probability_histogram import ProbabilityHistogram
+from service.inference.probability_histogram import calibrated_bins, compute_histogram
 from service.model.platt_scaling import PlattScaling, log_odds
 
 ERROR_BINS = 10
@@ -25,21 +25,24 @@ def fit_platt_scaling(predicted: np.ndarray, target: np.ndarray) -> PlattScaling
     targets = np.clip(target, 1 / (count + 2), 1 - 1 / (count + 2))
 
     def loss(parameters: np.ndarray) -> float:
-        logits = parameters[0] * odds + parameters[1]
-        return float(np.sum(np.logaddexp(0, logits) - targets * logits) + (parameters[0] - 1) ** 2 / 2)
+        slope, intercept = parameters
+        logits = slope * odds + intercept
+        return float(np.sum(np.logaddexp(0, logits) - targets * logits) + (slope - 1) ** 2 / 2)
 
     return _minimize(loss, bounds=[(0, None), (None, None)])
 
 
 def fit_presence(predicted: np.ndarray, nerve: np.ndarray) -> PlattScaling:
-    """Fit the map from predicted presence, float (N,), to the probability of a nerve. nerve: bool (N,).
+    """Fit the map from predicted presence, float (N,), to the probability of a nerve.
 
     Return the identity if there are fewer than MIN_FRAMES frames, or if all or none of them show a nerve.
+
+    nerve: bool (N,).
     """
     if nerve.all() or not nerve.any():
         print("presence is not calibrated: this needs validation frames with and without a nerve")
         return PlattScaling()
-    if _too_few("presence", len(predicted), "frames"):
+    if _warn_if_too_few("presence", len(predicted), "frames"):
         return PlattScaling()
     return fit_platt_scaling(predicted, nerve.astype(float))
 
@@ -49,37 +52,38 @@ def fit_confidence(mean_probability: np.ndarray, dice: np.ndarray) -> PlattScali
 
     Return the identity if there are fewer than MIN_FRAMES masks.
     """
-    if _too_few("confidence", len(mean_probability), "masks"):
+    if _warn_if_too_few("confidence", len(mean_probability), "masks"):
         return PlattScaling()
     return fit_platt_scaling(mean_probability, dice)
 
 
-def pixel_histograms(probability: np.ndarray, nerve: np.ndarray) -> tuple[ProbabilityHistogram, ProbabilityHistogram]:
+def pixel_histograms(probability: np.ndarray, nerve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the histograms of the frame's pixels without and with nerve, as shares of all its pixels.
 
-    probability: float32 (height, width), 0..1. nerve: bool (height, width).
+    probability: float32 (height, width), 0..1.
+    nerve: bool (height, width).
     """
-    background, foreground = (ProbabilityHistogram.of(probability[pixels]).counts for pixels in (~nerve, nerve))
-    return ProbabilityHistogram(background / nerve.size), ProbabilityHistogram(foreground / nerve.size)
+    background, foreground = (compute_histogram(probability[pixels]) for pixels in (~nerve, nerve))
+    return background / nerve.size, foreground / nerve.size
 
 
-def fit_pixels(frames: list[tuple[ProbabilityHistogram, ProbabilityHistogram]]) -> PlattScaling:
+def fit_pixels(histograms: list[tuple[np.ndarray, np.ndarray]]) -> PlattScaling:
     """Fit the map from a pixel's predicted probability to the frequency of nerve.
 
-    frames: `pixel_histograms` of each frame. Return the identity if there are fewer than MIN_FRAMES frames, or if no
-    pixel is nerve.
+    Return the identity if there are fewer than MIN_FRAMES frames, or if no pixel is nerve.
+
+    histograms: `pixel_histograms` of each frame.
     """
-    background, foreground = (
-        np.sum([histogram.counts for histogram in histograms], axis=0) for histograms in zip(*frames, strict=True)
-    )
-    if _too_few("pixel probability", len(frames), "frames") or not foreground.any():
+    background, foreground = (np.sum(counts, axis=0) for counts in zip(*histograms, strict=True))
+    if _warn_if_too_few("pixel probability", len(histograms), "frames") or not foreground.any():
         return PlattScaling()
     filled = np.flatnonzero(background + foreground)
-    probability = ProbabilityHistogram.calibrated(PlattScaling())[filled]
+    probability = calibrated_bins(PlattScaling())[filled]
     odds = np.log(probability / (1 - probability))
 
     def loss(parameters: np.ndarray) -> float:
-        logits = parameters[0] * odds + parameters[1]
+        slope, intercept = parameters
+        logits = slope * odds + intercept
         return float(np.logaddexp(0, logits) @ background[filled] + np.logaddexp(0, -logits) @ foreground[filled])
 
     return _minimize(loss, bounds=[PIXEL_SLOPE_RANGE, (None, None)], method="Nelder-Mead")
@@ -93,7 +97,7 @@ def _minimize(
     return PlattScaling(round(float(slope), 4), round(float(intercept), 4))
 
 
-def _too_few(name: str, count: int, unit: str) -> bool:
+def _warn_if_too_few(name: str, count: int, unit: str) -> bool:
     """Return whether `count` is below MIN_FRAMES, and print it if so."""
     if count < MIN_FRAMES:
         print(f"{name} is not calibrated: validation has {count} {unit}, calibration needs at least {MIN_FRAMES}")
@@ -103,7 +107,8 @@ def _too_few(name: str, count: int, unit: str) -> bool:
 def expected_calibration_error(predicted: np.ndarray, nerve: np.ndarray) -> float:
     """Return the expected calibration error (Naeini et al. 2015), 0..1, over ERROR_BINS bins of equal width.
 
-    predicted: float (N,), 0..1. nerve: bool (N,).
+    predicted: float (N,), 0..1.
+    nerve: bool (N,).
     """
     bins = np.minimum((predicted * ERROR_BINS).astype(int), ERROR_BINS - 1)
     gaps = np.bincount(bins, predicted, ERROR_BINS) - np.bincount(bins, nerve, ERROR_BINS)  # weighted by frame count

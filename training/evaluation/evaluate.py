@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from service.model.card import PostprocessingConfig
-from training.data.near_duplicates import has_near_duplicate
+from training.data.near_duplicates import mark_near_duplicates
 from training.data.split_table import rows_of_split
 from training.evaluation.baselines import MeanMask
 from training.evaluation.example_sheets import select_examples, write_sheet
@@ -37,7 +37,7 @@ from training.workspace.atomic_folder import atomic_folder
 
 
 def main(candidate: str) -> None:
-    trained, tta = paths.UNETS / candidate, parameters.candidate(candidate).tta
+    trained, tta = paths.UNETS / candidate, parameters.read_candidate(candidate).tta
     network = open_network(trained, tta)
     config = fit_postprocessing(network, rows_of_split("validation"))
     scores = _score_splits(network, config)
@@ -45,7 +45,7 @@ def main(candidate: str) -> None:
         "data": provenance.data_digest(),
         "tta": tta,
         "postprocessing": dataclasses.asdict(config),
-        **{split: summarize(of_split) for split, of_split in scores.items()},
+        **{split: summarize(split_scores) for split, split_scores in scores.items()},
         "groups": summarize_subgroups(scores["test"]),
     }
     with atomic_folder(paths.EVALUATION / candidate) as folder:
@@ -69,7 +69,7 @@ def _score_splits(network: Network, config: PostprocessingConfig) -> dict[str, p
     return {
         "validation": score(network, config, mean_mask, validation, "scoring validation"),
         "test": score(network, config, mean_mask, test, "scoring test").assign(
-            near_duplicate=has_near_duplicate(test, training)
+            near_duplicate=mark_near_duplicates(test, training)
         ),
     }
 

@@ -7,9 +7,8 @@ import pandas as pd
 
 from service.inference.postprocessing import postprocess
 from service.model.card import PostprocessingConfig
-from training.data.manifest import NERVE, read_frame, read_labels, read_manifest
+from training.data.manifest import read_frame, read_manifest, read_nerve_mask
 from training.evaluation.inference import Network
-from training.workspace import paths
 from training.workspace.plotting import save_sheet
 
 FRAMES_PER_ROW = 4
@@ -42,14 +41,14 @@ def write_sheet(
 
     examples: frames by row title, one sheet of `select_examples`.
     """
-    rows = {row.frame: row for row in read_manifest(paths.FRAMES)}
+    rows = {row.frame: row for row in read_manifest()}
     by_frame = scores.set_index("frame")
 
     def panel(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-        frame = read_frame(paths.FRAMES, rows[name])
+        frame = read_frame(rows[name])
         mask = postprocess(*network(frame), config) > 0
         scored = by_frame.loc[name]
         caption = f"{Path(name).stem}\nDice {scored['dice']:.2f} {scored['failure']}"
-        return frame.pixels, read_labels(paths.FRAMES, rows[name]) == NERVE, mask, caption
+        return frame.pixels, read_nerve_mask(rows[name]), mask, caption
 
     save_sheet(path, {title: [panel(name) for name in names] for title, names in examples.items()})

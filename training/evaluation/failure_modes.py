@@ -18,7 +18,10 @@ FAILURE_MODES = {
 
 
 def failure_mode(mask: np.ndarray, truth: np.ndarray) -> str:
-    """Return a key of FAILURE_MODES, or "" if the Dice is GOOD_DICE or more. mask, truth: bool (height, width)."""
+    """Return a key of FAILURE_MODES, or "" if the Dice is GOOD_DICE or more.
+
+    mask, truth: bool (height, width).
+    """
     mask_dice = dice(mask, truth)
     if mask_dice >= GOOD_DICE:
         return ""

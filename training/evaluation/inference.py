@@ -13,11 +13,10 @@ from rich.progress import track
 from service.decoding.frame import Frame
 from service.inference.open_runtime import open_runtime
 from service.inference.postprocessing import postprocess
-from service.inference.segmenter import predict
-from service.model.card import Input, Normalization, PostprocessingConfig, Tta
-from training.data.manifest import NERVE, ManifestRow, read_frame, read_labels
+from service.inference.segmenter import predict_probabilities
+from service.model.card import NetworkInput, Normalization, PostprocessingConfig, Tta
+from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.evaluation.metrics import dice
-from training.workspace import paths
 
 Result = TypeVar("Result")
 # Takes a frame. Returns the probability of nerve, float32 (height, width) of the frame, and presence; both 0..1.
@@ -27,8 +26,8 @@ Network = Callable[[Frame], tuple[np.ndarray, float]]
 def open_network(folder: Path, tta: Tta) -> Network:
     """Open the network of a candidate's folder (unet.onnx, input.json) in the service's runtime."""
     entry = json.loads((folder / "input.json").read_text())
-    network_input = Input(entry["height"], entry["width"], Normalization(**entry["normalization"]))
-    return partial(predict, open_runtime(folder, tta=tta), network_input)
+    network_input = NetworkInput(entry["height"], entry["width"], Normalization(**entry["normalization"]))
+    return partial(predict_probabilities, open_runtime(folder, tta=tta), network_input)
 
 
 def map_rows(function: Callable[[ManifestRow], Result], rows: list[ManifestRow], title: str) -> list[Result]:
@@ -41,7 +40,7 @@ def dice_scores(network: Network, config: PostprocessingConfig, rows: list[Manif
     """Return the Dice of each frame's mask at the frame's own resolution, float (N,)."""
 
     def score_row(row: ManifestRow) -> float:
-        mask = postprocess(*network(read_frame(paths.FRAMES, row)), config) > 0
-        return dice(mask, read_labels(paths.FRAMES, row) == NERVE)
+        mask = postprocess(*network(read_frame(row)), config) > 0
+        return dice(mask, read_nerve_mask(row))
 
     return np.array(map_rows(score_row, rows, title))

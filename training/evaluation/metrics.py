@@ -24,6 +24,7 @@ def hausdorff95(mask: np.ndarray, truth: np.ndarray) -> float:
     """
     if not mask.any() or not truth.any():
         return float("nan")
-    outlines = [shape & ~binary_erosion(shape) for shape in (mask, truth)]
-    to_mask, to_truth = (distance_transform_edt(~outline) for outline in outlines)
-    return float(np.percentile(np.concatenate([to_truth[outlines[0]], to_mask[outlines[1]]]), 95))
+    mask_outline, truth_outline = (shape & ~binary_erosion(shape) for shape in (mask, truth))
+    distance_to_mask, distance_to_truth = distance_transform_edt(~mask_outline), distance_transform_edt(~truth_outline)
+    distances = np.concatenate([distance_to_truth[mask_outline], distance_to_mask[truth_outline]])
+    return float(np.percentile(distances, 95))

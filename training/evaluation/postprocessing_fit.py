@@ -11,14 +11,12 @@ from pydantic import TypeAdapter
 
 from service.inference.mask_confidence import mean_mask_probability
 from service.inference.postprocessing import postprocess
-from service.inference.probability_histogram import ProbabilityHistogram
 from service.model.card import PostprocessingConfig
 from service.model.platt_scaling import PlattScaling
-from training.data.manifest import NERVE, ManifestRow, read_frame, read_labels
+from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.evaluation.calibration import fit_confidence, fit_pixels, fit_presence, pixel_histograms
 from training.evaluation.inference import Network, map_rows
 from training.evaluation.metrics import dice
-from training.workspace import paths
 
 MIN_PEAK_RATIO = 0.6  # not fitted: chosen on held-out folds, because one validation split has too few frames for it
 MIN_PRESENCES = np.arange(0.0, 1.0, 0.05)
@@ -51,20 +49,23 @@ def read_postprocessing(metrics: dict[str, Any]) -> PostprocessingConfig:
 def fit_postprocessing(network: Network, rows: list[ManifestRow]) -> PostprocessingConfig:
     """Fit calibration and thresholds on validation frames.
 
-    The thresholds are those of GRID with the best mean Dice, with two exceptions. A limit on the mask's components or
-    area must raise the mean Dice by more than its standard error (see `choose_thresholds`). Of several minimum
-    presences with the same mean Dice, `choose_min_presence` takes one.
+    The thresholds are those of GRID with the best mean Dice, with two exceptions. `choose_simplest` sets a limit on the
+    mask's components or area only if the limit raises the mean Dice by more than its standard error. If several minimum
+    presences have the same mean Dice, `choose_min_presence` chooses one of them.
     """
     pixel_calibration = _fit_pixel_calibration(network, rows)
-    masks = _measure_masks(network, rows, pixel_calibration)
-    presence, nerve = masks[None]["presence"], masks[None]["nerve"].to_numpy()
+    measurements_by_limit = _measure_frames(network, rows, pixel_calibration)
+    unlimited = measurements_by_limit[None]
+    presence, nerve = unlimited["presence"], unlimited["nerve"].to_numpy()
     presence_calibration = fit_presence(presence.to_numpy(), nerve)
     calibrated = presence.map(presence_calibration)
-    masks = {limit: measured.assign(presence=calibrated) for limit, measured in masks.items()}
+    measurements_by_limit = {
+        limit: measurements.assign(presence=calibrated) for limit, measurements in measurements_by_limit.items()
+    }
 
-    thresholds = choose_thresholds(dice_of_grid(masks), always_nerve=bool(nerve.all()))
-    measured = masks[thresholds.max_components]
-    shown = measured[_passes(measured, thresholds) & (measured["area_share"] > 0)]
+    thresholds = choose_thresholds(score_choices(measurements_by_limit), always_nerve=bool(nerve.all()))
+    measurements = measurements_by_limit[thresholds.max_components]
+    shown = measurements[_passes(measurements, thresholds) & (measurements["area_share"] > 0)]
     return PostprocessingConfig(
         min_presence=round(float(thresholds.min_presence), 4),
         min_area_share=thresholds.min_area_share,
@@ -77,20 +78,22 @@ def fit_postprocessing(network: Network, rows: list[ManifestRow]) -> Postprocess
 
 
 def _fit_pixel_calibration(network: Network, rows: list[ManifestRow]) -> PlattScaling:
-    def count_pixels(row: ManifestRow) -> tuple[ProbabilityHistogram, ProbabilityHistogram]:
-        probability, _ = network(read_frame(paths.FRAMES, row))
-        return pixel_histograms(probability, read_labels(paths.FRAMES, row) == NERVE)
+    def count_pixels(row: ManifestRow) -> tuple[np.ndarray, np.ndarray]:
+        probability, _ = network(read_frame(row))
+        return pixel_histograms(probability, read_nerve_mask(row))
 
     return fit_pixels(map_rows(count_pixels, rows, "pixels"))
 
 
-def _measure_masks(
+def _measure_frames(
     network: Network, rows: list[ManifestRow], pixel_calibration: PlattScaling
 ) -> dict[int | None, pd.DataFrame]:
-    """Return, for each limit of MAX_COMPONENTS, a table with a row per frame.
+    """Return a table with a row per frame for each limit of MAX_COMPONENTS; None means no limit.
 
-    dice, area_share, mean_probability: of the mask without other limits; mean_probability is 0 for an empty mask.
-    presence: as the network gives it. nerve: whether the frame shows a nerve.
+    Columns
+      dice, area_share, mean_probability   of the mask without other limits; mean_probability is 0 for an empty mask
+      presence                             as the network returns it
+      nerve                                whether the frame shows a nerve
     """
     configs = [
         PostprocessingConfig(0.0, 0.0, limit, pixel_calibration=pixel_calibration, min_peak_ratio=MIN_PEAK_RATIO)
@@ -98,8 +101,8 @@ def _measure_masks(
     ]
 
     def measure(row: ManifestRow) -> list[dict[str, Any]]:
-        probability, presence = network(read_frame(paths.FRAMES, row))
-        truth = read_labels(paths.FRAMES, row) == NERVE
+        probability, presence = network(read_frame(row))
+        truth = read_nerve_mask(row)
         return [
             {
                 "dice": dice(mask > 0, truth),
@@ -112,30 +115,35 @@ def _measure_masks(
         ]
 
     by_limit = zip(*map_rows(measure, rows, "thresholds"), strict=True)
-    return {limit: pd.DataFrame(measured) for limit, measured in zip(MAX_COMPONENTS, by_limit, strict=True)}
+    return {limit: pd.DataFrame(records) for limit, records in zip(MAX_COMPONENTS, by_limit, strict=True)}
 
 
-def _passes(measured: pd.DataFrame, thresholds: Thresholds) -> np.ndarray:
+def _passes(measurements: pd.DataFrame, thresholds: Thresholds) -> np.ndarray:
     """Return for each frame whether presence and mask area reach their minimum, bool (frames,)."""
-    presence, area_share = measured["presence"].to_numpy(), measured["area_share"].to_numpy()
+    presence, area_share = measurements["presence"].to_numpy(), measurements["area_share"].to_numpy()
     return (presence >= thresholds.min_presence) & (area_share >= thresholds.min_area_share)
 
 
-def dice_of_grid(masks: dict[int | None, pd.DataFrame]) -> np.ndarray:
+def score_choices(measurements_by_limit: dict[int | None, pd.DataFrame]) -> np.ndarray:
     """Return the Dice of each frame under each choice of GRID, float64 (frames, choices).
 
-    masks: by the limit on components, a table with a row per frame: dice and area_share of its mask, its calibrated
-    presence, and nerve. A mask that does not pass the thresholds is empty: its Dice is 1 without a nerve, else 0.
+    A mask that does not pass the thresholds is empty: its Dice is 1 without a nerve, else 0.
+
+    measurements_by_limit: of `_measure_frames`, with calibrated presence.
     """
-    columns = []
+    dice_by_choice = []
     for thresholds in GRID:
-        measured = masks[thresholds.max_components]
-        columns.append(np.where(_passes(measured, thresholds), measured["dice"], ~measured["nerve"].to_numpy()))
-    return np.stack(columns, axis=1)
+        frames = measurements_by_limit[thresholds.max_components]
+        dice_by_choice.append(np.where(_passes(frames, thresholds), frames["dice"], ~frames["nerve"].to_numpy()))
+    return np.stack(dice_by_choice, axis=1)
 
 
 def choose_thresholds(dice_by_choice: np.ndarray, always_nerve: bool) -> Thresholds:
-    """Return the thresholds to use. dice_by_choice: the result of `dice_of_grid`. always_nerve: in every frame."""
+    """Return the thresholds to use.
+
+    dice_by_choice: the result of `score_choices`.
+    always_nerve: whether every frame shows a nerve.
+    """
     chosen = GRID[choose_simplest(dice_by_choice, [thresholds.mask_limits for thresholds in GRID])]
     same_mask_limits = [index for index, thresholds in enumerate(GRID) if thresholds[1:] == chosen[1:]]
     mean_dice = dice_by_choice.mean(axis=0)[same_mask_limits]  # by ascending minimum presence
@@ -148,14 +156,15 @@ def choose_simplest(dice_by_choice: np.ndarray, limit_counts: Sequence[int]) -> 
     This is the one-standard-error rule (Breiman et al. 1984, section 3.4.3): with few frames, chance alone would set a
     limit every time. The error is that of the difference per frame. Of choices with the same mean, take the first.
 
-    dice_by_choice: float (frames, choices). limit_counts: the number of limits of each choice.
+    dice_by_choice: float (frames, choices).
+    limit_counts: the number of limits of each choice.
     """
     means = dice_by_choice.mean(axis=0)
     best = dice_by_choice[:, means.argmax()]
     for count in np.unique(limit_counts):
         choice = int(np.where(np.equal(limit_counts, count), means, -1.0).argmax())
-        loss = best - dice_by_choice[:, choice]
-        if loss.mean() <= loss.std() / len(loss) ** 0.5:
+        dice_drop = best - dice_by_choice[:, choice]
+        if dice_drop.mean() <= dice_drop.std() / len(dice_drop) ** 0.5:
             break
     return choice
 
@@ -167,7 +176,8 @@ def choose_min_presence(mean_dice: np.ndarray, always_nerve: bool) -> int:
     unknown, and each emptied mask is a missed nerve. Then return the lowest level above 0, if it is among the best:
     black, white and noise frames stay below it (docs/accuracy.md).
 
-    mean_dice: float (levels,), by ascending minimum presence. always_nerve: whether every frame shows a nerve.
+    mean_dice: float (levels,), by ascending minimum presence.
+    always_nerve: whether every frame shows a nerve.
     """
     best = np.flatnonzero(np.isclose(mean_dice, mean_dice.max()))
     return int(best[:2][-1] if always_nerve else best[len(best) // 2])

@@ -8,12 +8,11 @@ import pandas as pd
 from service.inference.mask_confidence import mask_confidence
 from service.inference.postprocessing import postprocess
 from service.model.card import PostprocessingConfig
-from training.data.manifest import NERVE, ManifestRow, read_frame, read_labels
+from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.evaluation.baselines import MeanMask
 from training.evaluation.failure_modes import failure_mode
 from training.evaluation.inference import Network, map_rows
 from training.evaluation.metrics import dice, hausdorff95, iou
-from training.workspace import paths
 
 
 def score(
@@ -25,15 +24,19 @@ def score(
 ) -> pd.DataFrame:
     """Return a table with a row per frame: metrics of the mask that the service would answer, and of the baselines.
 
-    presence, confidence: calibrated, 0..1; confidence is NaN for an empty mask. dice_empty, dice_mean_mask: Dice of the
-    baselines. The other columns are those of `score_mask`.
+    Columns
+      presence, confidence         calibrated, 0..1; confidence is NaN for an empty mask
+      dice_empty, dice_mean_mask   Dice of the baselines
+      frame, subject               of the manifest
+      iou, hausdorff95_px          of training.evaluation.metrics
+    and those of `score_mask`.
     """
 
     def score_row(row: ManifestRow) -> dict[str, Any]:
-        probability, presence = network(read_frame(paths.FRAMES, row))
+        probability, presence = network(read_frame(row))
         pixels = postprocess(probability, presence, config)
         confidence = mask_confidence(probability, pixels, config)
-        mask, truth = pixels > 0, read_labels(paths.FRAMES, row) == NERVE
+        mask, truth = pixels > 0, read_nerve_mask(row)
         return {
             "frame": row.frame,
             "subject": row.subject,
@@ -52,8 +55,11 @@ def score(
 def score_mask(mask: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """Return Dice and failure mode of a mask, and the properties of its frame that define subgroups.
 
-    mask, truth: bool (height, width). nerve: whether the frame shows a nerve. nerve_share: share of the frame's area.
+    nerve: whether the frame shows a nerve.
+    nerve_share: the nerve's share of the frame's area.
     size: "WIDTHxHEIGHT" in pixels.
+
+    mask, truth: bool (height, width).
     """
     height, width = truth.shape
     return {

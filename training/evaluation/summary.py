@@ -97,7 +97,10 @@ def _subgroups(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def format_interval(metrics: Mapping[Any, float], name: str, sign: str = "") -> str:
-    """Return a metric with its interval as text, such as "0.812 (0.790 to 0.833)". sign: "+" to show it always."""
+    """Return a metric with its interval as text, such as "0.812 (0.790 to 0.833)".
+
+    sign: "+" to show it always.
+    """
     value, low, high = (format(metrics[key], f"{sign}.3f") for key in (name, f"{name}_low", f"{name}_high"))
     return f"{value} ({low} to {high})"
 

@@ -9,17 +9,12 @@ in the MLflow experiment "ablations". `training.experiments.ablation_report` com
 """
 
 import sys
-import time
 
-import mlflow
 import pandas as pd
 
-from training.evaluation.inference import open_network
-from training.evaluation.summary import summarize_dice
-from training.experiments.ablation_parameters import BASE, ablation_candidates, ablations
-from training.experiments.fold_training import score_held_out, train_on_fold
-from training.experiments.folds import rows_of_fold
-from training.workspace import parameters, paths, provenance, tracking
+from training.experiments.ablation_parameters import BASE, ablation_candidates, read_ablations
+from training.experiments.fold_training import train_and_score
+from training.workspace import paths, provenance, tracking
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.parameters import Candidate, Tta
 
@@ -28,7 +23,7 @@ OTHER_TTA: dict[Tta, Tta] = {"none": "flip", "flip": "none"}
 
 
 def main(name: str) -> None:
-    section = ablations()
+    section = read_ablations()
     candidates = ablation_candidates(section)
     if name not in candidates:
         raise SystemExit(f"params.yaml: nerve.ablations.changes has no {name!r}; it has {', '.join(candidates)}")
@@ -44,22 +39,15 @@ def _train_and_score(name: str, candidate: Candidate, fold: int, seed: int) -> p
 
     The base has a second row per frame: the ablation `tta_flip` or `tta_none`, of the same network with the other TTA.
     """
-    nerve = parameters.nerve()
-    rows = rows_of_fold(fold - 1, nerve.split.validation)
-    title = f"{name}, fold {fold}, seed {seed}"
     ttas = {name: candidate.tta}
     if name == BASE:
         other_tta = OTHER_TTA[candidate.tta]
         ttas[f"tta_{other_tta}"] = other_tta
-    with mlflow.start_run(run_name=title, tags=tracking.run_tags(nerve.source)):
-        mlflow.log_params(tracking.flatten(candidate.model_dump()))
-        start = time.perf_counter()
-        with train_on_fold(candidate, rows, seed, title) as folder:
-            minutes = (time.perf_counter() - start) / 60
-            scores = {ablation: score_held_out(open_network(folder, tta), rows)[1] for ablation, tta in ttas.items()}
-        mlflow.log_metrics({"minutes": minutes, **summarize_dice(scores[name]["dice"])})
-    table = pd.concat([scored.assign(ablation=ablation) for ablation, scored in scores.items()], ignore_index=True)
-    return table.assign(fold=fold, seed=seed, minutes=minutes, fingerprint=provenance.fingerprint(candidate))
+    with train_and_score(candidate, fold, seed, f"{name}, fold {fold}, seed {seed}", ttas) as results:
+        tables = [result.scores.assign(ablation=ablation) for ablation, result in results.items()]
+        minutes = results[name].minutes
+    scores = pd.concat(tables, ignore_index=True)
+    return scores.assign(fold=fold, seed=seed, minutes=minutes, fingerprint=provenance.fingerprint(candidate))
 
 
 if __name__ == "__main__":

@@ -42,14 +42,14 @@ class Ablations(Section):
     """The ablations by name. "base" changes nothing; its seeds show how much chance changes the Dice."""
 
 
-def ablations() -> Ablations:
+def read_ablations() -> Ablations:
     """Return the section `nerve.ablations` of params.yaml. Raises ParameterError if an entry is invalid."""
-    return validate_section(Ablations, parameters.nerve().ablations, "nerve.ablations")
+    return validate_section(Ablations, parameters.read_nerve_parameters().ablations, "nerve.ablations")
 
 
 def ablation_candidates(section: Ablations) -> dict[str, Candidate]:
     """Return the candidate that each ablation trains, by the ablation's name. Raises ParameterError."""
-    base = override(parameters.nerve().unets[section.base], section.overrides)
+    base = override(parameters.read_nerve_parameters().unets[section.base], section.overrides)
     return {
         name: validate_section(Candidate, override(base, ablation.overrides), f"nerve.ablations.changes.{name}")
         for name, ablation in section.changes.items()

@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 
 from training.evaluation.summary import to_markdown
 from training.experiments.ablation_parameters import BASE
-from training.experiments.ablation_table import compare, comparison_table, label, read_scores
+from training.experiments.ablation_table import compare_with_base, comparison_table, format_name, read_ablation_scores
 from training.workspace import paths
 from training.workspace.atomic_folder import atomic_folder
 
 
 def main() -> None:
-    scores = read_scores()
-    comparison = compare(scores)
+    scores = read_ablation_scores()
+    comparison = compare_with_base(scores)
     table = to_markdown(comparison_table(comparison))
     with atomic_folder(paths.ABLATION_REPORT) as folder:
         scores.to_csv(folder / "frames.csv", index=False)
@@ -38,7 +38,7 @@ def _plot_differences(path: Path, comparison: pd.DataFrame) -> None:
     figure = Figure(figsize=(7, 1 + 0.35 * len(shown)), layout="constrained")
     axis = figure.subplots()
     errors = np.abs(shown[["difference_low", "difference_high"]].to_numpy().T - shown["difference"].to_numpy())
-    axis.errorbar(shown["difference"], [label(name) for name in shown.index], xerr=errors, fmt="o")
+    axis.errorbar(shown["difference"], [format_name(name) for name in shown.index], xerr=errors, fmt="o")
     axis.axvline(0, color="0.6", linestyle="--")
     seeds = np.array(comparison["by_seed"][BASE]) - base_dice
     axis.axvspan(seeds.min(), seeds.max(), color="0.9", zorder=0)

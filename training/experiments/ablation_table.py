@@ -3,16 +3,16 @@
 import pandas as pd
 
 from training.evaluation.summary import LOW_DICE, format_interval, mean_difference, summarize_dice
-from training.experiments.ablation_parameters import BASE, ablations
+from training.experiments.ablation_parameters import BASE, read_ablations
 from training.workspace import paths
 
 
-def read_scores() -> pd.DataFrame:
+def read_ablation_scores() -> pd.DataFrame:
     """Return the scored frames of all trained ablations of params.yaml, in its order.
 
     Raises SystemExit if the base is not trained.
     """
-    files = {name: paths.ABLATION / name / "frames.csv" for name in ablations().changes}
+    files = {name: paths.ABLATION / name / "frames.csv" for name in read_ablations().changes}
     trained = {name: file for name, file in files.items() if file.exists()}
     if BASE not in trained:
         raise SystemExit(
@@ -22,7 +22,7 @@ def read_scores() -> pd.DataFrame:
     return pd.concat(map(pd.read_csv, trained.values()), ignore_index=True)
 
 
-def compare(scores: pd.DataFrame) -> pd.DataFrame:
+def compare_with_base(scores: pd.DataFrame) -> pd.DataFrame:
     """Return a row per ablation, indexed by its name.
 
     Columns: those of `summarize_dice`, the mean difference from the base on the same frames with its interval, minutes
@@ -33,27 +33,27 @@ def compare(scores: pd.DataFrame) -> pd.DataFrame:
     by_frame = scores.pivot_table(index="frame", columns="ablation", values="dice", sort=False)
     rows = {}
     for name, dice in by_frame.items():
-        of_ablation = scores[scores["ablation"] == name]
+        ablation_scores = scores[scores["ablation"] == name]
         rows[name] = {
             **summarize_dice(dice.dropna()),
             **mean_difference(dice, by_frame[BASE]),
-            f"dice_below_{LOW_DICE}": (of_ablation["dice"] < LOW_DICE).mean(),  # without the mean over seeds
-            "minutes": of_ablation["minutes"].mean(),
-            "by_seed": of_ablation.groupby("seed")["dice"].mean().to_list(),
+            f"dice_below_{LOW_DICE}": (ablation_scores["dice"] < LOW_DICE).mean(),  # without the mean over seeds
+            "minutes": ablation_scores["minutes"].mean(),
+            "by_seed": ablation_scores.groupby("seed")["dice"].mean().to_list(),
         }
     return pd.DataFrame(rows).T
 
 
-def label(name: object) -> str:
+def format_name(name: object) -> str:
     """Return an ablation's name with spaces in place of underscores."""
     return str(name).replace("_", " ")
 
 
 def comparison_table(comparison: pd.DataFrame) -> pd.DataFrame:
-    """Return the result of `compare` as a table of texts."""
+    """Return the result of `compare_with_base` as a table of texts."""
     return pd.DataFrame(
         {
-            "ablation": label(name),
+            "ablation": format_name(name),
             "mean Dice (95 %)": format_interval(row, "dice"),
             "difference from the base (95 %)": "" if name == BASE else format_interval(row, "difference", "+"),
             "by seed": ", ".join(f"{mean:.3f}" for mean in row["by_seed"]),

@@ -13,15 +13,12 @@ stopping and for postprocessing. The test split takes no part, so it can still t
 """
 
 import sys
-import time
 
 import mlflow
 
 from training.evaluation.example_sheets import select_examples, write_sheet
-from training.evaluation.inference import open_network
-from training.evaluation.summary import summarize_dice
-from training.experiments.fold_training import score_held_out, train_on_fold
-from training.experiments.folds import FOLDS, rows_of_fold
+from training.experiments.fold_training import train_and_score
+from training.experiments.folds import FOLDS
 from training.workspace import parameters, paths, provenance, tracking
 from training.workspace.atomic_folder import atomic_folder
 
@@ -32,24 +29,18 @@ def main(name: str, fold: int) -> None:
     if not 1 <= fold <= FOLDS:
         raise SystemExit(f"cross_validation: fold {fold} does not exist. Give a fold from 1 to {FOLDS}.")
 
-    candidate, nerve, title = parameters.candidate(name), parameters.nerve(), f"{name}, fold {fold}"
-    rows = rows_of_fold(fold - 1, nerve.split.validation)
+    candidate, seed = parameters.read_candidate(name), parameters.read_nerve_parameters().seed
+    title = f"{name}, fold {fold}"
     tracking.use_experiment(EXPERIMENT)
     with (
         atomic_folder(paths.CROSS_VALIDATION / name / str(fold)) as folder,
-        mlflow.start_run(run_name=title, tags=tracking.run_tags(nerve.source)),
+        train_and_score(candidate, fold, seed, title, {name: candidate.tta}) as results,
     ):
-        mlflow.log_params(tracking.flatten(candidate.model_dump()))
-        start = time.perf_counter()
-        with train_on_fold(candidate, rows, nerve.seed, title) as network_folder:
-            minutes = (time.perf_counter() - start) / 60
-            network = open_network(network_folder, candidate.tta)
-            config, scores = score_held_out(network, rows)
+        network, config, scores, minutes = results[name]
         scores.assign(fold=fold, minutes=minutes, fingerprint=provenance.fingerprint(candidate)).to_csv(
             folder / "frames.csv", index=False
         )
         write_sheet(folder / "sheet.png", network, config, scores, select_examples(scores)["sheet"])
-        mlflow.log_metrics({"minutes": minutes, **summarize_dice(scores["dice"])})
         mlflow.log_artifacts(str(folder))
     print(f"{title}: Dice {scores['dice'].mean():.3f} after {minutes:.0f} minutes of training")
 

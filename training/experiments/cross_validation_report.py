@@ -31,30 +31,30 @@ from training.evaluation.summary import (
 from training.experiments.cross_validation_table import (
     comparison_table,
     describe_leakage,
-    read_scores,
+    read_fold_scores,
     summarize_folds,
     unique_frames,
 )
-from training.experiments.folds import fold_leakage
-from training.workspace import parameters, paths
+from training.experiments.folds import FOLDS, fold_leakage
+from training.workspace import paths
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.plotting import stack_vertically
 
 
 def main() -> None:
-    candidates = read_scores()
+    candidates = read_fold_scores()
     if not candidates:
         raise SystemExit(
             f"cross_validation_report: {paths.CROSS_VALIDATION} has no trained folds. Train them with "
             "`dvc repro training/experiments/dvc.yaml:cross_validation_report`."
         )
-    leakage = fold_leakage(parameters.nerve().split.validation)
+    leakage = fold_leakage()
     metrics: dict[str, Any] = {"leakage": leakage}
     table = comparison_table(candidates)
     text = f"{to_markdown(table)}\n{describe_leakage(leakage, candidates)}\n"
     with atomic_folder(paths.CROSS_VALIDATION_REPORT) as folder:
         for name, scores in candidates.items():
-            folds = {fold: round_metrics(of_fold) for fold, of_fold in summarize_folds(scores).items()}
+            folds = {fold: round_metrics(fold_metrics) for fold, fold_metrics in summarize_folds(scores).items()}
             metrics[name] = {"all": summarize(scores), "folds": folds}
             subgroups = to_markdown(subgroup_table(summarize_subgroups(scores)))
             (folder / f"{name}.md").write_text(f"{subgroups}\n{to_markdown(count_failures(scores))}")
@@ -85,8 +85,8 @@ def _plot_folds(path: Path, candidates: dict[str, pd.DataFrame]) -> None:
 
 def _write_sheet(path: Path, candidate: str) -> None:
     """Write the sheets of a candidate's folds to one PNG, one below the other."""
-    sheets = [imread(sheet) for sheet in sorted((paths.CROSS_VALIDATION / candidate).glob("[1-5]/sheet.png"))]
-    imsave(path, stack_vertically(sheets), check_contrast=False)
+    sheets = [paths.CROSS_VALIDATION / candidate / str(fold) / "sheet.png" for fold in range(1, FOLDS + 1)]
+    imsave(path, stack_vertically([imread(sheet) for sheet in sheets if sheet.exists()]), check_contrast=False)
 
 
 if __name__ == "__main__":

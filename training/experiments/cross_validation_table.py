@@ -9,12 +9,13 @@ from training.workspace import parameters, paths
 MEAN_DICE = "mean Dice (95 %)"
 
 
-def read_scores() -> dict[str, pd.DataFrame]:
+def read_fold_scores() -> dict[str, pd.DataFrame]:
     """Return the scored frames of each candidate with a trained fold, by name, the best mean Dice first."""
     scores = {}
-    for name in parameters.nerve().candidates:
-        if files := sorted((paths.CROSS_VALIDATION / name).glob("[1-5]/frames.csv")):
-            scores[name] = pd.concat(map(pd.read_csv, files), ignore_index=True)
+    for name in parameters.read_nerve_parameters().candidates:
+        files = [paths.CROSS_VALIDATION / name / str(fold) / "frames.csv" for fold in range(1, FOLDS + 1)]
+        if trained := [file for file in files if file.exists()]:
+            scores[name] = pd.concat(map(pd.read_csv, trained), ignore_index=True)
     return dict(sorted(scores.items(), key=lambda item: -item[1]["dice"].mean()))
 
 
@@ -31,8 +32,10 @@ def unique_frames(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def comparison_table(candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Return a table of texts with a row per candidate and baseline. The cell of a fold that is not trained is empty.
 
-    candidates: the result of `read_scores`. The column of differences compares with the best candidate on the same
-    frames: a candidate is worse if its interval excludes 0.
+    The column of differences compares with the best candidate on the same frames: a candidate is worse if its interval
+    excludes 0.
+
+    candidates: the result of `read_fold_scores`.
     """
     dice = {name: scores.set_index("frame")["dice"] for name, scores in candidates.items()}
     best = next(iter(dice))

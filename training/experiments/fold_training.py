@@ -1,41 +1,87 @@
 """Train a candidate on one fold and score it on the held-out frames."""
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+import mlflow
 import pandas as pd
 
 from service.model.card import PostprocessingConfig
 from training.data.manifest import ManifestRow
 from training.data.prepared_arrays import read_split_arrays, write_prepared_arrays
 from training.evaluation.baselines import MeanMask
-from training.evaluation.inference import Network
+from training.evaluation.inference import Network, open_network
 from training.evaluation.postprocessing_fit import fit_postprocessing
 from training.evaluation.scoring import score
+from training.evaluation.summary import summarize_dice
+from training.experiments.folds import rows_of_fold
 from training.fitting.trainer import train
 from training.models.onnx_export import export_onnx
+from training.workspace import parameters, tracking
 from training.workspace.keras_callbacks import ProgressBar
-from training.workspace.parameters import Candidate
+from training.workspace.parameters import Candidate, Tta
+
+
+class FoldResult(NamedTuple):
+    """A network trained on one fold.
+
+    config: the postprocessing, fitted on "validation".
+    scores: a row per held-out frame.
+    minutes: the time of the training.
+    """
+
+    network: Network
+    config: PostprocessingConfig
+    scores: pd.DataFrame
+    minutes: float
 
 
 @contextmanager
-def train_on_fold(candidate: Candidate, rows: dict[str, list[ManifestRow]], seed: int, title: str) -> Iterator[Path]:
-    """Train on "train" and "validation". Yield the network's folder, which exists until the block ends.
+def train_and_score(
+    candidate: Candidate, fold: int, seed: int, title: str, ttas: Mapping[str, Tta]
+) -> Iterator[dict[str, FoldResult]]:
+    """Train on one fold, as a run of MLflow. Yield a result for each of `ttas`, all of the same training.
 
-    rows: by split. title: shown before the progress bar.
+    The run is active and the networks are usable until the block ends.
+
+    fold: 1 to FOLDS.
+    title: the name of the run, and the text before the progress bar.
+    ttas: test-time augmentations by the name of the result. The run logs the Dice of the first one.
     """
-    with tempfile.TemporaryDirectory() as name:
+    rows = rows_of_fold(fold)
+    with (
+        mlflow.start_run(run_name=title, tags=tracking.run_tags(parameters.read_nerve_parameters().source)),
+        tempfile.TemporaryDirectory() as name,
+    ):
+        mlflow.log_params(tracking.flatten(candidate.model_dump()))
         folder = Path(name)
-        write_prepared_arrays(folder, candidate.input, {split: rows[split] for split in ("train", "validation")})
-        progress = ProgressBar(title, candidate.recipe.epochs, {})
-        model, _ = train(candidate, read_split_arrays(folder), seed, [progress])
-        export_onnx(model, folder / "unet.onnx")
-        yield folder
+        start = time.perf_counter()
+        _train_on_fold(candidate, rows, seed, title, folder)
+        minutes = (time.perf_counter() - start) / 60
+        results = {}
+        for result_name, tta in ttas.items():
+            network = open_network(folder, tta)
+            results[result_name] = FoldResult(network, *_score_held_out(network, rows), minutes)
+        first = next(iter(results.values()))
+        mlflow.log_metrics({"minutes": minutes, **summarize_dice(first.scores["dice"])})
+        yield results
 
 
-def score_held_out(network: Network, rows: dict[str, list[ManifestRow]]) -> tuple[PostprocessingConfig, pd.DataFrame]:
-    """Fit postprocessing on "validation". Return it, and the scores of the "held_out" frames, a row per frame."""
+def _train_on_fold(
+    candidate: Candidate, rows: dict[str, list[ManifestRow]], seed: int, title: str, folder: Path
+) -> None:
+    """Train on "train" and "validation". Write the prepared frames and the network into `folder`."""
+    write_prepared_arrays(folder, candidate.input, {split: rows[split] for split in ("train", "validation")})
+    progress = ProgressBar(title, candidate.recipe.epochs, {})
+    model, _ = train(candidate, read_split_arrays(folder), seed, [progress])
+    export_onnx(model, folder / "unet.onnx")
+
+
+def _score_held_out(network: Network, rows: dict[str, list[ManifestRow]]) -> tuple[PostprocessingConfig, pd.DataFrame]:
+    """Fit postprocessing on "validation". Return it, and the scores of the "held_out" frames."""
     config = fit_postprocessing(network, rows["validation"])
     return config, score(network, config, MeanMask.fit(rows["train"]), rows["held_out"], "scoring held-out")

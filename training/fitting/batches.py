@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from training.data.prepared_arrays import FrameArrays
 from training.fitting.augmentation import augment
 from training.workspace.parameters import Recipe
 
@@ -12,13 +13,17 @@ from training.workspace.parameters import Recipe
 class ShuffledBatches(keras.utils.PyDataset):
     """Frames in a new order each epoch. Subclasses make a batch in `__getitem__`.
 
-    The same seed gives the same batches, in whatever order the worker threads make them: each batch has its own random
-    generator. frames: float32 (N, height, width), normalised.
+    The same seed gives the same batches: each batch has its own random generator, so the worker threads may make the
+    batches in any order.
+
+    frames: float32 (N, height, width), normalised.
     """
 
     def __init__(self, frames: np.ndarray, recipe: Recipe, seed: int):
         super().__init__(workers=2, max_queue_size=8)
-        self.frames, self.recipe, self.seed = frames, recipe, seed
+        self.frames = frames
+        self.recipe = recipe
+        self.seed = seed
         self.epoch = 0
         self.order = self._shuffle()
 
@@ -47,12 +52,13 @@ class ShuffledBatches(keras.utils.PyDataset):
 class TrainingBatches(ShuffledBatches):
     """Batches of augmented frames, float32 (B, height, width, 1), and their targets by head; see `head_targets`.
 
-    masks: uint8 or float32 (N, height, width, C), 0..1: nerve, then vessel.
+    arrays: the training frames.
     """
 
-    def __init__(self, frames: np.ndarray, masks: np.ndarray, recipe: Recipe, heads: list[str], seed: int):
-        super().__init__(frames, recipe, seed)
-        self.masks, self.heads = masks, heads
+    def __init__(self, arrays: FrameArrays, recipe: Recipe, heads: list[str], seed: int):
+        super().__init__(arrays.frames, recipe, seed)
+        self.masks = arrays.masks
+        self.heads = heads
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         indices, rng = self.draw(index)
@@ -71,5 +77,12 @@ def head_targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:
     """
     masks = masks.astype(np.float32)
     nerve = masks[..., :1]
-    other_targets = {"presence": np.rint(nerve.max(axis=(1, 2))), "vessel": masks[..., 1:2]}
-    return {head: other_targets.get(head, nerve) for head in heads}
+    targets = {}
+    for head in heads:
+        if head == "presence":
+            targets[head] = np.rint(nerve.max(axis=(1, 2)))
+        elif head == "vessel":
+            targets[head] = masks[..., 1:2]
+        else:  # mask, deep_supervision_K
+            targets[head] = nerve
+    return targets

@@ -22,7 +22,7 @@ from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 
 
 def main(name: str) -> None:
-    candidate, nerve = parameters.candidate(name), parameters.nerve()
+    candidate, nerve = parameters.read_candidate(name), parameters.read_nerve_parameters()
     prepared = paths.PREPARED / name
     splits = read_split_arrays(prepared)
     tracking.use_experiment()
@@ -33,7 +33,7 @@ def main(name: str) -> None:
         mlflow.log_params(tracking.flatten(candidate.model_dump()))
         tracking.log_datasets(splits)
         progress = ProgressBar(name, candidate.recipe.epochs, {"validation": "val_loss", "Dice": "val_mask_dice"})
-        callbacks = [progress, MlflowMetrics(), ValidationMasks(*splits["validation"])]
+        callbacks = [progress, MlflowMetrics(), ValidationMasks(splits["validation"])]
         model, history = train(candidate, splits, nerve.seed, callbacks)
         model.save(folder / "unet.keras")
         export_onnx(model, folder / "unet.onnx")

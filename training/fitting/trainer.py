@@ -1,6 +1,6 @@
 """Train one candidate on arrays. This module reads and writes no files and does not use MLflow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from training.data.prepared_arrays import FrameArrays
 from training.fitting.batches import TrainingBatches, head_targets
 from training.fitting.distillation import distillation_folds, soft_targets
 from training.fitting.masked_pretraining import pretrain_on_masked_frames
@@ -18,49 +19,43 @@ from training.models.batch_norm_recalibration import recalibrate_batch_norm
 from training.models.imagenet_weights import load_imagenet_weights
 from training.models.unet import build_unet
 from training.workspace.learning_rate_schedule import learning_rate
-from training.workspace.parameters import Candidate, Head, InputSize, Net, Recipe
-
-HEAD_WEIGHTS = {"mask": 1.0, "presence": 0.2, "vessel": 0.5}  # of each head's loss
-DEEP_SUPERVISION_WEIGHT = 0.25  # of the loss of each coarser decoder level
-
-SplitArrays = dict[str, tuple[np.ndarray, np.ndarray]]
+from training.workspace.parameters import Candidate, Head, InputParameters, Net, Recipe
 
 
 def train(
-    candidate: Candidate, splits: SplitArrays, seed: int, callbacks: Sequence[keras.callbacks.Callback] = ()
+    candidate: Candidate,
+    splits: dict[str, FrameArrays],
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[keras.Model, pd.DataFrame]:
-    """Return the trained network, float32, and its history, one row for each epoch.
+    """Return the trained network, float32, and its history, one row for each epoch, with Keras' metric names.
 
-    splits: "train" and "validation", each frames float32 (N, height, width), normalised, and masks uint8
-    (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled. The history has Keras' metric names.
+    splits: "train" and "validation".
     """
-    recipe = candidate.recipe
-    frames, masks = splits["train"]
-    net = candidate.net.model_copy(update={"heads": trainable_heads(candidate.net.heads, masks)})
-    mask_count = masks.shape[-1]
+    recipe, training, validation = candidate.recipe, splits["train"], splits["validation"]
+    net = candidate.net.model_copy(update={"heads": trainable_heads(candidate.net.heads, training.masks)})
     if recipe.distillation_folds:
-        masks = soft_targets(frames, masks, _train_teachers(candidate, splits, seed))
+        training = training._replace(masks=soft_targets(training, _train_teachers(candidate, splits, seed)))
 
     keras.utils.set_random_seed(seed)
     model = _build_initial_model(net, candidate.input)
     if recipe.masked_pretraining_epochs:
-        pretrain_on_masked_frames(model, frames, recipe, seed, build_optimizer(recipe))
-    _compile(model, net.heads, recipe)
+        pretrain_on_masked_frames(model, training.frames, recipe, seed, build_optimizer(recipe))
+    _compile(model, net, recipe)
     if recipe.phantom_pretraining_epochs:
-        pretrain_on_phantom(model, candidate.input, recipe, mask_count, seed)
+        pretrain_on_phantom(model, candidate.input, recipe, training.masks.shape[-1], seed)
 
     heads = list(model.output)
-    validation_frames, validation_masks = splits["validation"]
     history = model.fit(
-        TrainingBatches(frames, masks, recipe, heads, seed),
-        validation_data=(validation_frames[..., np.newaxis], head_targets(validation_masks, heads)),
+        TrainingBatches(training, recipe, heads, seed),
+        validation_data=(validation.frames[..., np.newaxis], head_targets(validation.masks, heads)),
         validation_batch_size=recipe.batch_size,
         epochs=recipe.epochs,
-        callbacks=[*_schedule_callbacks(recipe), *callbacks],
+        callbacks=[*_recipe_callbacks(recipe), *callbacks],
         verbose=0,
     )
     trained = _to_float32(model, net, candidate.input)
-    recalibrate_batch_norm(trained, _shuffled_inputs(frames, recipe.batch_size, seed))
+    recalibrate_batch_norm(trained, _shuffled_inputs(training.frames, recipe.batch_size, seed))
     return trained, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
 
 
@@ -89,20 +84,20 @@ def fastest_dtype_policy() -> str:
     return "float32"
 
 
-def _train_teachers(candidate: Candidate, splits: SplitArrays, seed: int) -> list[keras.Model]:
+def _train_teachers(candidate: Candidate, splits: dict[str, FrameArrays], seed: int) -> list[keras.Model]:
     """Return one network for each distillation fold, trained with the candidate's recipe and a seed of its own."""
     recipe = candidate.recipe.model_copy(update={"distillation_folds": 0})
     teacher = candidate.model_copy(update={"recipe": recipe})
-    folds = distillation_folds(*splits["train"], candidate.recipe.distillation_folds)
+    folds = distillation_folds(splits["train"], candidate.recipe.distillation_folds)
     return [train(teacher, {**splits, "train": fold}, seed + number)[0] for number, fold in enumerate(folds, start=1)]
 
 
-def _build_initial_model(net: Net, size: InputSize) -> keras.Model:
+def _build_initial_model(net: Net, parameters: InputParameters) -> keras.Model:
     """Return the network before training, in the fastest dtype policy, with its initial weights."""
     # On CPUs the encoder's depthwise convolutions are slower in bfloat16 than in float32.
     keras.config.set_dtype_policy("float32" if net.encoder else fastest_dtype_policy())
     try:
-        model = build_unet(net, size)
+        model = build_unet(net, parameters)
     finally:
         keras.config.set_dtype_policy("float32")
     if net.encoder_weights == "imagenet":
@@ -110,21 +105,24 @@ def _build_initial_model(net: Net, size: InputSize) -> keras.Model:
     return model
 
 
-def _compile(model: keras.Model, trainable: list[Head], recipe: Recipe) -> None:
-    """Set the model's optimizer, the loss of each trained head, and the validation Dice."""
+def _compile(model: keras.Model, net: Net, recipe: Recipe) -> None:
+    """Set the model's optimizer, the loss of each head, and the validation Dice."""
     mask_loss = getattr(losses, recipe.loss)
     # Without its own head, presence is computed from the mask and has no loss.
-    trained_heads = [head for head in model.output if head != "presence" or head in trainable]
+    heads_with_loss = [head for head in model.output if head != "presence" or head in net.heads]
     model.compile(
         optimizer=build_optimizer(recipe),
-        loss={head: "binary_crossentropy" if head == "presence" else mask_loss for head in trained_heads},
-        loss_weights={head: HEAD_WEIGHTS.get(head, DEEP_SUPERVISION_WEIGHT) for head in trained_heads},
+        loss={head: "binary_crossentropy" if head == "presence" else mask_loss for head in heads_with_loss},
+        loss_weights={head: losses.loss_weight(head) for head in heads_with_loss},
         metrics={"mask": [keras.metrics.MeanMetricWrapper(losses.dice, name="dice")]},
     )
 
 
-def _schedule_callbacks(recipe: Recipe) -> list[keras.callbacks.Callback]:
-    """Return the callbacks of the recipe. Early stopping must see the averaged weights, so its callback is last."""
+def _recipe_callbacks(recipe: Recipe) -> list[keras.callbacks.Callback]:
+    """Return the learning-rate schedule, weight averaging and early stopping of the recipe.
+
+    Early stopping must see the averaged weights, so its callback is last.
+    """
     callbacks = [keras.callbacks.LearningRateScheduler(lambda epoch, _: learning_rate(recipe.phases, epoch))]
     if recipe.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
@@ -137,14 +135,14 @@ def _schedule_callbacks(recipe: Recipe) -> list[keras.callbacks.Callback]:
     return callbacks
 
 
-def _to_float32(model: keras.Model, net: Net, size: InputSize) -> keras.Model:
+def _to_float32(model: keras.Model, net: Net, parameters: InputParameters) -> keras.Model:
     """Return the same network in float32, without the optimizer."""
-    copy = build_unet(net, size)
+    copy = build_unet(net, parameters)
     copy.set_weights(model.get_weights())
     return copy
 
 
-def _shuffled_inputs(frames: np.ndarray, batch_size: int, seed: int):
+def _shuffled_inputs(frames: np.ndarray, batch_size: int, seed: int) -> Iterator[np.ndarray]:
     """Yield full batches (B, height, width, 1) of frames in random order: neighbouring frames are too similar."""
     size = min(batch_size, len(frames))
     order = np.random.default_rng(seed).permutation(len(frames))[: len(frames) // size * size]

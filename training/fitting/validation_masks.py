@@ -4,6 +4,7 @@ import keras
 import mlflow
 import numpy as np
 
+from training.data.prepared_arrays import FrameArrays
 from training.workspace.plotting import draw_outlines, tile_images, to_heatmap
 
 FRAMES_SHOWN = 6
@@ -14,12 +15,12 @@ class ValidationMasks(keras.callbacks.Callback):
     """Log an image of the same validation frames after some epochs, to compare the epochs.
 
     A row of the image is a frame with the outline of its true mask, with the outline of the predicted mask, and the
-    predicted probability. frames: float32 (N, height, width), normalised. masks: uint8 (N, height, width, C), nerve
-    first.
+    predicted probability.
     """
 
-    def __init__(self, frames: np.ndarray, masks: np.ndarray):
+    def __init__(self, arrays: FrameArrays):
         super().__init__()
+        frames, masks = arrays
         has_nerve = masks[..., 0].any(axis=(1, 2))
         # An empty mask shows little: at most one frame is without a nerve.
         with_nerve = _evenly_spaced(np.flatnonzero(has_nerve), FRAMES_SHOWN - 1)

@@ -11,15 +11,25 @@ FRAME_SMOOTH_PX = 20.0  # limits the loss of a frame in which only the edge of a
 EDGE_PX = 3  # distance from the nerve's outline, in pixels of the network input
 EDGE_WEIGHT = 5.0
 MAX_DISTANCE_PX = 16  # from the nerve's outline, in pixels of the network input; larger distances count as this
+FALSE_NEGATIVE_WEIGHT = 0.7
+FALSE_POSITIVE_WEIGHT = 0.3
+FOCAL_EXPONENT = 0.75
+LOSS_WEIGHTS = {"mask": 1.0, "presence": 0.2, "vessel": 0.5}  # of each head's loss
+DEEP_SUPERVISION_LOSS_WEIGHT = 0.25  # of the loss of each coarser decoder level
 
 
 def soft_dice(truth, probability):
-    """Return minus the soft Dice of the whole batch, in -1..0.
+    """Return minus the soft Dice of the batch, in -1..0.
 
     Drozdzal et al. 2016 (arXiv 1608.04117), equation 2, with smoothing. This is the lecture's loss.
     """
+    return -_soft_dice_score(truth, probability)
+
+
+def _soft_dice_score(truth, probability):
+    """Return the soft Dice of the whole batch, in 0..1."""
     overlap = ops.sum(truth * probability)
-    return -(2.0 * overlap + SMOOTH) / (ops.sum(truth) + ops.sum(probability) + SMOOTH)
+    return (2.0 * overlap + SMOOTH) / (ops.sum(truth) + ops.sum(probability) + SMOOTH)
 
 
 def cross_entropy_dice(truth, probability):
@@ -29,7 +39,7 @@ def cross_entropy_dice(truth, probability):
     gradient, and half of the frames have none; so this is the Dice of the batch.
     """
     entropy = ops.mean(keras.losses.binary_crossentropy(truth, probability))
-    return entropy + 1.0 + soft_dice(truth, probability)
+    return entropy + 1.0 - _soft_dice_score(truth, probability)
 
 
 def cross_entropy_frame_dice(truth, probability):
@@ -45,16 +55,16 @@ def cross_entropy_frame_dice(truth, probability):
 
 
 def focal_tversky(truth, probability):
-    """Return one minus the Tversky index of the batch, to the power of 3/4, in 0..1.
+    """Return one minus the Tversky index of the batch, to the power of FOCAL_EXPONENT, in 0..1.
 
-    Abraham and Khan 2019 (arXiv 1810.07842), equations 3 and 4. A false negative pixel has weight 0.7, a false positive
-    one 0.3.
+    Abraham and Khan 2019 (arXiv 1810.07842), equations 3 and 4.
     """
     overlap = ops.sum(truth * probability)
     false_negative = ops.sum(truth * (1 - probability))
     false_positive = ops.sum((1 - truth) * probability)
-    index = (overlap + SMOOTH) / (overlap + 0.7 * false_negative + 0.3 * false_positive + SMOOTH)
-    return ops.maximum(1 - index, keras.config.epsilon()) ** 0.75  # at 0 the gradient is infinite
+    weighted_union = overlap + FALSE_NEGATIVE_WEIGHT * false_negative + FALSE_POSITIVE_WEIGHT * false_positive
+    index = (overlap + SMOOTH) / (weighted_union + SMOOTH)
+    return ops.maximum(1 - index, keras.config.epsilon()) ** FOCAL_EXPONENT  # at 0 the gradient is infinite
 
 
 def edge_weighted(truth, probability):
@@ -67,7 +77,7 @@ def edge_weighted(truth, probability):
     near_background = ops.max_pool(1.0 - truth, window, strides=1, padding="same")
     weight = 1.0 + (EDGE_WEIGHT - 1.0) * near_nerve * near_background  # (N, height, width, 1)
     entropy = keras.losses.binary_crossentropy(truth, probability) * weight[..., 0]  # (N, height, width)
-    return ops.mean(entropy) + 1.0 + soft_dice(truth, probability)
+    return ops.mean(entropy) + 1.0 - _soft_dice_score(truth, probability)
 
 
 def boundary(truth, probability):
@@ -90,6 +100,11 @@ def signed_distance(truth):
         nerve = ops.max_pool(nerve, 3, strides=1, padding="same")
         background = ops.max_pool(background, 3, strides=1, padding="same")
     return distance / MAX_DISTANCE_PX
+
+
+def loss_weight(head: str) -> float:
+    """Return the weight of a head's loss in the sum of all losses."""
+    return LOSS_WEIGHTS.get(head, DEEP_SUPERVISION_LOSS_WEIGHT)
 
 
 def dice(truth, probability):

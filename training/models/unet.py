@@ -4,23 +4,21 @@ The comments give the shape of each tensor: N frames, H rows and W columns of th
 layer takes the next seed of Keras, so the initial weights depend on the order in which the layers are created.
 """
 
-from typing import Any
-
 import keras
-from keras import layers, ops
+from keras import KerasTensor, layers, ops
 
 from training.models.efficientnet import efficientnet_lite0
-from training.workspace.parameters import InputSize, Net
+from training.workspace.parameters import InputParameters, Net
 
-# An encoder takes the frame (N, H, W, 1) and returns its skip connections, the highest resolution first, and its
-# deepest features. The names are those of `Net.encoder` in training/workspace/parameters.py.
+# A standard encoder takes the frame (N, H, W, 1). It returns the skip connections, the highest resolution first, and
+# the bottleneck. The names are those of `Net.encoder` in training/workspace/parameters.py.
 ENCODERS = {"efficientnet_lite0": efficientnet_lite0}
 
 PRESENCE_POOL_PX = 4  # about the side of a fascicle; a single bright pixel does not raise presence much
 DROPOUT_RATE = 0.2
 
 
-def build_unet(net: Net, size: InputSize) -> keras.Model:
+def build_unet(net: Net, parameters: InputParameters) -> keras.Model:
     """Return an untrained U-net that maps "frame" to a dictionary of its heads.
 
     Input: float32 (N, H, W, 1), normalised by `service.inference.preprocessing`. Heads, all float32 in 0..1:
@@ -29,58 +27,58 @@ def build_unet(net: Net, size: InputSize) -> keras.Model:
       vessel              (N, H, W, 1), the probability that a pixel is vessel (only if net.heads names it)
       deep_supervision_K  as mask, from the decoder level at 1/K of the input resolution (only with deep_supervision)
 
-    Height and width of `size` are multiples of 2 ** net.halvings; `Candidate` checks this.
+    Height and width of the input are multiples of 2 ** net.halvings; `Candidate` checks this.
     """
-    frame = keras.Input((size.height, size.width, 1), name="frame")  # (N, H, W, 1)
-    if net.encoder:
-        skips, deepest = ENCODERS[net.encoder](frame)
-        decoder_filters = net.filters
-    else:
-        skips, deepest = _encoder(frame, net)  # deepest: (N, H / 2**halvings, W / 2**halvings, C)
-        decoder_filters = net.filters[:-1]
-    levels = _decoder(deepest, skips, decoder_filters, net)
+    frame = keras.Input((parameters.height, parameters.width, 1), name="frame")  # (N, H, W, 1)
+    skips, bottleneck = _build_encoder(frame, net)  # bottleneck: (N, H / 2**halvings, W / 2**halvings, C)
+    levels = _build_decoder(bottleneck, skips, net)
     last = levels[-1]  # (N, H / stem, W / stem, filters[0])
 
-    heads = {"mask": _pixel_head(last, net.stem, "mask")}
-    heads["presence"] = _presence_head(deepest) if "presence" in net.heads else _peak_of_mask(heads["mask"])
+    heads = {"mask": _segmentation_head(last, net.stem, "mask")}
+    if "presence" in net.heads:
+        heads["presence"] = _classification_head(bottleneck)
+    else:
+        heads["presence"] = _presence_from_mask(heads["mask"])
     if "vessel" in net.heads:
-        heads["vessel"] = _pixel_head(last, net.stem, "vessel")
+        heads["vessel"] = _segmentation_head(last, net.stem, "vessel")
     if "deep_supervision" in net.heads:  # Lee et al. 2015 (arXiv 1409.5185)
         for level in levels[:-1]:
-            stride = size.height // level.shape[1]
-            heads[f"deep_supervision_{stride}"] = _pixel_head(level, stride, f"deep_supervision_{stride}")
+            stride = parameters.height // level.shape[1]
+            heads[f"deep_supervision_{stride}"] = _segmentation_head(level, stride, f"deep_supervision_{stride}")
     return keras.Model(frame, heads, name="unet")
 
 
-def _encoder(frame: Any, net: Net) -> tuple[list[Any], Any]:
-    """Return the skip connections, the highest resolution first, and the deepest features."""
+def _build_encoder(frame: KerasTensor, net: Net) -> tuple[list[KerasTensor], KerasTensor]:
+    """Return the skip connections, the highest resolution first, and the bottleneck."""
+    if net.encoder:
+        return ENCODERS[net.encoder](frame)
     x = frame  # (N, H, W, 1)
     if net.stem > 1:
         # A strided first convolution saves computation where the resolution is highest.
-        x = _convolution(x, net.filters[0], net.batch_norm, 2 * net.stem, net.stem)  # (N, H / stem, W / stem, C)
+        x = _conv_block(x, net.filters[0], net.batch_norm, 2 * net.stem, net.stem)  # (N, H / stem, W / stem, C)
     skips = []
     for filters in net.filters[:-1]:
-        x = _two_convolutions(x, filters, net.batch_norm)  # (N, h, w, filters)
+        x = _double_conv(x, filters, net.batch_norm)  # (N, h, w, filters)
         skips.append(x)
         x = layers.MaxPooling2D()(x)  # (N, h / 2, w / 2, filters)
-    return skips, _two_convolutions(x, net.filters[-1], net.batch_norm)
+    return skips, _double_conv(x, net.filters[-1], net.batch_norm)
 
 
-def _decoder(deepest: Any, skips: list[Any], filters_by_level: list[int], net: Net) -> list[Any]:
+def _build_decoder(bottleneck: KerasTensor, skips: list[KerasTensor], net: Net) -> list[KerasTensor]:
     """Return the features of each decoder level, the lowest resolution first."""
-    x = deepest  # (N, h, w, C)
+    x = bottleneck  # (N, h, w, C)
     levels = []
-    for filters, skip in zip(reversed(filters_by_level), reversed(skips), strict=True):
+    for filters, skip in zip(reversed(net.decoder_filters), reversed(skips), strict=True):
         x = layers.Conv2DTranspose(filters, 2, strides=2, padding="same")(x)  # (N, 2h, 2w, filters)
         if net.attention_gates:
             skip = _attention_gate(skip, x)  # (N, 2h, 2w, C of the skip connection)
         x = layers.Concatenate()([x, skip])  # (N, 2h, 2w, filters + C of the skip connection)
-        x = _two_convolutions(x, filters, net.batch_norm)  # (N, 2h, 2w, filters)
+        x = _double_conv(x, filters, net.batch_norm)  # (N, 2h, 2w, filters)
         levels.append(x)
     return levels
 
 
-def _attention_gate(skip: Any, gating: Any) -> Any:
+def _attention_gate(skip: KerasTensor, gating: KerasTensor) -> KerasTensor:
     """Return the skip connection, each pixel weighted by an attention coefficient in 0..1.
 
     Oktay et al. 2018 (arXiv 1804.03999), equations 1 and 2. Here the gating signal is already upsampled to the
@@ -94,11 +92,11 @@ def _attention_gate(skip: Any, gating: Any) -> Any:
     return layers.Multiply()([skip, coefficients])  # (N, h, w, C)
 
 
-def _two_convolutions(x: Any, filters: int, batch_norm: bool) -> Any:
-    return _convolution(_convolution(x, filters, batch_norm), filters, batch_norm)
+def _double_conv(x: KerasTensor, filters: int, batch_norm: bool) -> KerasTensor:
+    return _conv_block(_conv_block(x, filters, batch_norm), filters, batch_norm)
 
 
-def _convolution(x: Any, filters: int, batch_norm: bool, kernel: int = 3, strides: int = 1) -> Any:
+def _conv_block(x: KerasTensor, filters: int, batch_norm: bool, kernel: int = 3, strides: int = 1) -> KerasTensor:
     """Return convolution, optional batch normalisation and ReLU of x: (N, h / strides, w / strides, filters)."""
     x = layers.Conv2D(filters, kernel, strides=strides, padding="same", use_bias=not batch_norm)(x)
     if batch_norm:
@@ -107,7 +105,7 @@ def _convolution(x: Any, filters: int, batch_norm: bool, kernel: int = 3, stride
     return layers.ReLU()(x)
 
 
-def _pixel_head(x: Any, stride: int, name: str) -> Any:
+def _segmentation_head(x: KerasTensor, stride: int, name: str) -> KerasTensor:
     """Return probabilities at the input resolution, float32 in every precision policy.
 
     x: (N, H / stride, W / stride, C). Each of its pixels predicts a block of stride x stride input pixels, one channel
@@ -122,16 +120,16 @@ def _pixel_head(x: Any, stride: int, name: str) -> Any:
     return layers.Identity(dtype="float32", name=name)(ops.depth_to_space(blocks, stride))  # (N, H, W, 1)
 
 
-def _presence_head(deepest: Any) -> Any:
-    """Return the probability of a nerve, learnt from the mean and the maximum of the deepest features."""
+def _classification_head(bottleneck: KerasTensor) -> KerasTensor:
+    """Return the probability of a nerve, predicted from the mean and the maximum of the bottleneck."""
     pooled = layers.Concatenate()(
-        [layers.GlobalAveragePooling2D()(deepest), layers.GlobalMaxPooling2D()(deepest)]
+        [layers.GlobalAveragePooling2D()(bottleneck), layers.GlobalMaxPooling2D()(bottleneck)]
     )  # (N, 2C)
     dense = layers.Dense(1, activation="sigmoid", dtype="float32", name="presence")  # created before the dropout layer
     return dense(layers.Dropout(DROPOUT_RATE)(pooled))  # (N, 1)
 
 
-def _peak_of_mask(mask: Any) -> Any:
+def _presence_from_mask(mask: KerasTensor) -> KerasTensor:
     """Return the highest mean probability of PRESENCE_POOL_PX x PRESENCE_POOL_PX pixels of the mask. No weights."""
     means = layers.AveragePooling2D(PRESENCE_POOL_PX, dtype="float32")(mask)  # (N, H / 4, W / 4, 1)
     return layers.Reshape((1,), name="presence")(layers.GlobalMaxPooling2D(dtype="float32")(means))  # (N, 1)

@@ -31,7 +31,9 @@ class NoChampionError(Exception):
 
 
 def read_evaluations(candidates: list[str]) -> dict[str, dict[str, Any]]:
-    """The evaluations of the candidates, by name. Prints and leaves out a candidate without one on the present data.
+    """Return the evaluations of the candidates, by name.
+
+    A candidate without an evaluation on the present data is printed and left out.
 
     Raises NoChampionError if none is left.
     """
@@ -52,7 +54,7 @@ def read_evaluations(candidates: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def comparison_table(evaluations: dict[str, dict[str, Any]], champion: str) -> Table:
-    """A table for the terminal: one row for each candidate, the best on validation first, the champion in bold."""
+    """Return a table for the terminal: a row for each candidate, the best on validation first, the champion in bold."""
     columns = ("validation Dice", "test Dice", "test, with nerve", "empty mask", "mean mask", "presence AUC")
     table = Table(title="Candidates by validation Dice; all other columns are of the test split", title_justify="left")
     table.add_column("candidate")

@@ -22,7 +22,7 @@ from training.workspace.atomic_folder import atomic_folder
 
 
 def choose_champion(evaluations: dict[str, dict[str, Any]]) -> str:
-    """The candidate with the best validation Dice; the first by name if several are equal.
+    """Return the candidate with the best validation Dice; the first by name if several are equal.
 
     Raises NoChampionError if it does not beat both baselines on validation: the empty mask and the mean mask.
     """
@@ -40,7 +40,7 @@ def choose_champion(evaluations: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     try:
-        evaluations = read_evaluations(parameters.nerve().candidates)
+        evaluations = read_evaluations(parameters.read_nerve_parameters().candidates)
         champion = choose_champion(evaluations)
     except NoChampionError as error:
         sys.exit(str(error))

@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from service.rendering.images import to_data_url
-from training.data.manifest import describe_licences
+from training.data.licences import describe_licences
 from training.data.split_table import rows_of_split
 from training.evaluation.failure_modes import GOOD_DICE, count_failures
 from training.evaluation.summary import LOW_DICE, format_interval, subgroup_table
 from training.experiments import ablation_table, cross_validation_table
-from training.experiments.ablation_parameters import BASE, ablation_candidates, ablations
+from training.experiments.ablation_parameters import BASE, ablation_candidates, read_ablations
 from training.experiments.cross_validation_table import describe_leakage
 from training.release.training_rows import served_model_rows
 from training.workspace import parameters, paths, provenance
@@ -24,19 +24,19 @@ TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def embed_png(path: Path) -> str:
-    """A PNG file as a data URL."""
+    """Return a PNG file as a data URL."""
     return to_data_url(path.read_bytes(), "image/png")
 
 
 def table_to_html(table: pd.DataFrame) -> str:
-    """A table as HTML, with its cells escaped; empty for a table without rows."""
+    """Return a table as HTML, with its cells escaped; empty for a table without rows."""
     from markupsafe import Markup
 
     return Markup("" if table.empty else table.to_html(index=False, border=0, justify="left"))
 
 
 def candidate_table(evaluations: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """One row for each candidate, the best on validation first."""
+    """Return one row for each candidate, the best on validation first."""
     ranked = sorted(evaluations.items(), key=lambda item: -item[1]["validation"]["dice"])
     return pd.DataFrame(
         {
@@ -53,7 +53,7 @@ def candidate_table(evaluations: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def plot_learning_curves(history: pd.DataFrame) -> str:
-    """Loss and Dice by epoch on training and validation frames, as a data URL of a PNG."""
+    """Plot loss and Dice by epoch on training and validation frames, as a data URL of a PNG."""
     figure, png = Figure(figsize=(9, 3), layout="constrained"), io.BytesIO()
     for axis, (name, title) in zip(figure.subplots(1, 2), {"loss": "loss", "mask_dice": "Dice"}.items(), strict=True):
         axis.plot(history["epoch"], history[name], label="training, augmented")
@@ -65,16 +65,16 @@ def plot_learning_curves(history: pd.DataFrame) -> str:
 
 
 def is_stale(scores: pd.DataFrame, candidate: Candidate) -> bool:
-    """Whether scored frames belong to other data, or to another recipe than the candidate's."""
+    """Return whether scored frames belong to other data, or to another recipe than the candidate's."""
     return set(scores.get("fingerprint", [])) != {provenance.fingerprint(candidate)}  # older tables have no fingerprint
 
 
 def cross_validation_section() -> dict[str, Any]:
-    """The template's values for cross-validation; empty if there is no report for the present data and recipes."""
+    """Return the template's values for cross-validation; {} if there is no report for the present data and recipes."""
     if not paths.CROSS_VALIDATION_REPORT.exists():
         return {}
-    scores = cross_validation_table.read_scores()
-    if not scores or any(is_stale(table, parameters.candidate(name)) for name, table in scores.items()):
+    scores = cross_validation_table.read_fold_scores()
+    if not scores or any(is_stale(table, parameters.read_candidate(name)) for name, table in scores.items()):
         return {}
     leakage = json.loads((paths.CROSS_VALIDATION_REPORT / "metrics.json").read_text())["leakage"]
     table = pd.read_csv(paths.CROSS_VALIDATION_REPORT / "table.csv", dtype=str, keep_default_na=False)
@@ -86,21 +86,24 @@ def cross_validation_section() -> dict[str, Any]:
 
 
 def ablation_section() -> dict[str, Any]:
-    """The template's values for ablations; empty if there is no report for the present data and recipes."""
+    """Return the template's values for ablations; {} if there is no report for the present data and recipes."""
     if not paths.ABLATION_REPORT.exists():
         return {}
     scores = pd.read_csv(paths.ABLATION_REPORT / "frames.csv")
-    base = ablation_candidates(ablations())[BASE]
+    base = ablation_candidates(read_ablations())[BASE]
     if is_stale(scores[scores["ablation"] == BASE], base):
         return {}
     return {
-        "ablation_table": table_to_html(ablation_table.comparison_table(ablation_table.compare(scores))),
+        "ablation_table": table_to_html(ablation_table.comparison_table(ablation_table.compare_with_base(scores))),
         "ablation_plot": embed_png(paths.ABLATION_REPORT / "differences.png"),
     }
 
 
 def render_page(champion: dict[str, Any]) -> str:
-    """The page as HTML. champion: reports/champion.json."""
+    """Return the page as HTML.
+
+    champion: reports/champion.json.
+    """
     from jinja2 import Environment
 
     name = champion["candidate"]
@@ -111,7 +114,7 @@ def render_page(champion: dict[str, Any]) -> str:
     return template.render(
         champion=name,
         run=json.loads(paths.REFIT_RUN.read_text()),
-        refit_frames=len(served_model_rows()) if parameters.nerve().refits else None,
+        refit_frames=len(served_model_rows()) if parameters.read_nerve_parameters().refits else None,
         data=evaluation["data"],
         training_frames=len(training_rows),
         source=training_rows[0].source,

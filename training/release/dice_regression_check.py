@@ -15,11 +15,13 @@ class DiceRegressionError(SystemExit):
 
 
 def check_test_dice(network: Network, evaluation: dict[str, Any]) -> float:
-    """Returns the mean Dice on the test split of a model to serve.
+    """Return the mean Dice on the test split of a model to serve.
 
-    A refit was trained on these frames, so only a failed training or export makes its Dice low. evaluation:
-    metrics.json of the evaluated model. Raises DiceRegressionError if the Dice is more than MAX_TEST_DICE_DROP below
-    that model's.
+    A refit was trained on these frames, so only a failed training or export makes its Dice low.
+
+    evaluation: metrics.json of the evaluated model.
+
+    Raises DiceRegressionError if the Dice is more than MAX_TEST_DICE_DROP below that model's.
     """
     postprocessing = read_postprocessing(evaluation)
     dice = float(dice_scores(network, postprocessing, rows_of_split("test"), "model to serve").mean())

@@ -8,14 +8,13 @@ import numpy as np
 
 from service.inference.open_runtime import open_cpu_runtime
 from service.inference.postprocessing import postprocess
-from service.inference.segmenter import predict
+from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta
 from service.model.card import NETWORK_FILE, Card, PostprocessingConfig, Precision
 from training.data.manifest import ManifestRow, read_frame
 from training.data.split_table import rows_of_split
 from training.evaluation.inference import Network, map_rows
 from training.release.training_rows import sample_rows
-from training.workspace import paths
 from training.workspace.tensorflow_import import import_tensorflow
 
 MAX_PROBABILITY_DIFFERENCE = 1e-3
@@ -39,7 +38,7 @@ class KerasRuntime:
         self.model = keras.models.load_model(folder / "unet.keras", compile=False)
 
     def __call__(self, batch: np.ndarray, all_cores: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Mask probabilities and presence of a batch; Keras ignores `all_cores`."""
+        """Return mask probabilities and presence of a batch; Keras ignores `all_cores`."""
         output = self.model(batch, training=False)
         return np.asarray(output["mask"]), np.asarray(output["presence"]).reshape(-1)
 
@@ -49,21 +48,23 @@ def check_export(folder: Path, card: Card) -> dict[str, float]:
 
     Ignores the precision of `card`. Returns and raises as `compare_networks`.
     """
-    keras_network = partial(predict, with_tta(KerasRuntime(folder), card.tta), card.input)
-    exported_network = partial(predict, with_tta(open_cpu_runtime(folder, "float32"), card.tta), card.input)
+    keras_network = partial(predict_probabilities, with_tta(KerasRuntime(folder), card.tta), card.input)
+    exported_network = partial(
+        predict_probabilities, with_tta(open_cpu_runtime(folder, "float32"), card.tta), card.input
+    )
     return compare_networks(keras_network, exported_network, sample_rows(rows_of_split("test")), card.postprocessing)
 
 
 def compare_networks(
     keras_network: Network, exported_network: Network, rows: list[ManifestRow], postprocessing: PostprocessingConfig
 ) -> dict[str, float]:
-    """The largest difference of a probability, and the share of mask pixels that change.
+    """Return the largest difference of a probability, and the share of mask pixels that change.
 
     Raises ExportMismatchError above MAX_PROBABILITY_DIFFERENCE or MAX_CHANGED_PIXEL_SHARE.
     """
 
     def compare_frame(row: ManifestRow) -> tuple[float, float]:
-        frame = read_frame(paths.FRAMES, row)
+        frame = read_frame(row)
         (mask, presence), (exported_mask, exported_presence) = keras_network(frame), exported_network(frame)
         difference = max(float(np.abs(mask - exported_mask).max()), abs(presence - exported_presence))
         exported_labels = postprocess(exported_mask, exported_presence, postprocessing)

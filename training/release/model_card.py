@@ -1,18 +1,15 @@
 """Make the card of the champion."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from service.model.card import Card, FailureMode, Input, MeanStd, ReferenceStats, TrainedOn
-from service.monitoring.drift import intensity_mean_std
-from training.data.manifest import describe_licences, read_frame
+from service.model.card import Card, FailureMode, NetworkInput, TrainedOn
+from training.data.licences import describe_licences
 from training.data.sources import usgra
 from training.evaluation.failure_modes import FAILURE_MODES
 from training.evaluation.postprocessing_fit import read_postprocessing
-from training.release.training_rows import sample_rows, served_model_rows
+from training.release.training_rows import served_model_rows
 from training.workspace import parameters, paths, provenance, tracking
 
 INTENDED_USE = (
@@ -23,10 +20,11 @@ BASELINES = ("empty", "mean_mask")
 SPLITS = ("validation", "test")
 
 
-def build_card(champion: dict[str, Any], run: dict[str, str], network_input: Input) -> Card:
-    """The card of the served model with the evaluated model's metrics; its precision is float32.
+def build_card(champion: dict[str, Any], run: dict[str, str], network_input: NetworkInput) -> Card:
+    """Return the card of the served model with the evaluated model's metrics; its precision is float32.
 
-    champion: reports/champion.json. run: version and run_id of the served model.
+    champion: reports/champion.json.
+    run: version and run_id of the served model.
     """
     candidate = champion["candidate"]
     evaluation = champion["candidates"][candidate]
@@ -44,9 +42,9 @@ def build_card(champion: dict[str, Any], run: dict[str, str], network_input: Inp
         postprocessing=read_postprocessing(evaluation),
         precision="float32",
         tta=evaluation["tta"],
-        refit=parameters.nerve().refits,
+        refit=parameters.read_nerve_parameters().refits,
         intended_use=INTENDED_USE,
-        method=parameters.candidate(candidate).model_dump(),
+        method=parameters.read_candidate(candidate).model_dump(),
         groups=evaluation["groups"],
         failures=list_failures(candidate),
         metrics={split: without_baselines(evaluation[split]) for split in SPLITS},
@@ -55,7 +53,7 @@ def build_card(champion: dict[str, Any], run: dict[str, str], network_input: Inp
 
 
 def describe_training_frames() -> TrainedOn:
-    """Source, licence and number of the frames that the served model was trained on."""
+    """Return source, licence and number of the frames that the served model was trained on."""
     rows = served_model_rows()
     return TrainedOn(
         source=rows[0].source,
@@ -66,33 +64,14 @@ def describe_training_frames() -> TrainedOn:
 
 
 def without_baselines(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of one split without those of the baselines."""
+    """Return the metrics of one split without those of the baselines."""
     return {name: value for name, value in metrics.items() if name not in {f"baseline_{key}" for key in BASELINES}}
 
 
 def list_failures(candidate: str) -> tuple[FailureMode, ...]:
-    """The failure modes of the evaluated model on test frames, the most frequent first."""
+    """Return the failure modes of the evaluated model on test frames, the most frequent first."""
     scores = pd.read_csv(paths.EVALUATION / candidate / "frames.csv", keep_default_na=False)
     counts = scores.loc[scores["split"] == "test", "failure"].value_counts()
     return tuple(
         FailureMode(kind, int(counts[kind]), FAILURE_MODES[kind]) for kind in counts.index if kind in FAILURE_MODES
-    )
-
-
-def measure_reference_stats(candidate: str) -> ReferenceStats:
-    """Intensities of the served model's training frames, and the evaluated model's outputs on validation."""
-
-    def mean_std(values: Sequence[float]) -> MeanStd:
-        return MeanStd(round(float(np.mean(values)), 4), round(float(np.std(values)), 4))
-
-    frames = (read_frame(paths.FRAMES, row) for row in sample_rows(served_model_rows()))
-    means, deviations = zip(*map(intensity_mean_std, frames), strict=True)
-    scores = pd.read_csv(paths.EVALUATION / candidate / "frames.csv")
-    confidences = scores.loc[scores["split"] == "validation", "confidence"]
-    confidences_of_masks = confidences.dropna().to_list()  # an empty mask has no confidence
-    return ReferenceStats(
-        intensity_mean=mean_std(means),
-        intensity_deviation=mean_std(deviations),
-        presence_rate=round(len(confidences_of_masks) / len(confidences), 4),
-        confidence=mean_std(confidences_of_masks) if confidences_of_masks else None,
     )

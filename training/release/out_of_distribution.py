@@ -5,14 +5,13 @@ import numpy as np
 from service.inference.out_of_distribution import image_features
 from service.model.card import OutOfDistributionStats
 from training.data.manifest import ManifestRow, read_frame
-from training.workspace import paths
 
 LIMIT_MARGIN = 0.95  # of the farthest training frame's distance; photographs begin there (docs/accuracy.md)
 
 
 def measure_training_frames(rows: list[ManifestRow]) -> OutOfDistributionStats:
-    """The statistics of the frames' image features, as `fit_stats`."""
-    frames = (read_frame(paths.FRAMES, row) for row in rows)
+    """Return the statistics of the frames' image features, as `fit_stats`."""
+    frames = (read_frame(row) for row in rows)
     return fit_stats(np.stack([image_features(frame.content_box.crop(frame.pixels)) for frame in frames]))
 
 

@@ -21,24 +21,25 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from service.inference.open_runtime import open_cpu_runtime
-from service.inference.segmenter import predict
+from service.inference.segmenter import predict_probabilities
 from service.inference.self_test import write_self_test
 from service.inference.tta import with_tta
-from service.model.card import WORST_FRAMES_IMAGE, Card, Input
-from training.data.sources import phantom, usgra
+from service.model.card import WORST_FRAMES_IMAGE, Card, NetworkInput
+from training.data.licences import SHOWABLE_LICENCES
+from training.data.sources import phantom
 from training.data.split_table import rows_of_split
 from training.release.bento import build_bento
 from training.release.dice_regression_check import check_test_dice
 from training.release.export_check import ExportMismatchError, check_export
 from training.release.int8_quantization import quantize
-from training.release.model_card import build_card, measure_reference_stats
+from training.release.model_card import build_card
 from training.release.out_of_distribution import measure_training_frames
 from training.release.precision_choice import choose_precision
+from training.release.reference_stats import measure_reference_stats
 from training.release.training_rows import sample_rows, served_model_rows
 from training.workspace import paths
 from training.workspace.atomic_folder import atomic_folder
 
-SHOWABLE_LICENCES = (phantom.LICENCE, usgra.LICENCE)  # a model with these licences may show its frames
 SELF_TEST_SEED = 2018
 SELF_TEST_FRAMES = ((1, 1), (1, 2), (2, 1), (2, 2))  # subject and number of phantom frames; two show a nerve
 
@@ -54,7 +55,10 @@ def copy_model_files(folder: Path, candidate: str) -> None:
 def complete_card(folder: Path, card: Card, evaluation: dict[str, Any]) -> Card:
     """Check the networks of `folder`, choose their precision, and return the card with the measurements.
 
-    Writes the 8-bit network to `folder` if the precision is int8. evaluation: metrics.json of the evaluated model.
+    Writes the 8-bit network to `folder` if the precision is int8.
+
+    evaluation: metrics.json of the evaluated model.
+
     Raises ExportMismatchError, DiceRegressionError.
     """
     parity = check_export(folder, card)
@@ -62,7 +66,7 @@ def complete_card(folder: Path, card: Card, evaluation: dict[str, Any]) -> Card:
     if precision == "int8":
         quantize(folder, card.candidate)
     runtime = with_tta(open_cpu_runtime(folder, precision), card.tta)
-    check_test_dice(partial(predict, runtime, card.input), evaluation)
+    check_test_dice(partial(predict_probabilities, runtime, card.input), evaluation)
     return dataclasses.replace(
         card,
         precision=precision,
@@ -75,7 +79,7 @@ def complete_card(folder: Path, card: Card, evaluation: dict[str, Any]) -> Card:
 def main() -> None:
     champion = json.loads(paths.CHAMPION.read_text())
     run = json.loads(paths.REFIT_RUN.read_text())
-    network_input = TypeAdapter(Input).validate_json((paths.REFIT / "input.json").read_bytes())
+    network_input = TypeAdapter(NetworkInput).validate_json((paths.REFIT / "input.json").read_bytes())
     card = build_card(champion, run, network_input)
     with atomic_folder(paths.CHAMPION_FOLDER) as folder:
         copy_model_files(folder, card.candidate)

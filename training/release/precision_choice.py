@@ -18,9 +18,9 @@ import numpy as np
 
 from service.inference.open_runtime import open_cpu_runtime
 from service.inference.runtime import Runtime
-from service.inference.segmenter import predict
+from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta
-from service.model.card import NETWORK_FILE, Card, Input, Precision
+from service.model.card import NETWORK_FILE, Card, NetworkInput, Precision
 from training.data.split_table import rows_of_split
 from training.evaluation.inference import dice_scores
 from training.release.export_check import KerasRuntime
@@ -32,13 +32,19 @@ MAX_VALIDATION_DICE_DROP = 0.002
 
 
 def is_as_good(change: np.ndarray) -> bool:
-    """Whether chance and MAX_VALIDATION_DICE_DROP explain a change of Dice. change: float (N,), one for each frame."""
+    """Return whether chance and MAX_VALIDATION_DICE_DROP explain a change of Dice.
+
+    change: float (N,), one for each frame.
+    """
     return bool(change.mean() + change.std() / len(change) ** 0.5 >= -MAX_VALIDATION_DICE_DROP)
 
 
-def measure_milliseconds(runtimes: dict[Precision, Runtime], size: Input) -> dict[Precision, float]:
-    """Each runtime's median time for one frame. The runtimes take turns, so other work on the machine slows all."""
-    batch = np.zeros((1, size.height, size.width, 1), np.float32)
+def measure_milliseconds(runtimes: dict[Precision, Runtime], network_input: NetworkInput) -> dict[Precision, float]:
+    """Return each runtime's median time for one frame.
+
+    The runtimes take turns, so other work on the machine slows all.
+    """
+    batch = np.zeros((1, network_input.height, network_input.width, 1), np.float32)
 
     def time_call(runtime: Callable[[np.ndarray], Any]) -> float:
         start = time.perf_counter()
@@ -50,7 +56,7 @@ def measure_milliseconds(runtimes: dict[Precision, Runtime], size: Input) -> dic
 
 
 def open_runtimes(folder: Path, card: Card) -> dict[Precision, Runtime]:
-    """The network of a candidate's folder in each precision, with the card's TTA."""
+    """Return the network of a candidate's folder in each precision, with the card's TTA."""
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
         shutil.copy(folder / NETWORK_FILE, copy)
@@ -59,15 +65,18 @@ def open_runtimes(folder: Path, card: Card) -> dict[Precision, Runtime]:
 
 
 def choose_precision(folder: Path, card: Card) -> tuple[Precision, dict[str, Any]]:
-    """The precision to serve, and metrics of all precisions, measured on the evaluated model.
+    """Return the precision to serve, and metrics of all precisions, measured on the evaluated model.
 
     The choice depends on validation, because the evaluated model was not trained on it. The metrics also contain the
-    change of Dice on the test split, and nothing depends on that. folder: of the evaluated model. Ignores the precision
-    of `card`.
+    change of Dice on the test split, and nothing depends on that.
+
+    Ignores the precision of `card`.
+
+    folder: of the evaluated model.
     """
     runtimes = open_runtimes(folder, card)
-    networks = {name: partial(predict, runtime, card.input) for name, runtime in runtimes.items()}
-    keras_network = partial(predict, with_tta(KerasRuntime(folder), card.tta), card.input)
+    networks = {name: partial(predict_probabilities, runtime, card.input) for name, runtime in runtimes.items()}
+    keras_network = partial(predict_probabilities, with_tta(KerasRuntime(folder), card.tta), card.input)
     validation, test = sample_rows(rows_of_split("validation")), sample_rows(rows_of_split("test"))
     keras_dice = dice_scores(keras_network, card.postprocessing, validation, "Keras")
     milliseconds = measure_milliseconds(runtimes, card.input)

@@ -20,8 +20,8 @@ import mlflow
 import pandas as pd
 from pydantic import TypeAdapter
 
-from service.model.card import Input
-from training.data.prepared_arrays import read_arrays, write_arrays
+from service.model.card import NetworkInput
+from training.data.prepared_arrays import FrameArrays, read_arrays, write_arrays
 from training.evaluation.inference import open_network
 from training.release.dice_regression_check import check_test_dice
 from training.release.model_registry import register_model
@@ -37,10 +37,12 @@ FILES = ("unet.keras", "unet.onnx", "input.json")
 
 
 def refit_recipe(candidate: Candidate, history: pd.DataFrame) -> Candidate:
-    """The candidate without early stopping, and with the heads that the evaluated model trained.
+    """Return the candidate without early stopping, and with the heads that the evaluated model trained.
 
     The evaluated model has no presence head if its training frames were alike in presence. The refit then has none
-    either, because the postprocessing was fitted to the evaluated model. history: of the evaluated model.
+    either, because the postprocessing was fitted to the evaluated model.
+
+    history: of the evaluated model.
     """
     heads = [head for head in candidate.net.heads if head != "presence" or "presence_loss" in history]
     recipe = candidate.recipe.model_copy(update={"patience": None})
@@ -50,17 +52,18 @@ def refit_recipe(candidate: Candidate, history: pd.DataFrame) -> Candidate:
 def train_on_all_frames(candidate: Candidate, evaluated: Path, seed: int, scratch: Path) -> "keras.Model":
     """Train the candidate on all labelled frames for all its epochs; log the metrics of each epoch to the active run.
 
-    evaluated: the evaluated model's folder. scratch: a folder for the prepared frames; this function removes it.
+    evaluated: the evaluated model's folder.
+    scratch: a folder for the prepared frames; this function removes it.
     """
     from training.fitting.trainer import train
     from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 
     history = pd.read_csv(evaluated / "history.csv")
-    network_input = TypeAdapter(Input).validate_json((evaluated / "input.json").read_bytes())
-    write_arrays(scratch, served_model_rows(), network_input, candidate.input)
-    frames, labels = read_arrays(scratch)
+    network_input = TypeAdapter(NetworkInput).validate_json((evaluated / "input.json").read_bytes())
+    write_arrays(scratch, served_model_rows(), network_input)
+    arrays = read_arrays(scratch)
     # The trainer requires validation frames. One is enough, because nothing depends on it.
-    splits = {"train": (frames, labels), "validation": (frames[:1], labels[:1])}
+    splits = {"train": arrays, "validation": FrameArrays(arrays.frames[:1], arrays.masks[:1])}
     bar = ProgressBar(f"{evaluated.name}, refit", candidate.recipe.epochs, {})
     model = train(refit_recipe(candidate, history), splits, seed, [bar, MlflowMetrics(None)])[0]
     shutil.rmtree(scratch)
@@ -70,12 +73,16 @@ def train_on_all_frames(candidate: Candidate, evaluated: Path, seed: int, scratc
 def refit(name: str, evaluation: dict[str, Any], folder: Path) -> None:
     """Refit a candidate and write FILES to `folder`.
 
-    Logs an MLflow run of its own, with the evaluated model's run in the tag `evaluated_run`. evaluation: metrics.json
-    of the evaluated model. Raises DiceRegressionError.
+    Logs an MLflow run of its own, with the evaluated model's run in the tag `evaluated_run`.
+
+    evaluation: metrics.json of the evaluated model.
+
+    Raises DiceRegressionError.
     """
     from training.models.onnx_export import export_onnx
 
-    nerve, candidate, evaluated = parameters.nerve(), parameters.candidate(name), paths.UNETS / name
+    nerve, candidate = parameters.read_nerve_parameters(), parameters.read_candidate(name)
+    evaluated = paths.UNETS / name
     tracking.use_experiment()
     evaluated_run = tracking.find_run(evaluated / "unet.onnx")
     tags = tracking.run_tags(nerve.source) | {"evaluated_run": evaluated_run.info.run_id if evaluated_run else ""}
@@ -92,7 +99,7 @@ def refit(name: str, evaluation: dict[str, Any], folder: Path) -> None:
 
 def main() -> None:
     champion = json.loads(paths.CHAMPION.read_text())
-    name, refits = champion["candidate"], parameters.nerve().refits
+    name, refits = champion["candidate"], parameters.read_nerve_parameters().refits
     with atomic_folder(paths.REFIT) as folder:
         if refits:
             refit(name, champion["candidates"][name], folder)

@@ -27,7 +27,7 @@ class MissingFramesError(Exception):
 
 
 def select_test_frames(rows: list[ManifestRow]) -> list[ManifestRow]:
-    """The competition's test frames in the order of their numbers, which start at 1.
+    """Return the competition's test frames in the order of their numbers, which start at 1.
 
     Raises MissingFramesError if there is no test frame, or if a number is missing.
     """
@@ -43,17 +43,17 @@ def select_test_frames(rows: list[ManifestRow]) -> list[ManifestRow]:
 
 
 def build_submission(segmenter: Segmenter, rows: list[ManifestRow]) -> pd.DataFrame:
-    """One row for each frame: its number, and its mask as pairs of 1-based start and length, down the columns."""
+    """Return a row for each frame: its number, and its mask as pairs of 1-based start and length, down the columns."""
 
     def run_lengths(row: ManifestRow) -> str:
-        return encode_run_lengths(segmenter.segment(read_frame(paths.FRAMES, row)).mask)
+        return encode_run_lengths(segmenter.segment(read_frame(row)).mask)
 
     return pd.DataFrame({"img": [row.number for row in rows], "pixels": map_rows(run_lengths, rows, "submission")})
 
 
 def main(path: Path) -> None:
     try:
-        rows, segmenter = select_test_frames(read_manifest(paths.FRAMES)), Segmenter(paths.CHAMPION_FOLDER)
+        rows, segmenter = select_test_frames(read_manifest()), Segmenter(paths.CHAMPION_FOLDER)
     except (MissingFramesError, ModelFolderError) as error:
         sys.exit(f"submission: {error}")
     table = build_submission(segmenter, rows)

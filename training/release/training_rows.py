@@ -11,12 +11,12 @@ MAX_SAMPLED_FRAMES = 200  # of a split
 
 
 def served_model_rows() -> list[ManifestRow]:
-    """The training split; all splits, without contradictory frames, if the source is in `nerve.refit`."""
-    if not parameters.nerve().refits:
+    """Return the training split; all splits, without contradictory frames, if the source is in `nerve.refit`."""
+    if not parameters.read_nerve_parameters().refits:
         return rows_of_split("train")
     return without_contradictions([row for split in SPLITS for row in rows_of_split(split)])
 
 
 def sample_rows(rows: list[ManifestRow]) -> list[ManifestRow]:
-    """At most MAX_SAMPLED_FRAMES of the rows, evenly spaced."""
+    """Return at most MAX_SAMPLED_FRAMES of the rows, evenly spaced."""
     return [rows[index] for index in np.unique(np.linspace(0, len(rows) - 1, MAX_SAMPLED_FRAMES).astype(int))]

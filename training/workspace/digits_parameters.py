@@ -10,7 +10,7 @@ from training.workspace.params_file import ParameterError, Section, read_section
 KerasObject = str | dict[str, dict[str, Any]]  # the name of a Keras class, or {name: its arguments}
 
 
-class DigitAugment(Section):
+class DigitAugmentation(Section):
     """Random changes of training digits."""
 
     shift: NonNegativeFloat
@@ -36,7 +36,7 @@ class DigitNet(PhasedTraining):
     """A class of keras.optimizers."""
     batch_size: PositiveInt
     """Digits in a batch."""
-    augment: DigitAugment | None = None
+    augment: DigitAugmentation | None = None
     """Augmentation of training digits. None: no augmentation."""
     ema_momentum: Fraction | None = None
     """Momentum of the exponential moving average of the weights. The average is the result. None: no average."""
@@ -61,6 +61,6 @@ class DigitsParameters(Section):
         return self.nets[name]
 
 
-def digits() -> DigitsParameters:
+def read_digits_parameters() -> DigitsParameters:
     """Return the section `digits` of params.yaml. Raises ParameterError for an invalid entry."""
     return read_section(DigitsParameters, "digits")

@@ -8,7 +8,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class ProgressBar(keras.callbacks.Callback):
     """A progress bar over epochs with the latest metrics.
 
-    title: the text before the bar. metrics: Keras metric names by their label in the bar; the loss is always shown.
+    title: the text before the bar.
+    metrics: Keras metric names by their label in the bar; the loss is always shown.
     """
 
     def __init__(self, title: str, epochs: int, metrics: dict[str, str]):

@@ -43,7 +43,7 @@ class Split(Section):
     """Seed of the random choice of groups."""
 
 
-class Nerve(Section):
+class NerveParameters(Section):
     """The section `nerve`."""
 
     source: Source
@@ -63,7 +63,7 @@ class Nerve(Section):
     """For these sources, the champion's recipe is trained again on training, validation and test frames. The result is
     the served model."""
     unets: dict[str, dict[str, Any]]
-    """U-nets and their training recipes by name. `candidate` validates an entry as a `Candidate`."""
+    """U-nets and their training recipes by name. `read_candidate` validates an entry as a `Candidate`."""
     ablations: dict[str, Any]
     """Ablations of one candidate. training.experiments.ablation_parameters validates them."""
 
@@ -79,8 +79,8 @@ class Nerve(Section):
         return self.source in self.refit
 
 
-class InputSize(Section):
-    """The network input."""
+class InputParameters(Section):
+    """The network input. `NetworkInput` in service/model/card.py adds the mean and the deviation for normalisation."""
 
     height: PositiveInt
     """Pixels, axis 0. It is a multiple of 2 ** `Net.halvings`."""
@@ -115,6 +115,11 @@ class Net(Section):
         """How many times the encoder halves the input resolution."""
         return 5 if self.encoder else len(self.filters) - 1 + self.stem.bit_length() - 1
 
+    @property
+    def decoder_filters(self) -> list[int]:
+        """Convolution filters of each decoder level, the level of the highest resolution first."""
+        return self.filters if self.encoder else self.filters[:-1]  # the U-net's own last level is the bottleneck
+
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
         if "mask" not in self.heads:
@@ -126,7 +131,7 @@ class Net(Section):
         return self
 
 
-class Augment(Section):
+class Augmentation(Section):
     """Random changes of training frames. 0 switches a change off. A left-right flip is always among them."""
 
     shift: NonNegativeFloat
@@ -183,7 +188,7 @@ class Recipe(PhasedTraining):
     """Frames in a batch."""
     steps_per_epoch: PositiveInt | None = None
     """Batches in an epoch. None: an epoch uses each training frame once."""
-    augment: Augment | None = None
+    augment: Augmentation | None = None
     """Augmentation of training frames. None: no augmentation."""
     ema_momentum: Fraction | None = None
     """Momentum of the exponential moving average of the weights. The average is the result. None: no average."""
@@ -205,7 +210,7 @@ class Recipe(PhasedTraining):
 class Candidate(Section):
     """One entry of `nerve.unets`."""
 
-    input: InputSize
+    input: InputParameters
     tta: Tta
     """Test-time augmentation. flip: average the predictions for a frame and for its left-right mirror image."""
     net: Net
@@ -221,14 +226,14 @@ class Candidate(Section):
         return self
 
 
-def nerve() -> Nerve:
+def read_nerve_parameters() -> NerveParameters:
     """Return the section `nerve` of params.yaml. Raises ParameterError for an invalid entry."""
-    return read_section(Nerve, "nerve")
+    return read_section(NerveParameters, "nerve")
 
 
-def candidate(name: str) -> Candidate:
+def read_candidate(name: str) -> Candidate:
     """Return the entry `name` of `nerve.unets`. Raises ParameterError if it is missing or invalid."""
-    unets = nerve().unets
+    unets = read_nerve_parameters().unets
     if name not in unets:
         raise ParameterError(f"params.yaml: nerve.unets has no {name!r}; it has {', '.join(unets)}")
     return validate_section(Candidate, unets[name], f"nerve.unets.{name}")

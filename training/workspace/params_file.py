@@ -26,7 +26,9 @@ S = TypeVar("S", bound=Section)
 def read_section(section: type[S], key: str) -> S:
     """Read and validate a top-level section of params.yaml in the working directory.
 
-    key: the section's name in the file. Raises ParameterError for an invalid entry.
+    key: the section's name in the file.
+
+    Raises ParameterError for an invalid entry.
     """
     return validate_section(section, yaml.safe_load(Path("params.yaml").read_text())[key], key)
 
@@ -34,8 +36,9 @@ def read_section(section: type[S], key: str) -> S:
 def validate_section(section: type[S], entry: dict[str, Any], key: str) -> S:
     """Return the entry of params.yaml as an instance of `section`.
 
-    key: the entry's dotted name for messages, for example "nerve.unets.deep". Raises ParameterError, which names the
-    key of each invalid value.
+    key: the entry's dotted name for messages, for example "nerve.unets.deep".
+
+    Raises ParameterError, which names the key of each invalid value.
     """
     try:
         return section(**entry)

@@ -1,7 +1,7 @@
 """MLflow runs: the store, tags and data sets of a run, and the run that trained a network."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -51,7 +51,8 @@ def use_experiment(experiment: str = EXPERIMENT) -> None:
 def run_tags(source: str, output: str = FRAMES_OUTPUT) -> dict[str, str]:
     """Return the tags that identify the code and the data of a run.
 
-    source: the data source. output: the stage output that the run reads.
+    source: the data source.
+    output: the stage output that the run reads.
     """
     sha, dirty = git_commit()
     return {
@@ -105,10 +106,11 @@ def flatten(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def log_datasets(splits: dict[str, tuple[np.ndarray, np.ndarray]], output: str = FRAMES_OUTPUT) -> None:
+def log_datasets(splits: Mapping[str, tuple[np.ndarray, np.ndarray]], output: str = FRAMES_OUTPUT) -> None:
     """Log the data sets of the active run, each with MLflow's digest of its arrays.
 
-    splits: frames and their targets by the split's name. output: the stage output that they come from.
+    splits: frames and their targets by the split's name.
+    output: the stage output that they come from.
     """
     source = CodeDatasetSource({"dvc": output, "md5": data_digest(output)})
     for split, (frames, targets) in splits.items():

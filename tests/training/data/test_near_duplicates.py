@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from tests.frames import png, speckle
-from training.data.manifest import FrameMaskPair, SourceErrors, read_manifest, write_pairs
-from training.data.near_duplicates import has_near_duplicate, leakage
+from training.data.frame_mask_pair import FrameMaskPair
+from training.data.manifest import read_manifest, write_pairs
+from training.data.near_duplicates import mark_near_duplicates, measure_leakage
+from training.data.source_errors import IngestLog
 from training.workspace import paths
 
 FRAMES = 120
@@ -27,9 +29,9 @@ def test_frames_of_the_same_scan_are_near_duplicates(tmp_path: Path, monkeypatch
     frames = [scans[0], scans[1], darken_and_shift(scans[0]), scans[2], darken_and_shift(scans[1]), scans[3]]
     labels = np.zeros((210, 290), np.uint8)
     pairs = (FrameMaskPair(png(pixels), ".png", labels, "1", number) for number, pixels in enumerate(frames))
-    write_pairs(pairs, paths.FRAMES, "synthetic", SourceErrors(False))
-    rows = read_manifest(paths.FRAMES)
-    assert has_near_duplicate(rows[2:], rows[:2]).tolist() == [True, False, True, False]
+    write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
+    rows = read_manifest()
+    assert mark_near_duplicates(rows[2:], rows[:2]).tolist() == [True, False, True, False]
 
 
 def to_thumbnails(frames: np.ndarray) -> np.ndarray:
@@ -41,7 +43,7 @@ def to_thumbnails(frames: np.ndarray) -> np.ndarray:
 def test_frames_of_a_block_leak_in_random_folds_and_hardly_in_folds_of_whole_blocks() -> None:
     """The ten frames of a block are alike, as those of one sweep are."""
     noise = np.random.default_rng(1).random((FRAMES, 40))
-    result = leakage(to_thumbnails(noise + 3 * noise[BLOCK * 10]), FOLD)
+    result = measure_leakage(to_thumbnails(noise + 3 * noise[BLOCK * 10]), FOLD)
     assert result["near_duplicates_random_folds"] > 0.9 and result["near_duplicates"] < 0.05
     assert result["nearest_correlation_random_folds"] > result["nearest_correlation"]
 
@@ -49,4 +51,4 @@ def test_frames_of_a_block_leak_in_random_folds_and_hardly_in_folds_of_whole_blo
 def test_a_frame_repeated_in_another_fold_is_a_near_duplicate() -> None:
     frames = np.random.default_rng(1).random((FRAMES, 400))
     frames[100] = frames[0]
-    assert leakage(to_thumbnails(frames), FOLD)["near_duplicates"] == pytest.approx(2 / FRAMES, abs=1e-4)
+    assert measure_leakage(to_thumbnails(frames), FOLD)["near_duplicates"] == pytest.approx(2 / FRAMES, abs=1e-4)

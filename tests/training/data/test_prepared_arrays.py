@@ -11,13 +11,15 @@ import pytest
 
 from service.decoding.frame import Frame
 from service.inference.preprocessing import preprocess
-from service.model.card import Input, Normalization
+from service.model.card import NetworkInput, Normalization
 from tests.frames import disc, png, tiff
 from training.data import prepare
-from training.data.manifest import NERVE, VESSEL, FrameMaskPair, ManifestRow, SourceErrors, write_pairs
+from training.data.frame_mask_pair import NERVE, VESSEL, FrameMaskPair
+from training.data.manifest import ManifestRow, write_pairs
 from training.data.prepared_arrays import dataset_normalization, resize_labels, write_arrays
+from training.data.source_errors import IngestLog
 from training.workspace import paths
-from training.workspace.parameters import InputSize
+from training.workspace.parameters import InputParameters
 
 ROOT = Path(__file__).parents[3]
 TOP, BOTTOM, LEFT, RIGHT = 101, 199, 203, 398  # of the nerve
@@ -44,7 +46,7 @@ def write_project(vessels: bool) -> list[ManifestRow]:
         else FrameMaskPair(png(grey(n).astype(np.uint16) * 257), ".png", nerve_and_vessel(), str(n), 1, vessels=vessels)
         for n in range(len(SPLITS))
     ]
-    rows = write_pairs(pairs, paths.FRAMES, "synthetic", SourceErrors(False))
+    rows = write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
     paths.SPLIT_TABLE.parent.mkdir(parents=True)
     table = pd.DataFrame({"frame": [row.frame for row in rows], "split": SPLITS})
     table.to_csv(paths.SPLIT_TABLE, index=False)
@@ -63,9 +65,9 @@ def read_arrays(candidate: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     return np.load(folder / "frames.npy"), np.load(folder / "masks.npy")
 
 
-def read_input(candidate: str) -> Input:
+def read_input(candidate: str) -> NetworkInput:
     saved = json.loads((paths.PREPARED / candidate / "input.json").read_text())
-    return Input(saved["height"], saved["width"], Normalization(**saved["normalization"]))
+    return NetworkInput(saved["height"], saved["width"], Normalization(**saved["normalization"]))
 
 
 @pytest.mark.parametrize("candidate", ["lecture", "light"])
@@ -95,8 +97,8 @@ def coverage(start: int, stop: int, pixels: int, cells: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("height", "width"), [(80, 112), (160, 224), (420, 580)])
 def test_a_mask_pixel_is_nerve_where_the_nerve_covers_at_least_half_of_it(height, width):
-    size = InputSize(height=height, width=width, normalization="frame")
-    masks = resize_labels(nerve_and_vessel(), size, classes=2)
+    network_input = NetworkInput(height, width, Normalization("frame"))
+    masks = resize_labels(nerve_and_vessel(), network_input, classes=2)
     share = np.outer(coverage(TOP, BOTTOM, 420, height), coverage(LEFT, RIGHT, 580, width))
     clear = np.abs(share - 0.5) > 1e-3
     assert clear.mean() > 0.99
@@ -112,9 +114,8 @@ def test_masks_are_aligned_with_their_frames(tmp_path, monkeypatch):
     bright = disc(420, 580, across=0.3, down=0.6)
     labels = (bright > 150).astype(np.uint8)
     pairs = [FrameMaskPair(tiff(bright), ".tif", labels, "1", 1)]
-    rows = write_pairs(pairs, paths.FRAMES, "synthetic", SourceErrors(False))
-    size = InputSize(height=80, width=112, normalization="frame")
-    write_arrays(tmp_path / "split", rows, Input(80, 112, Normalization("frame")), size)
+    rows = write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
+    write_arrays(tmp_path / "split", rows, NetworkInput(80, 112, Normalization("frame")))
     frame, mask = np.load("split/frames.npy")[0], np.load("split/masks.npy")[0, ..., 0]
     assert np.mean((frame > frame.mean() + frame.std()) == mask) > 0.99
 
@@ -124,9 +125,9 @@ def test_the_dataset_normalization_is_computed_at_the_networks_resolution(tmp_pa
     greys = np.random.default_rng(0).integers(0, 256, (5, 160, 224), dtype=np.uint8)
     labels = np.ones((160, 224), np.uint8)
     pairs = [FrameMaskPair(png(pixels), ".png", labels, str(n), 1) for n, pixels in enumerate(greys)]
-    rows = write_pairs(pairs, paths.FRAMES, "synthetic", SourceErrors(False))
+    rows = write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
     halved = greys.reshape(5, 80, 2, 112, 2).mean(axis=(2, 4))
-    normalization = dataset_normalization(rows, InputSize(height=80, width=112, normalization="dataset"))
+    normalization = dataset_normalization(rows, InputParameters(height=80, width=112, normalization="dataset"))
     assert normalization.mean == pytest.approx(halved.mean(), abs=1e-3)
     assert normalization.std == pytest.approx(halved.std(), abs=1e-3)
 
@@ -160,13 +161,12 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     labels = np.ones((64, 64), np.uint8)
     pairs = [FrameMaskPair(png(disc(64, 64)), ".png", labels, "1", 1)]
-    rows = write_pairs(pairs, paths.FRAMES, "synthetic", SourceErrors(False))
-    size = InputSize(height=128, width=128, normalization="frame")
-    network = Input(128, 128, Normalization("frame"))
-    write_arrays(tmp_path / "first", rows, network, size)  # so that imports and caches do not count
+    rows = write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
+    network_input = NetworkInput(128, 128, Normalization("frame"))
+    write_arrays(tmp_path / "first", rows, network_input)  # so that imports and caches do not count
 
     tracemalloc.start()
-    write_arrays(tmp_path / "many", rows * 500, network, size)
+    write_arrays(tmp_path / "many", rows * 500, network_input)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     size_bytes = sum(file.stat().st_size for file in (tmp_path / "many").iterdir())

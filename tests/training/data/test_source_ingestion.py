@@ -11,7 +11,8 @@ import pytest
 from tests.project_copy import nerve, write_nerve
 from tests.training.data.sources.usgra_dataset import write_dataset
 from training.data import ingest
-from training.data.manifest import SourceError, read_manifest
+from training.data.manifest import read_manifest
+from training.data.source_errors import SourceError
 from training.data.source_ingestion import ingest_source
 from training.workspace.parameters import Source
 from training.workspace.params_file import ParameterError

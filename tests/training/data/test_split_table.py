@@ -9,7 +9,9 @@ import pytest
 from tests.frames import png
 from tests.project_copy import write_nerve
 from training.data import split, split_table
-from training.data.manifest import FrameMaskPair, SourceErrors, write_pairs
+from training.data.frame_mask_pair import FrameMaskPair
+from training.data.manifest import write_pairs
+from training.data.source_errors import IngestLog
 from training.data.split_table import rows_of_split, without_contradictions
 from training.workspace import paths
 
@@ -57,7 +59,7 @@ def project(tmp_path, monkeypatch) -> Path:
     more = {(str(subject), 1): (pattern(100 + subject), labels(20)) for subject in range(3, 21)}
     pairs = [FrameMaskPair(png(frame), ".png", mask, *key) for key, (frame, mask) in (FRAMES | more).items()]
     pairs.append(FrameMaskPair(png(pattern(1)), ".png", None, "test", 1))
-    write_pairs(pairs, paths.FRAMES, "synthetic", SourceErrors(False))
+    write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
     write_split_parameters(validation=0.15, test=0.2)
     return tmp_path
 

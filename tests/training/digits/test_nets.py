@@ -6,7 +6,7 @@ import pytest
 from training.digits.nets import augment_digits, build, train, train_history
 from training.digits.train import confusion_figure, mistakes_figure, prediction_table
 from training.workspace import digits_parameters
-from training.workspace.digits_parameters import DigitAugment, DigitNet
+from training.workspace.digits_parameters import DigitAugmentation, DigitNet
 from training.workspace.params_file import ParameterError
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ SMALL = {
 
 @pytest.mark.parametrize("name", LECTURE)
 def test_the_lectures_networks_have_all_their_numbers(name):
-    net = digits_parameters.digits().net(name)
+    net = digits_parameters.read_digits_parameters().net(name)
     weights, batch_size, epochs, rates, loss, optimizer = LECTURE[name]
     model = build(net.layers)
     assert model.count_params() == weights
@@ -59,7 +59,7 @@ def test_the_lectures_networks_have_all_their_numbers(name):
 
 
 def test_our_network_has_the_number_of_weights_in_its_comment():
-    model = build(digits_parameters.digits().net("moved").layers)
+    model = build(digits_parameters.read_digits_parameters().net("moved").layers)
     assert (model.count_params(), model.output_shape) == (218_522, (None, 10))
 
 
@@ -99,20 +99,20 @@ def test_the_error_names_what_keras_does_not_have(digits, change, name):
 
 def test_the_error_for_an_unknown_network_lists_the_known_ones():
     with pytest.raises(ParameterError, match="one_hidden, three_hidden"):
-        digits_parameters.digits().net("lenet")
+        digits_parameters.read_digits_parameters().net("lenet")
 
 
 def test_augmentation_moves_digits_no_further_than_its_limits(digits):
     images, _ = digits[1].first(64).tensors()
     rng = np.random.default_rng(1)
-    unchanged = augment_digits(images, DigitAugment(shift=0, zoom=0, shear=0, rotate=0), rng)
+    unchanged = augment_digits(images, DigitAugmentation(shift=0, zoom=0, shear=0, rotate=0), rng)
     np.testing.assert_allclose(unchanged, images, atol=1e-6)
-    shifted = augment_digits(images, DigitAugment(shift=0.1, zoom=0, shear=0, rotate=0), rng)
+    shifted = augment_digits(images, DigitAugmentation(shift=0.1, zoom=0, shear=0, rotate=0), rng)
     ys, xs = np.mgrid[:28, :28]
     for grid in (ys, xs):
         centres = [(array[..., 0] * grid).sum(axis=(1, 2)) / array.sum(axis=(1, 2, 3)) for array in (images, shifted)]
         assert 0.5 < np.abs(centres[1] - centres[0]).max() <= 2.9  # a tenth of 28
-    rotated = augment_digits(images, DigitAugment(shift=0, zoom=0, shear=0, rotate=10), rng)
+    rotated = augment_digits(images, DigitAugmentation(shift=0, zoom=0, shear=0, rotate=10), rng)
     assert np.abs(rotated.sum(axis=(1, 2, 3)) / images.sum(axis=(1, 2, 3)) - 1).max() < 0.1
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.frames import png
 from tests.training.data.sources.usgra_dataset import LABELS, write_dataset
-from training.data.manifest import NERVE
+from training.data.frame_mask_pair import NERVE
 from training.evaluation import acceptance
 
 

@@ -101,12 +101,12 @@ def test_pixels_are_not_calibrated_without_nerve_pixels() -> None:
 
 def test_the_pixel_fit_recovers_slope_and_intercept() -> None:
     rng = np.random.default_rng(1)
-    frames = []
+    histograms = []
     for _ in range(12):
         odds = rng.normal(-1, 2, (100, 200))
         nerve = rng.random((100, 200)) < 1 / (1 + np.exp(-odds))
-        frames.append(pixel_histograms((1 / (1 + np.exp(-2 * odds - 1))).astype(np.float32), nerve))
-    scaling = fit_pixels(frames)
+        histograms.append(pixel_histograms((1 / (1 + np.exp(-2 * odds - 1))).astype(np.float32), nerve))
+    scaling = fit_pixels(histograms)
     assert scaling.slope == pytest.approx(0.5, abs=0.02)
     assert scaling.intercept == pytest.approx(-0.5, abs=0.05)
 

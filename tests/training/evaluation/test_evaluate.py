@@ -9,7 +9,9 @@ import pytest
 
 from service.model.card import PostprocessingConfig
 from tests.frames import png
-from training.data.manifest import FrameMaskPair, SourceErrors, read_manifest, write_pairs
+from training.data.frame_mask_pair import FrameMaskPair
+from training.data.manifest import read_manifest, write_pairs
+from training.data.source_errors import IngestLog
 from training.evaluation.baselines import MeanMask
 from training.evaluation.postprocessing_fit import (
     GRID,
@@ -17,8 +19,8 @@ from training.evaluation.postprocessing_fit import (
     Thresholds,
     choose_simplest,
     choose_thresholds,
-    dice_of_grid,
     fit_postprocessing,
+    score_choices,
 )
 from training.evaluation.scoring import score
 from training.evaluation.summary import summarize
@@ -36,7 +38,7 @@ def rows(tmp_path, monkeypatch):
         return FrameMaskPair(png(pixels), ".png", square * nerve, "1", number, vessels=False)
 
     folder = tmp_path / "data" / "frames"
-    write_pairs((pair(number) for number in range(8)), folder, "phantom", SourceErrors(skip=False))
+    write_pairs((pair(number) for number in range(8)), folder, "phantom", IngestLog(skip=False))
     monkeypatch.chdir(tmp_path)
     return read_manifest(folder)
 
@@ -66,7 +68,7 @@ def test_the_grid_finds_the_limits_that_empty_small_masks_and_remove_components(
     """Masks without a nerve are small; masks with a nerve are better with one component."""
     nerve = np.arange(40) % 2 == 0
     area_share = np.where(nerve, 0.01, 0.0015)
-    masks = {
+    measurements_by_limit = {
         limit: pd.DataFrame(
             {
                 "dice": np.where(nerve, 0.9 if limit == 1 else 0.5, 0.0),
@@ -77,7 +79,7 @@ def test_the_grid_finds_the_limits_that_empty_small_masks_and_remove_components(
         )
         for limit in MAX_COMPONENTS
     }
-    dice_by_choice = dice_of_grid(masks)
+    dice_by_choice = score_choices(measurements_by_limit)
     assert dice_by_choice.shape == (40, len(GRID))
     assert dice_by_choice[:, GRID.index(Thresholds(0.0, 0.0, None))].mean() == 0.25
     assert choose_thresholds(dice_by_choice, always_nerve=False)[1:] == (0.002, 1)

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from tests.frames import disc, png
-from training.data.manifest import FrameMaskPair, SourceErrors, write_pairs
+from training.data.frame_mask_pair import FrameMaskPair
+from training.data.manifest import write_pairs
+from training.data.source_errors import IngestLog
 from training.workspace import paths
 
 HEIGHT_PX, WIDTH_PX = 48, 64
@@ -24,7 +26,7 @@ def write_data_set(project: Path) -> None:
     Each subject has a frame with a nerve, a bright disc, and a frame without one.
     """
     pairs = [_pair(subject, number) for subject in range(1, 7) for number in (1, 2)]
-    rows = write_pairs(pairs, project / paths.FRAMES, "phantom", SourceErrors(skip=False))
+    rows = write_pairs(pairs, project / paths.FRAMES, "phantom", IngestLog(skip=False))
     groups = [int(row.subject) - 1 for row in rows]
     splits = np.select([np.equal(groups, 5), np.equal(groups, 4)], ["test", "validation"], "train")
     table = pd.DataFrame({"frame": [row.frame for row in rows], "group": groups, "split": splits, "reason": ""})

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from tests.project_copy import ROOT, write_nerve
 from tests.training.experiments.small_data_set import TINY, write_data_set
 from training.experiments import ablation, ablation_report
-from training.experiments.ablation_parameters import BASE, ablation_candidates, ablations, override
-from training.experiments.ablation_table import compare, comparison_table, read_scores
+from training.experiments.ablation_parameters import BASE, ablation_candidates, override, read_ablations
+from training.experiments.ablation_table import compare_with_base, comparison_table, read_ablation_scores
 from training.workspace import paths
 from training.workspace.params_file import ParameterError
 
@@ -29,7 +29,7 @@ def test_an_ablation_replaces_only_the_values_that_it_names() -> None:
 
 def test_every_ablation_of_params_yaml_differs_from_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    candidates = ablation_candidates(ablations())
+    candidates = ablation_candidates(read_ablations())
     base = candidates.pop(BASE)
     assert all(candidate != base for candidate in candidates.values())
 
@@ -38,7 +38,7 @@ def test_a_misspelt_parameter_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     write_ablations(tmp_path, {"no_speckle": {"recipe": {"speckel": 0}}})
     with pytest.raises(ParameterError, match=r"no_speckle.*recipe\.speckel"):
-        ablation_candidates(ablations())
+        ablation_candidates(read_ablations())
 
 
 def test_an_unknown_ablation_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_a_difference_on_the_same_frames_is_clear_although_the_means_are_not() -
         for name, change in ((BASE, 0.0), ("much_worse", rng.normal(-0.05, 0.02, 40)))
         for seed in (1, 2)
     )
-    comparison = compare(scores)
+    comparison = compare_with_base(scores)
     assert comparison.loc["much_worse", "dice_high"] > comparison.loc[BASE, "dice"]
     assert comparison.loc["much_worse", "difference_high"] < 0
     table = comparison_table(comparison).set_index("ablation")
@@ -71,7 +71,7 @@ def test_the_report_without_the_base_names_the_command_that_trains_it(
     monkeypatch.chdir(tmp_path)
     write_ablations(tmp_path, {"base": {}})
     with pytest.raises(SystemExit, match=r"dvc repro training/experiments/dvc\.yaml:ablation@base"):
-        read_scores()
+        read_ablation_scores()
 
 
 def test_each_fold_and_seed_is_a_training_and_the_report_compares_all(

@@ -35,7 +35,7 @@ def write_folds(candidate: str, dice: np.ndarray) -> None:
             "dice_empty": 0.0,
             "dice_mean_mask": 0.2,
             "failure": np.where(dice < 0.7, "outline", ""),
-            "fingerprint": provenance.fingerprint(parameters.candidate(candidate)),
+            "fingerprint": provenance.fingerprint(parameters.read_candidate(candidate)),
         }
     )
     for fold, of_fold in scores.groupby("fold"):
@@ -51,7 +51,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with five trained folds of two candidates; `deep` is better by 0.3 on every frame."""
     write_nerve(tmp_path, {})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cross_validation_report, "fold_leakage", lambda validation_share: LEAKAGE)
+    monkeypatch.setattr(cross_validation_report, "fold_leakage", lambda: LEAKAGE)
     dice = np.random.default_rng(1).uniform(0.4, 0.9, 50)
     write_folds("lecture", dice - 0.3)
     write_folds("deep", dice)
@@ -106,7 +106,7 @@ def test_the_champions_page_shows_the_report_if_it_exists(project: Path) -> None
 
 def test_the_champions_page_does_not_show_the_report_on_another_recipe(project: Path) -> None:
     cross_validation_report.main()
-    unets = parameters.nerve().unets
+    unets = parameters.read_nerve_parameters().unets
     recipe = unets["deep"]["recipe"] | {"batch_size": 8}
     write_nerve(project, {"unets": unets | {"deep": unets["deep"] | {"recipe": recipe}}})
     assert cross_validation_section() == {}

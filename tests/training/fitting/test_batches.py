@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from training.data.prepared_arrays import FrameArrays
 from training.fitting.batches import TrainingBatches, head_targets
-from training.workspace.parameters import Augment, Phase, Recipe
+from training.workspace.parameters import Augmentation, Phase, Recipe
 
 
 def make_batches(seed: int) -> TrainingBatches:
@@ -14,10 +15,10 @@ def make_batches(seed: int) -> TrainingBatches:
         loss="soft_dice",
         batch_size=4,
         steps_per_epoch=5,
-        augment=Augment(shift=0.2, zoom=0.3, rotate=30, gain=0.0, speckle=0.0, elastic=0.01),
+        augment=Augmentation(shift=0.2, zoom=0.3, rotate=30, gain=0.0, speckle=0.0, elastic=0.01),
         phases=[Phase(epochs=1, learning_rate=1)],
     )
-    return TrainingBatches(frames, masks, recipe, ["mask", "presence"], seed)
+    return TrainingBatches(FrameArrays(frames, masks), recipe, ["mask", "presence"], seed)
 
 
 def test_the_same_seed_gives_the_same_batches_in_any_order_of_their_making():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.fitting.tiny_candidate import make_candidate, make_discs, make_recipe
+from training.data.prepared_arrays import FrameArrays
 from training.fitting import trainer
 from training.fitting.batches import head_targets
 from training.fitting.distillation import distillation_folds, soft_targets
@@ -12,10 +13,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of TensorFlow
 
 
 def test_each_frame_is_left_out_of_one_fold():
-    frames, masks = make_discs(7)
-    folds = list(distillation_folds(frames, masks, 3))
+    arrays = make_discs(7)
+    folds = list(distillation_folds(arrays, 3))
     assert sum(len(fold_frames) for fold_frames, _ in folds) == 2 * 7
-    for frame in frames:
+    for frame in arrays.frames:
         assert sum(any(np.array_equal(frame, other) for other in fold_frames) for fold_frames, _ in folds) == 2
 
 
@@ -23,7 +24,7 @@ def test_a_soft_target_is_half_label_and_half_teachers():
     frames, masks = make_discs(20)
     masks = np.concatenate([masks, 1 - masks], axis=-1)  # nerve and vessel
     teachers = [lambda inputs, level=level: {"mask": np.full(inputs.shape, level)} for level in (0.2, 0.4)]
-    soft = soft_targets(frames, masks, teachers)
+    soft = soft_targets(FrameArrays(frames, masks), teachers)
     assert (soft.shape, soft.dtype) == (masks.shape, np.float32)
     np.testing.assert_allclose(soft[..., 0], 0.5 * masks[..., 0] + 0.5 * 0.3, rtol=1e-6)
     np.testing.assert_array_equal(soft[..., 1], masks[..., 1])
@@ -34,7 +35,7 @@ def test_soft_targets_differ_from_wrong_labels_and_agree_with_right_ones(monkeyp
     """Frame 0 has a disc and an empty label, frame 1 has no disc and a label."""
     frames, masks = make_discs(24)
     masks[0], masks[1] = 0, masks[2]
-    splits = {"train": (frames, masks), "validation": make_discs(8, seed=1)}
+    splits = {"train": FrameArrays(frames, masks), "validation": make_discs(8, seed=1)}
     used_targets = []
 
     def record(*arguments):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from tests.training.fitting.tiny_candidate import make_discs, make_recipe
+from training.data.prepared_arrays import FrameArrays
 from training.fitting.trainer import train
 from training.models.efficientnet import ENCODER_PREFIX
 from training.models.imagenet_weights import load_imagenet_weights
 from training.models.unet import build_unet
-from training.workspace.parameters import Candidate, InputSize, Net
+from training.workspace.parameters import Candidate, InputParameters, Net
 
 pytestmark = [
     pytest.mark.training,
@@ -25,9 +26,9 @@ def test_an_encoder_with_learning_rate_0_keeps_its_imagenet_weights(eager_keras)
         encoder="efficientnet_lite0",
         encoder_weights="imagenet",
     )
-    size = InputSize(height=32, width=64, normalization="frame")
+    size = InputParameters(height=32, width=64, normalization="frame")
     frames, masks = (np.pad(array, ((0, 0), (0, 0), (8, 8)) + ((0, 0),) * (array.ndim - 3)) for array in make_discs(8))
-    splits = {"train": (frames, masks), "validation": (frames, masks)}
+    splits = dict.fromkeys(("train", "validation"), FrameArrays(frames, masks))
     recipe = make_recipe(1, encoder_lr_multiplier=0.0, steps_per_epoch=2)
     model, _ = train(Candidate(input=size, tta="none", net=net, recipe=recipe), splits, seed=1)
 

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from tests.training.fitting.tiny_candidate import make_candidate, make_discs, make_recipe
+from training.data.prepared_arrays import FrameArrays
 from training.fitting.trainer import train, trainable_heads
 from training.models.losses import dice
 from training.workspace import parameters
-from training.workspace.parameters import InputSize, Phase
+from training.workspace.parameters import InputParameters, Phase
 
 pytestmark = [
     pytest.mark.training,
@@ -16,10 +17,10 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", parameters.nerve().unets)
+@pytest.mark.parametrize("name", parameters.read_nerve_parameters().unets)
 def test_every_candidate_trains(name, eager_keras):
     """One step on frames as small as the network allows; tests/training/models/test_unet.py builds the full size."""
-    candidate = parameters.candidate(name)
+    candidate = parameters.read_candidate(name)
     height, width = 64, 96
     frames = np.random.default_rng(0).normal(size=(2, height, width)).astype(np.float32)
     masks = np.zeros((2, height, width, 2), np.uint8)
@@ -27,8 +28,9 @@ def test_every_candidate_trains(name, eager_keras):
     recipe = candidate.recipe.model_copy(
         update={"batch_size": 2, "steps_per_epoch": 1, "phases": [Phase(epochs=1, learning_rate=1e-3)]}
     )
-    size = InputSize(height=height, width=width, normalization=candidate.input.normalization)
-    splits = {"train": (frames, masks), "validation": (frames, masks)}
+    size = InputParameters(height=height, width=width, normalization=candidate.input.normalization)
+    arrays = FrameArrays(frames, masks)
+    splits = {"train": arrays, "validation": arrays}
     model, history = train(candidate.model_copy(update={"input": size, "recipe": recipe}), splits, seed=1)
     assert np.isfinite(history["val_loss"]).all()
     predicted = model(frames[..., np.newaxis])
@@ -57,7 +59,7 @@ def test_a_head_without_examples_is_not_trained(nerve):
 
 def test_the_same_seed_gives_the_same_dice(eager_keras):
     splits = {"train": make_discs(16), "validation": make_discs(8, seed=1)}
-    augment = parameters.candidate("light").recipe.augment
+    augment = parameters.read_candidate("light").recipe.augment
     recipe = make_recipe(2, steps_per_epoch=3, ema_momentum=0.9, patience=3, augment=augment)
     dice_scores = [train(make_candidate(recipe), splits, seed=5)[1]["val_mask_dice"].to_numpy() for _ in range(2)]
     np.testing.assert_allclose(dice_scores[0], dice_scores[1], atol=1e-3)

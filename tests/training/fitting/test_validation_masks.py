@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.training.fitting.tiny_candidate import SIZE, TINY_NET, make_discs
+from training.data.prepared_arrays import FrameArrays
 from training.fitting.validation_masks import ValidationMasks
 from training.models.unet import build_unet
 
@@ -22,7 +23,7 @@ def logged_epochs(monkeypatch):
 
 
 def test_about_ten_images_are_logged_and_one_after_the_last_epoch(logged_epochs):
-    callback = ValidationMasks(*make_discs(20))
+    callback = ValidationMasks(make_discs(20))
     assert len(callback.frames) == 6
     assert callback.truth.any(axis=(1, 2)).sum() == 5  # one frame without a nerve
     callback.set_model(build_unet(TINY_NET, SIZE))
@@ -34,4 +35,4 @@ def test_about_ten_images_are_logged_and_one_after_the_last_epoch(logged_epochs)
 
 def test_validation_frames_without_a_nerve_are_shown_too():
     frames, masks = make_discs(6)
-    assert len(ValidationMasks(frames, np.zeros_like(masks)).frames) == 1
+    assert len(ValidationMasks(FrameArrays(frames, np.zeros_like(masks))).frames) == 1

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from training.workspace.parameters import Candidate, InputSize, Net, Phase, Recipe
+from training.data.prepared_arrays import FrameArrays
+from training.workspace.parameters import Candidate, InputParameters, Net, Phase, Recipe
 
 TINY_NET = Net(filters=[8, 16], stem=2, batch_norm=True, heads=["mask", "presence", "vessel"])
-SIZE = InputSize(height=32, width=48, normalization="frame")
+SIZE = InputParameters(height=32, width=48, normalization="frame")
 DISC_RADIUS_PX = 6
 
 
-def make_discs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def make_discs(count: int, seed: int = 0) -> FrameArrays:
     """Return noise with a bright disc in every second frame: frames float32 (N, 32, 48), masks uint8 (N, 32, 48, 1)."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[: SIZE.height, : SIZE.width]
@@ -19,7 +20,7 @@ def make_discs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         y, x = rng.integers(10, 22), rng.integers(10, 38)
         masks[i, ..., 0] = (rows - y) ** 2 + (columns - x) ** 2 < DISC_RADIUS_PX**2
         frames[i] += 2.0 * masks[i, ..., 0]
-    return frames, masks
+    return FrameArrays(frames, masks)
 
 
 def make_recipe(epochs: int, **changes) -> Recipe:

@@ -5,12 +5,12 @@ import numpy as np
 
 from training.models.batch_norm_recalibration import recalibrate_batch_norm
 from training.models.unet import DROPOUT_RATE, build_unet
-from training.workspace.parameters import InputSize, Net
+from training.workspace.parameters import InputParameters, Net
 
 
 def test_statistics_become_those_of_the_given_frames():
     net = Net(filters=[8, 16], stem=2, batch_norm=True, heads=["mask", "presence"])
-    model = build_unet(net, InputSize(height=32, width=48, normalization="frame"))
+    model = build_unet(net, InputParameters(height=32, width=48, normalization="frame"))
     frames = np.random.default_rng(1).normal(3.0, 2.0, (16, 32, 48, 1)).astype(np.float32)
     first = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
     first.moving_mean.assign(np.full(8, 100.0))

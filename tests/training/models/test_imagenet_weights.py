@@ -16,7 +16,7 @@ from training.models.imagenet_weights import (
     read_imagenet_weights,
 )
 from training.models.unet import build_unet
-from training.workspace.parameters import InputSize, Net
+from training.workspace.parameters import InputParameters, Net
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ COFFEE_CLASSES = {504, 967, 968}  # coffee mug, espresso, cup
 def test_the_encoder_recognises_a_cup_of_coffee():
     """The encoder, and after it the last layers of EfficientNet-Lite0, which the U-net does not use."""
     net = Net(filters=[8, 8, 8, 8], stem=2, batch_norm=True, heads=["mask"], encoder="efficientnet_lite0")
-    model = build_unet(net, InputSize(height=224, width=224, normalization="frame"))
+    model = build_unet(net, InputParameters(height=224, width=224, normalization="frame"))
     load_imagenet_weights(model)
     grey = cv2.cvtColor(data.coffee()[:, 100:500], cv2.COLOR_RGB2GRAY)
     image = (cv2.resize(grey, (224, 224), interpolation=cv2.INTER_AREA).astype(np.float32) - 127) / 128

@@ -6,7 +6,7 @@ import pytest
 from service.inference.open_runtime import open_runtime
 from training.models.onnx_export import export_onnx
 from training.models.unet import build_unet
-from training.workspace.parameters import InputSize, Net
+from training.workspace.parameters import InputParameters, Net
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of TensorFlow and tf2onnx
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warning
 )
 def test_the_exported_network_equals_the_model(tmp_path, heads, stem):
     net = Net(filters=[8, 16, 32], stem=stem, batch_norm=True, heads=heads)
-    model = build_unet(net, InputSize(height=32, width=48, normalization="frame"))
+    model = build_unet(net, InputParameters(height=32, width=48, normalization="frame"))
     export_onnx(model, tmp_path / "unet.onnx")
     frames = np.random.default_rng(0).normal(size=(3, 32, 48, 1)).astype(np.float32)
     mask, presence = open_runtime(tmp_path)(frames)

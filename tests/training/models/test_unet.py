@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from training.models.unet import ENCODERS, PRESENCE_POOL_PX, build_unet
 from training.workspace import parameters
 from training.workspace.learning_rate_schedule import learning_rate
-from training.workspace.parameters import InputSize, Net
+from training.workspace.parameters import InputParameters, Net
 
 pytestmark = pytest.mark.slow
 
@@ -19,18 +19,18 @@ ENCODER_NET = Net(
 
 
 def test_the_lecture_network_has_the_lecture_s_number_of_weights():
-    lecture = parameters.candidate("lecture")
+    lecture = parameters.read_candidate("lecture")
     assert build_unet(lecture.net, lecture.input).count_params() == 7_759_521
 
 
 def test_the_lecture_recipe_has_the_lecture_s_learning_rates():
-    phases = parameters.candidate("lecture").recipe.phases
+    phases = parameters.read_candidate("lecture").recipe.phases
     assert [learning_rate(phases, epoch) for epoch in (0, 49, 50, 69)] == [1e-5, 1e-5, 1e-6, 1e-6]
 
 
-@pytest.mark.parametrize("name", parameters.nerve().unets)
+@pytest.mark.parametrize("name", parameters.read_nerve_parameters().unets)
 def test_each_candidate_s_mask_has_the_size_of_its_input(name):
-    candidate = parameters.candidate(name)
+    candidate = parameters.read_candidate(name)
     heads = build_unet(candidate.net, candidate.input).output
     assert list(heads) == ["mask", "presence", *(["vessel"] if "vessel" in candidate.net.heads else [])]
     assert heads["mask"].shape == (None, candidate.input.height, candidate.input.width, 1)
@@ -40,7 +40,7 @@ def test_each_candidate_s_mask_has_the_size_of_its_input(name):
 def test_presence_without_its_head_is_the_peak_of_the_mask():
     net = Net(filters=[4, 8], stem=1, batch_norm=False, heads=["mask"])
     frames = np.random.default_rng(0).normal(size=(3, 16, 24, 1)).astype(np.float32)
-    predicted = build_unet(net, InputSize(height=16, width=24, normalization="frame"))(frames)
+    predicted = build_unet(net, InputParameters(height=16, width=24, normalization="frame"))(frames)
     mask = np.asarray(predicted["mask"]).reshape(3, 16 // PRESENCE_POOL_PX, PRESENCE_POOL_PX, -1, PRESENCE_POOL_PX)
     np.testing.assert_allclose(np.ravel(predicted["presence"]), mask.mean(axis=(2, 4)).max(axis=(1, 2)), rtol=1e-5)
 

@@ -9,7 +9,7 @@ from training.models.unet import build_unet
 from training.release.int8_quantization import FLOATING_POINT_SHARE, INT8, quantize
 from training.release.precision_choice import is_as_good
 from training.workspace import paths
-from training.workspace.parameters import candidate
+from training.workspace.parameters import read_candidate
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_drop_of_dice_counts_if_it_is_larger_than_its_noise(frames, drop, nois
 
 @pytest.mark.filterwarnings("ignore")  # of TensorFlow and tf2onnx
 def test_int8_keeps_the_first_convolutions_in_floating_point(tmp_path, monkeypatch):
-    light = candidate("light")
+    light = read_candidate("light")
     frames = np.random.default_rng(0).normal(size=(4, light.input.height, light.input.width)).astype(np.float32)
     (tmp_path / "light/train").mkdir(parents=True)
     np.save(tmp_path / "light/train/frames.npy", frames)

@@ -3,11 +3,11 @@
 import pandas as pd
 
 from training.release.refit import refit_recipe
-from training.workspace.parameters import candidate
+from training.workspace.parameters import read_candidate
 
 
 def test_the_refit_has_a_presence_head_only_if_the_evaluated_model_trained_one():
-    light = candidate("light")
+    light = read_candidate("light")
     for column, has_head in (("presence_loss", True), ("mask_loss", False)):
         refit = refit_recipe(light, pd.DataFrame({column: [0.1]}))
         assert ("presence" in refit.net.heads) is has_head

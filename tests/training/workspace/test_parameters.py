@@ -4,7 +4,7 @@ import pytest
 
 from tests.project_copy import nerve, write_nerve
 from training.workspace import digits_parameters, parameters
-from training.workspace.parameters import candidate
+from training.workspace.parameters import read_candidate
 from training.workspace.params_file import ParameterError, Section
 
 
@@ -47,14 +47,14 @@ def test_an_error_names_the_key_in_a_candidate(tmp_path, monkeypatch, section, c
     write_nerve(tmp_path, {"candidates": ["light"], "unets": {"light": light | {section: light[section] | change}}})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError, match=message):
-        candidate("light")
+        read_candidate("light")
 
 
 def test_an_error_names_the_candidates_that_exist(tmp_path, monkeypatch):
     write_nerve(tmp_path, {})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError, match=r"params.yaml: nerve\.unets has no 'lite'; it has .*deep"):
-        candidate("lite")
+        read_candidate("lite")
 
 
 @pytest.mark.parametrize("module", [parameters, digits_parameters])

@@ -2,11 +2,11 @@
 
 A source is a module with the function
 
-    def pairs(path: Path | None, errors: SourceErrors) -> Iterator[FrameMaskPair]
+    def pairs(path: Path | None, log: IngestLog) -> Iterator[FrameMaskPair]
 
 path: the folder or zip file of `nerve.path`; None if it is empty.
-errors: takes a `SourceError` for each invalid pair (`errors.add`, `errors.attempt`) and the name of each file that does
-    not belong to the data set (`errors.leave_out`).
+log: takes a `SourceError` for each invalid pair (`log.report_error`, `log.attempt`) and the name of each file that does
+    not belong to the data set (`log.leave_out`).
 It yields one `FrameMaskPair` at a time. It raises SourceError for an error that concerns the whole data set, and
 ParameterError if `nerve.path` is required but empty. `kaggle` is an example.
 

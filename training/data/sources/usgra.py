@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.data.manifest import NERVE, VESSEL, FrameMaskPair, SourceError, SourceErrors, check_size, decode_frame
-from training.data.sources.folder_or_zip import Files
-from training.data.sources.frame_mask_pairing import Key, index_by_key, pair_files
+from training.data.frame_mask_pair import NERVE, VESSEL, FrameMaskPair, check_size, decode_frame
+from training.data.source_errors import IngestLog, SourceError
+from training.data.sources.folder_or_zip import SourceFiles
+from training.data.sources.frame_mask_pairing import FrameKey, index_by_key, pair_files
 
 LICENCE = "CC BY 4.0, T. M. K. and the authors of usgra-seg"
 REPOSITORY = "https://github.com/tmkand/usgra-seg"
@@ -62,47 +63,56 @@ def fetch(target: Path, repository: str = REPOSITORY, commit: str = COMMIT) -> N
         ) from error
 
 
-def pairs(path: Path | None, errors: SourceErrors) -> Iterator[FrameMaskPair]:
+def pairs(path: Path | None, log: IngestLog) -> Iterator[FrameMaskPair]:
     """Yield the pairs of the data set's folder or zip file; without a path, of its public repository.
 
     The authors' test split (`test/`) is left out: no model may be tuned on it.
-    Raises SourceError for an error of the whole data set. The error of one pair goes to `errors`.
+    Raises SourceError for an error of the whole data set. The error of one pair goes to `log`.
     """
     if path is not None:
-        yield from _pairs(path, errors)
+        yield from _pairs(path, log)
         return
     with tempfile.TemporaryDirectory() as folder:
         fetch(Path(folder) / FOLDER)
-        yield from _pairs(Path(folder) / FOLDER, errors)
+        yield from _pairs(Path(folder) / FOLDER, log)
 
 
-def _pairs(path: Path, errors: SourceErrors) -> Iterator[FrameMaskPair]:
-    files = Files(path)
-    by_kind: dict[str, list[tuple[Key, str]]] = {"images": [], "masks": []}
+def _pairs(path: Path, log: IngestLog) -> Iterator[FrameMaskPair]:
+    files = SourceFiles(path)
+    by_kind: dict[str, list[tuple[FrameKey, str]]] = {"images": [], "masks": []}
     for file in files.names:
         if file.startswith("test/"):
-            errors.leave_out(file, "belongs to the authors' test split; no model may be tuned on it")
+            log.leave_out(file, "belongs to the authors' test split; no model may be tuned on it")
         elif match := NAME.fullmatch(file):
-            key = (match["subject"] or UNRECORDED_SUBJECT, int(match["number"]))
+            key = FrameKey(match["subject"] or UNRECORDED_SUBJECT, int(match["number"]))
             by_kind[match["kind"].lower()].append((key, file))
         else:
-            errors.leave_out(file, f"is neither {FRAME_NAMES} nor the mask of such a frame")
+            log.leave_out(file, f"is neither {FRAME_NAMES} nor the mask of such a frame")
     if not by_kind["images"]:
         remedy = "Set nerve.path in params.yaml to the folder, or its zip file, that holds images/ and masks/."
         raise SourceError(str(path), f"has no {FRAME_NAMES}", remedy)
-    images, masks = (index_by_key(by_kind[kind], errors) for kind in by_kind)
-    for key, image, mask in pair_files(images, masks, str(path), errors):
-        if pair := errors.attempt(partial(_read_pair, files, key, image, mask)):
+    images, masks = (index_by_key(by_kind[kind], log) for kind in by_kind)
+    for key, image, mask in pair_files(images, masks, str(path), log):
+        if pair := log.attempt(partial(_read_pair, files, key, image, mask)):
             yield pair
 
 
-def _read_pair(files: Files, key: Key, image: str, mask: str) -> FrameMaskPair:
+def _read_pair(files: SourceFiles, key: FrameKey, image: str, mask: str) -> FrameMaskPair:
     data = files.read(image)
     frame = decode_frame(data, image)
     labels, vessels = decode_labels(files.read(mask), mask)
     check_size(labels, frame.pixels, mask, "Copy both again, or remove the pair.")
     licence = LICENCE if hashlib.sha256(data).hexdigest() in authors_digests() else ""
-    return FrameMaskPair(data, ".png", labels, *key, vessels=vessels, licence=licence, file=image)
+    return FrameMaskPair(
+        frame_file=data,
+        suffix=".png",
+        labels=labels,
+        subject=key.subject,
+        number=key.number,
+        vessels=vessels,
+        licence=licence,
+        source_name=image,
+    )
 
 
 def decode_labels(data: bytes, file: str) -> tuple[np.ndarray, bool]:

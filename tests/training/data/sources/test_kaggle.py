@@ -11,10 +11,11 @@ import pytest
 
 from tests.frames import disc, tiff
 from tests.project_copy import nerve
-from training.data.manifest import SourceError, SourceErrors, read_frame, read_labels, read_manifest
+from training.data.manifest import read_frame, read_labels, read_manifest
+from training.data.source_errors import IngestLog, SourceError
 from training.data.source_ingestion import ingest_source
 from training.data.sources import kaggle
-from training.workspace.parameters import Nerve
+from training.workspace.parameters import NerveParameters
 
 STEMS = [f"1_{n}" for n in range(1, 15)] + ["2_1", "2_2", "10_1"]
 NERVE_PIXELS = (slice(100, 200), slice(300, 400))  # in the mask of every even frame
@@ -50,14 +51,14 @@ def zip_folder(folder: Path) -> Path:
     return Path(shutil.make_archive(str(folder), "zip", folder))
 
 
-def parameters(path: Path, on_error: str = "stop") -> Nerve:
+def parameters(path: Path, on_error: str = "stop") -> NerveParameters:
     return nerve({"source": "kaggle", "path": str(path), "on_error": on_error})
 
 
 def read(path: Path, skip: bool = False) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the files of the frames, and the files left out with the reason."""
-    errors = SourceErrors(skip)
-    return [pair.file for pair in kaggle.pairs(path, errors)], errors.left_out
+    log = IngestLog(skip)
+    return [pair.source_name for pair in kaggle.pairs(path, log)], log.left_out
 
 
 def truncate(file: Path) -> None:
@@ -196,8 +197,8 @@ def test_frame_files_are_unchanged_and_masks_become_labels(competition, tmp_path
     rows, _ = ingest_source(parameters(competition), tmp_path / "frames")
     row = next(row for row in rows if (row.subject, row.number) == ("1", 2))
     assert (tmp_path / "frames" / row.frame).read_bytes() == (competition / "train/1_2.tif").read_bytes()
-    assert np.array_equal(read_labels(tmp_path / "frames", row), mask(1))
-    assert read_frame(tmp_path / "frames", row).pixels.shape == (row.height, row.width) == (420, 580)
+    assert np.array_equal(read_labels(row, tmp_path / "frames"), mask(1))
+    assert read_frame(row, tmp_path / "frames").pixels.shape == (row.height, row.width) == (420, 580)
     assert (row.nerve_px, row.vessels, row.spacing_mm) == (100 * 100, 0, None)
 
 

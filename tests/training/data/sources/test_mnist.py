@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data.manifest import SourceError
+from training.data.source_errors import SourceError
 from training.data.sources import mnist
 from training.workspace import paths
 

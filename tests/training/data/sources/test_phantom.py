@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.manifest import NERVE, VESSEL
+from training.data.frame_mask_pair import NERVE, VESSEL
 from training.data.sources import phantom
 from training.data.sources.phantom.acoustics import Medium, Scanner, apply_point_spread, detect_envelope, log_compress
 from training.data.sources.phantom.structures import Bone, Nerve, Outline, Plane, Vessel
@@ -63,12 +63,12 @@ def test_a_frame_has_kaggles_size_and_labels_of_nerve_and_vessels() -> None:
 def test_pairs_come_in_order_and_a_frame_simulated_alone_has_the_same_bytes() -> None:
     pairs = list(phantom.simulate_pairs(subjects=4, frames=4, seed=3))  # enough for more than one process
     assert [(p.subject, p.number) for p in pairs] == [(str(s), n) for s in range(1, 5) for n in range(1, 5)]
-    assert len({p.frame for p in pairs}) == len(pairs), "two frames are the same image"
+    assert len({p.frame_file for p in pairs}) == len(pairs), "two frames are the same image"
     for pair in pairs[::-5]:
         alone = phantom.simulate_pair(3, int(pair.subject), pair.number)
-        assert alone.frame == pair.frame
+        assert alone.frame_file == pair.frame_file
         assert alone.labels is not None and np.array_equal(alone.labels, pair.labels)
-    assert phantom.simulate_pair(4, 1, 1).frame != pairs[0].frame, "the seed changes nothing"
+    assert phantom.simulate_pair(4, 1, 1).frame_file != pairs[0].frame_file, "the seed changes nothing"
 
 
 def test_the_caller_can_stop_early() -> None:
@@ -78,12 +78,12 @@ def test_the_caller_can_stop_early() -> None:
 def test_the_file_is_an_lzw_tiff_with_the_same_pixels() -> None:
     pair = phantom.simulate_pair(0, 2, 1)
     pixels, labels = phantom.simulate_frame(0, 2, 1)
-    assert pair.suffix == ".tif" and pair.frame[:4] == b"II*\0"
-    decoded = cv2.imdecode(np.frombuffer(pair.frame, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert pair.suffix == ".tif" and pair.frame_file[:4] == b"II*\0"
+    decoded = cv2.imdecode(np.frombuffer(pair.frame_file, np.uint8), cv2.IMREAD_UNCHANGED)
     assert decoded.dtype == np.uint8 and np.array_equal(decoded, pixels)
     assert pair.labels is not None and np.array_equal(pair.labels, labels)
     assert pair.spacing_mm is not None and 25 < pair.spacing_mm * 420 < 41, "millimetres of depth"
-    assert len(pair.frame) < pixels.size * 1.5
+    assert len(pair.frame_file) < pixels.size * 1.5
 
 
 def test_about_half_of_the_frames_have_no_nerve_and_most_subjects_have_both_kinds(subjects: Frames) -> None:

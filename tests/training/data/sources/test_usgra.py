@@ -17,11 +17,12 @@ from service.inference.out_of_distribution import image_features, mahalanobis_di
 from tests.frames import disc, png
 from tests.project_copy import nerve
 from tests.training.data.sources.usgra_dataset import LABELS, encode, palette_png, write_dataset
-from training.data.manifest import SourceError, SourceErrors, read_frame, read_labels, read_manifest
+from training.data.manifest import read_frame, read_labels, read_manifest
+from training.data.source_errors import IngestLog, SourceError
 from training.data.source_ingestion import ingest_source
 from training.data.sources import usgra
 from training.release.out_of_distribution import fit_stats
-from training.workspace.parameters import Nerve
+from training.workspace.parameters import NerveParameters
 
 ROOT = Path(__file__).parents[4]
 REAL = ROOT / ".." / "shared" / "data" / "usgra"
@@ -33,14 +34,14 @@ def dataset(tmp_path) -> Path:
     return write_dataset(tmp_path / "sets/dataset")
 
 
-def parameters(path: Path, on_error: str = "stop") -> Nerve:
+def parameters(path: Path, on_error: str = "stop") -> NerveParameters:
     return nerve({"source": "usgra", "path": str(path), "on_error": on_error})
 
 
 def read(path: Path, skip: bool = False) -> tuple[list[int], list[str]]:
     """Return the numbers of the frames, and the files left out."""
-    errors = SourceErrors(skip)
-    return [pair.number for pair in usgra.pairs(path, errors)], [file for file, _ in errors.left_out]
+    log = IngestLog(skip)
+    return [pair.number for pair in usgra.pairs(path, log)], [file for file, _ in log.left_out]
 
 
 def truncate(file: Path) -> None:
@@ -142,7 +143,7 @@ def test_the_authors_test_split_and_unknown_files_are_left_out(dataset):
 
 def test_labels_are_the_indices_of_the_palette(dataset, tmp_path):
     rows, _ = ingest_source(parameters(dataset), tmp_path / "frames")
-    assert np.array_equal(read_labels(tmp_path / "frames", rows[0]), LABELS)
+    assert np.array_equal(read_labels(rows[0], tmp_path / "frames"), LABELS)
     assert (rows[0].nerve_px, rows[0].vessels, rows[0].spacing_mm) == (200, 1, None)
     assert {row.subject for row in rows} == {"usgra"}
     assert rows[0].licence == "", "these frames are not the authors'"
@@ -256,17 +257,17 @@ def empty_repository(folder: Path) -> tuple[Path, str]:
 
 
 @pytest.fixture(scope="module")
-def real_frames(tmp_path_factory) -> tuple[Path, SourceErrors]:
-    """The folder of the ingested real data set, and its errors."""
+def real_frames(tmp_path_factory) -> tuple[Path, IngestLog]:
+    """The folder of the ingested real data set, and its log of left-out files."""
     folder = tmp_path_factory.mktemp("real") / "frames"
-    _, errors = ingest_source(parameters(REAL), folder)
-    return folder, errors
+    _, log = ingest_source(parameters(REAL), folder)
+    return folder, log
 
 
 @pytest.mark.slow
 @needs_real_data
 def test_the_real_data_set(real_frames):
-    folder, errors = real_frames
+    folder, log = real_frames
     rows = read_manifest(folder)
     sizes = Counter((row.width, row.height) for row in rows)
     assert len(rows) == 204
@@ -274,14 +275,14 @@ def test_the_real_data_set(real_frames):
     assert all(row.nerve_px > 0 and row.vessels for row in rows), "every frame has a nerve"
     assert [row.number for row in rows] == sorted(row.number for row in rows)
     assert {row.licence for row in rows} == {usgra.LICENCE}
-    assert {file for file, _ in errors.left_out} <= {"LICENSE", "README.md"}
+    assert {file for file, _ in log.left_out} <= {"LICENSE", "README.md"}
 
 
 @pytest.mark.slow
 @needs_real_data
 def test_photographs_are_out_of_distribution_and_most_real_frames_are_not(real_frames):
     folder, _ = real_frames
-    frames = [read_frame(folder, row) for row in read_manifest(folder)]
+    frames = [read_frame(row, folder) for row in read_manifest(folder)]
     contents = [frame.content_box.crop(frame.pixels) for frame in frames]
     stats = fit_stats(np.stack([image_features(pixels) for pixels in contents[:150]]))
     for photograph in (data.camera(), data.coins(), data.moon(), data.cell()):

@@ -20,7 +20,7 @@ from multiprocessing import get_context
 import cv2
 import numpy as np
 
-from training.data.manifest import FrameMaskPair
+from training.data.frame_mask_pair import FrameMaskPair
 from training.data.sources.phantom.acoustics import detect_envelope, log_compress
 from training.data.sources.phantom.anatomy import Subject, draw_subject
 from training.data.sources.phantom.probe import MARGIN_PX, build_medium, draw_pose, imaging_plane, shows_nerve
@@ -52,8 +52,16 @@ def simulate_pair(seed: int, subject_number: int, number: int) -> FrameMaskPair:
     written, tiff = cv2.imencode(".tif", pixels, [cv2.IMWRITE_TIFF_COMPRESSION, TIFF_LZW])
     assert written, "this OpenCV has no TIFF support"
     spacing_mm = round(_subject(seed, subject_number).scanner.spacing_mm, 4)
-    key = (str(subject_number), number)
-    return FrameMaskPair(tiff.tobytes(), ".tif", labels, *key, spacing_mm, vessels=True, licence=LICENCE)
+    return FrameMaskPair(
+        frame_file=tiff.tobytes(),
+        suffix=".tif",
+        labels=labels,
+        subject=str(subject_number),
+        number=number,
+        spacing_mm=spacing_mm,
+        vessels=True,
+        licence=LICENCE,
+    )
 
 
 def simulate_pairs(subjects: int, frames: int, seed: int) -> Iterator[FrameMaskPair]:

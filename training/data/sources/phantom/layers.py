@@ -126,8 +126,8 @@ class Skin:
 class Tissue:
     """The layered tissue of a subject.
 
-    layers: the first above the first fascia, each other one below a fascia. backscatter_texture: slow changes of the
-    backscatter in all layers.
+    layers: the first above the first fascia, each other one below a fascia.
+    backscatter_texture: slow changes of the backscatter in all layers.
     """
 
     skin: Skin
@@ -164,7 +164,10 @@ def _rows_with(pixels: np.ndarray) -> slice:
 def _paint_layer(
     medium: Medium, layer: Layer, x: np.ndarray, depth: np.ndarray, depth_below: np.ndarray | None, elevation_mm: float
 ) -> None:
-    """Paint a layer. depth, depth_below: mm below the layer's top and below the next layer's top."""
+    """Paint a layer.
+
+    depth, depth_below: mm below the layer's top and below the next layer's top.
+    """
     inside = depth >= 0 if depth_below is None else (depth >= 0) & (depth_below < 0)
     rows = _rows_with(inside)
     if rows.stop == 0:
@@ -187,7 +190,11 @@ def _paint_fascia(
     thickness_mm: float,
     reflection: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    """Paint both lines of a fascia. depth: mm below it. index: of each pixel in a profile."""
+    """Paint both lines of a fascia.
+
+    depth: mm below it.
+    index: of each pixel in a profile.
+    """
     rows = _rows_with(np.abs(depth) < 3)
     depth, index = depth[rows], index[rows]
     first, second, gap = reflection

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.manifest import NERVE, VESSEL
+from training.data.frame_mask_pair import NERVE, VESSEL
 from training.data.sources.phantom.acoustics import Medium
 
 SEARCH_PX = 4  # the window of a cross-section is searched on every fourth pixel; MARGIN_MM is wider than that
@@ -22,7 +22,8 @@ TENDON_TEXTURE_PX = 64  # rows and columns of a tendon's texture
 class Plane:
     """The imaging plane in the subject's coordinates.
 
-    lateral_mm, depth_mm: of each pixel, float32 (rows, columns). elevation_mm: position of the plane along the limb.
+    lateral_mm, depth_mm: of each pixel, float32 (rows, columns).
+    elevation_mm: position of the plane along the limb.
     """
 
     lateral_mm: np.ndarray
@@ -90,8 +91,10 @@ class Outline:
 class CrossSection:
     """The neighbourhood of an outline in the imaging plane: arrays of the window's shape.
 
-    window: its rows and columns in the plane. u, v: coordinates in units of the semi-axes. inside_mm: distance from the
-    outline, positive inside. incidence: cosine of the angle between the beam and the outline's normal, 0..1.
+    window: its rows and columns in the plane.
+    u, v: coordinates in units of the semi-axes.
+    inside_mm: distance from the outline, positive inside.
+    incidence: cosine of the angle between the beam and the outline's normal, 0..1.
     """
 
     window: tuple[slice, slice]
