@@ -96,7 +96,7 @@ def test_the_tmp_volume_holds_all_uploads(rendered, pod) -> None:
     )
     workers = 1 if rendered["overlay"] == "gpu" else CPU_WORKERS
     assert workers * worker_budget_bytes(memory) < tmp_bytes
-    assert worker_budget_bytes(memory) >= 512 * 2**20  # the largest upload that the README documents
+    assert worker_budget_bytes(memory) >= 512 * 2**20  # the largest upload that docs/deployment.md documents
 
 
 def test_a_rollout_needs_no_extra_gpu(rendered) -> None:

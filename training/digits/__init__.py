@@ -9,9 +9,9 @@
   activations       sigmoid, tanh, ReLU; vanishing and exploding gradients
   convolutions      convolution, dilated and transposed convolution, pooling
 
-  lesson            the stage that runs one lesson
+  lesson, trial     the stage that runs one lesson, and what a lesson compares
   nets, train       the lecture's four networks and ours, from their entries in params.yaml
-  seeds             test accuracy with other seeds
+  seeds, seed_table test accuracy with other seeds
   page              the stage that writes docs/digits.md
 
 `training.data.sources.mnist` provides MNIST.

@@ -9,8 +9,8 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits
-from training.digits.lesson import Metrics, Results, Trial
 from training.digits.nets import train_history
+from training.digits.trial import Metrics, Results, Trial
 from training.workspace.digits_parameters import DigitNet, KerasObject
 
 MEASURED_DIGITS = 1000  # training digits on which the gradient is measured

@@ -22,7 +22,7 @@ from scipy.special import expit as sigmoid
 from scipy.special import xlogy
 
 from training.data.sources.mnist import Digits
-from training.digits.lesson import Metrics, Results, Trial
+from training.digits.trial import Metrics, Results, Trial
 
 Layers = dict[int, np.ndarray]  # the layer's number -> its array
 

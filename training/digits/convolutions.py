@@ -9,8 +9,8 @@ from keras import ops
 from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits
-from training.digits.lesson import Metrics, Results, Trial, group_by_kind
 from training.digits.nets import train_history
+from training.digits.trial import Metrics, Results, Trial, group_by_kind
 from training.workspace import paths
 from training.workspace.digits_parameters import DigitNet, KerasObject
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits
 from training.digits.backpropagation import Cost, CrossEntropy, Network, SquaredError, to_rows
-from training.digits.lesson import Metrics, Results, Trial
+from training.digits.trial import Metrics, Results, Trial
 
 BATCH_SIZE = 10
 COSTS: dict[str, Cost] = {"squared error": SquaredError(), "cross-entropy": CrossEntropy()}

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits
-from training.digits.lesson import Metrics, Results, Trial
 from training.digits.nets import train_history
+from training.digits.trial import Metrics, Results, Trial
 from training.workspace.digits_parameters import DigitNet, KerasObject
 from training.workspace.parameters import Phase
 

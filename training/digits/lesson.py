@@ -12,10 +12,7 @@ A lesson is a module of this package with three functions:
 import json
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -23,33 +20,12 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from training.data.sources.mnist import read_digits
+from training.digits.trial import Metrics, Trial
 from training.workspace import digits_parameters, paths, tracking
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.tensorflow_import import import_tensorflow
 
-Metrics = dict[str, dict[str, float]]  # the metric's name -> the variant -> the value
-Results = dict[str, pd.DataFrame]  # the trial's name -> its table
-
 EXPERIMENT = "lessons"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One of the runs that a lesson compares: the parameters that it varies, and the function that runs it.
-
-    run returns a table with a row for each epoch (one row if nothing is trained) and a column for each metric.
-    """
-
-    parameters: dict[str, Any]
-    run: Callable[[], pd.DataFrame]
-
-
-def group_by_kind(results: Results) -> dict[str, list[pd.DataFrame]]:
-    """Return the tables of each kind, one for each seed, from trials with the name "KIND, seed SEED"."""
-    groups: dict[str, list[pd.DataFrame]] = {}
-    for name, table in results.items():
-        groups.setdefault(name.split(", seed")[0], []).append(table)
-    return groups
 
 
 def run_trial(name: str, trial: Trial, tags: dict[str, str]) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Stage digits_page: docs/digits.md and its pictures, from page.md and the outputs of the lessons and networks."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,19 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from training.digits.seed_table import SEEDS, recipe_digest
 from training.workspace import digits_parameters, paths
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.digits_parameters import DigitNet
 
 TEMPLATE = Path(__file__).with_name("page.md")
-SEEDS = Path("docs/digits-seeds.csv")  # net, recipe, seed, test_accuracy
 PAGE, PICTURES = Path("docs/digits.md"), Path("docs/digits")
 NET_PICTURES = ("one_hidden/mistakes", "moved/mistakes", "moved/confusion")
-
-
-def recipe_digest(net: DigitNet) -> str:
-    """Return a digest of the network's entry in params.yaml, without `about`."""
-    return hashlib.sha256(net.model_dump_json(exclude={"about"}).encode()).hexdigest()[:12]
 
 
 def seed_range(net: DigitNet, accuracy: float, other_seeds: pd.DataFrame) -> str:

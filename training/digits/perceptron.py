@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.special import expit as sigmoid
 
 from training.data.sources.mnist import Digits
-from training.digits.lesson import Metrics, Results, Trial
+from training.digits.trial import Metrics, Results, Trial
 
 BITS = (0, 1)
 PAIRS = [(a, b) for a in BITS for b in BITS]

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits
-from training.digits.lesson import Metrics, Results, Trial, group_by_kind
 from training.digits.nets import train_history
+from training.digits.trial import Metrics, Results, Trial, group_by_kind
 from training.workspace.digits_parameters import DigitNet, KerasObject
 
 AVERAGED_EPOCHS = 10  # the last ones, averaged for a metric

@@ -10,7 +10,7 @@ import argparse
 import pandas as pd
 
 from training.data.sources.mnist import read_digits
-from training.digits.page import SEEDS, recipe_digest
+from training.digits.seed_table import SEEDS, recipe_digest
 from training.workspace import digits_parameters, paths
 from training.workspace.tensorflow_import import import_tensorflow
 

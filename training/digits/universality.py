@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.special import expit as sigmoid
 
 from training.data.sources.mnist import Digits
-from training.digits.lesson import Metrics, Results, Trial
+from training.digits.trial import Metrics, Results, Trial
 
 INPUTS = np.linspace(0, 1, 2001)
 STEEPNESS = 10.0  # of a hidden neuron's step, relative to the distance between two steps

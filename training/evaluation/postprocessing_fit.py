@@ -174,7 +174,7 @@ def choose_min_presence(mean_dice: np.ndarray, always_nerve: bool) -> int:
 
     They span the gap between frames with and without a nerve. If every frame shows a nerve, the upper end of the gap is
     unknown, and each emptied mask is a missed nerve. Then return the lowest level above 0, if it is among the best:
-    black, white and noise frames stay below it (docs/accuracy.md).
+    black, white and noise frames stay below it.
 
     mean_dice: float (levels,), by ascending minimum presence.
     always_nerve: whether every frame shows a nerve.

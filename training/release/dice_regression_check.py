@@ -7,7 +7,7 @@ from training.evaluation.inference import Network, dice_scores
 from training.evaluation.postprocessing_fit import read_postprocessing
 from training.evaluation.summary import format_interval
 
-MAX_TEST_DICE_DROP = 0.05  # larger than the difference between two seeds (docs/accuracy.md)
+MAX_TEST_DICE_DROP = 0.05  # larger than the difference between two seeds (docs/accuracy.md, Ablations)
 
 
 class DiceRegressionError(SystemExit):

@@ -6,7 +6,7 @@ from service.inference.out_of_distribution import image_features
 from service.model.card import OutOfDistributionStats
 from training.data.manifest import ManifestRow, read_frame
 
-LIMIT_MARGIN = 0.95  # of the farthest training frame's distance; photographs begin there (docs/accuracy.md)
+LIMIT_MARGIN = 0.95  # of the farthest training frame's distance; photographs begin there
 
 
 def measure_training_frames(rows: list[ManifestRow]) -> OutOfDistributionStats:
