@@ -10,6 +10,8 @@ from service.api import shared_socket_server
 from service.api.idle_connections import ConnectionLimiter
 from service.api.shared_socket_server import SharedSocketServer
 
+ENDLESS_SECONDS = 3600.0
+
 
 @pytest.fixture
 def limiter() -> ConnectionLimiter:
@@ -22,8 +24,10 @@ def listener() -> Iterator[socket.socket]:
         yield listener
 
 
-def test_a_worker_accepts_one_connection_and_then_pauses(limiter, listener) -> None:
+def test_a_worker_accepts_one_connection_and_then_pauses(limiter, listener, monkeypatch) -> None:
     """Another worker can accept the next one meanwhile."""
+    for name in ("ACCEPT_PAUSE_SECONDS", "MAX_ACCEPT_PAUSE_SECONDS"):
+        monkeypatch.setattr(shared_socket_server, name, ENDLESS_SECONDS)
     accepted: list[socket.socket] = []
 
     async def handshake(client: socket.socket) -> None:
