@@ -35,11 +35,12 @@ def run_fuzzer(options: list[str]) -> None:
         del sys.modules[name]
     with atheris.instrument_imports(include=INSTRUMENTED):
         import service.decoding.cine
+        import service.decoding.decoder_process
         import service.decoding.dicom.dicom_cine
         from service.errors import FrameError
     # Image decoders run in this process: coverage of a child process is not measured. DICOM decoders stay in their
     # child process, because mutated files crash them within seconds.
-    service.decoding.cine.run_in_decoder_process = lambda decoder, *arguments: decoder(*arguments)
+    service.decoding.cine.run_in_decoder_process = service.decoding.decoder_process.call_decoder
 
     def decode(data: bytes) -> None:
         try:

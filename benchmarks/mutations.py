@@ -3,11 +3,14 @@
 import io
 import random
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 from PIL import Image
 from pydicom import uid
@@ -47,11 +50,27 @@ def make_seeds() -> list[Seed]:
         image = Image.fromarray(grey).convert("1" if compression == "group4" else "L")
         seeds += [Seed("TIFF", "image/tiff", _encode_pillow(image, "TIFF", compression=compression))]
     seeds += [Seed("TIFF", "image/tiff", _encode_opencv(".tif", grey16))]
+    pages = _encode_pillow(Image.fromarray(grey), "TIFF", save_all=True, append_images=[Image.fromarray(255 - grey)])
+    seeds += [Seed("TIFF pages", "image/tiff", pages, ("/segment", "/mask?index=1"))]
+    seeds += [Seed("JPEG-LS", "image/jls", bytes(imagecodecs.jpegls_encode(grey)))]
+    seeds += [Seed("JPEG XL", "image/jxl", bytes(imagecodecs.jpegxl_encode(grey)))]
+    seeds += [Seed("JPEG 2000", "image/jp2", bytes(imagecodecs.jpeg2k_encode(grey)))]
+    seeds += [Seed("video", "video/x-msvideo", _encode_video(grey), ("/segment", "/mask?index=1"))]
     return seeds + [_dicom_seed(syntax, grey) for syntax in (None, *TRANSFER_SYNTAXES)]
 
 
 def _encode_opencv(suffix: str, pixels: np.ndarray) -> bytes:
     return bytes(cv2.imencode(suffix, pixels)[1].tobytes())
+
+
+def _encode_video(grey: np.ndarray) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/video.avi"
+        writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 25, grey.shape[::-1])
+        for frame in (grey, 255 - grey):
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
+        writer.release()
+        return Path(path).read_bytes()
 
 
 def _encode_pillow(image: Image.Image, image_format: str, **options: object) -> bytes:

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import sys
+import tempfile
 from pathlib import Path
 
 from service.api.api_keys import ApiKeysError, check_api_keys
@@ -32,7 +33,7 @@ def main() -> None:
         check_certificate(arguments.certificate, arguments.private_key)
         options += ["--ssl-certfile", str(arguments.certificate.absolute())]
         options += ["--ssl-keyfile", str(arguments.private_key.absolute())]
-    os.environ["BENTOML_HOME"] = str(bentoml_home() / f"port-{arguments.port}")
+    os.environ["BENTOML_HOME"] = str(make_bentoml_home(arguments.port))
     make_paths_absolute()
     from bentoml_cli.cli import cli  # it reads the environment when it is imported
 
@@ -89,6 +90,17 @@ def check_certificate(certificate: Path, private_key: Path) -> None:
 def bentoml_home() -> Path:
     """Return BentoML's folder. Each port needs its own: BentoML deletes the metrics there when a server starts."""
     return Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml")
+
+
+def make_bentoml_home(port: int) -> Path:
+    """Return BentoML's folder for a port, which this makes. Ends the program if it cannot be written."""
+    folder = bentoml_home() / f"port-{port}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        sys.exit(f"nervemask: cannot write to {folder} ({error.strerror}): set BENTOML_HOME to a writable folder.")
 
 
 def make_paths_absolute() -> None:

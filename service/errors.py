@@ -39,7 +39,7 @@ class ErrorCode(StrEnum):
     TOO_MANY_FRAGMENTS = "too_many_fragments", "The DICOM file's pixel data has too many fragments.", 413
     TOO_MANY_FRAMES = "too_many_frames", "The cine has too many frames.", 413
     TOO_MANY_PIXELS = "too_many_pixels", "The frame has too many pixels.", 413
-    UNKNOWN_TYPE = "unknown_type", "The file is not PNG, JPEG, TIFF or DICOM.", 415
+    UNKNOWN_TYPE = "unknown_type", "The type of the file is not read.", 415
     CONTENT_TYPE = "content_type", "The Content-Type is not supported.", 415
     TOO_SMALL = "too_small", "The frame is too small.", 422
     HEADER = "header", "The DICOM header is too large or has too many parts (413), or is damaged (422).", 413, 422

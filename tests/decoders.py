@@ -7,7 +7,8 @@ from typing import NoReturn
 import numpy as np
 
 from service.decoding.decoder_process import MAX_DECODER_BYTES
-from service.decoding.image_file import decode_image
+from service.decoding.image_file import decode_picture
+from service.decoding.pixel_range import DecodedPixels
 from service.errors import ErrorCode, FrameError
 
 ABORT_MARK = b"abort the decoder of this file"  # at the end of a file, for decode_or_abort
@@ -50,8 +51,8 @@ def has_variable(name: str) -> np.ndarray:
     return np.array(name in os.environ)
 
 
-def decode_or_abort(data: bytes) -> np.ndarray:
+def decode_or_abort(data: bytes, page: int = 0) -> DecodedPixels:
     """Decode like the service, but abort for a file that ends with ABORT_MARK."""
     if data.endswith(ABORT_MARK):
         os.abort()
-    return decode_image(data).pixels
+    return decode_picture(data, page)

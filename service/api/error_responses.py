@@ -19,6 +19,8 @@ from service.monitoring.prometheus_metrics import ERRORS_TOTAL
 log = logging.getLogger("bentoml.nervemask")
 
 RETRY_STATUSES = (429, 503)
+# Starlette redirects a path with a slash too many to an address that only the server knows.
+REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 CONNECTION_CLOSE = (b"connection", b"close")
 MAX_LINGER_SECONDS = 1.0  # for the rest of a request body, before the connection closes
 INTERNAL_ERROR_MESSAGE = "The service failed on this request; its log says why."
@@ -47,7 +49,7 @@ def frame_error_response(error: FrameError) -> JSONResponse:
 
 
 class ErrorMiddleware:
-    """ASGI middleware: responds to every exception, and rewrites BentoML's own error responses.
+    """ASGI middleware: responds to every exception, and rewrites BentoML's own error responses and redirects.
 
     A FrameError becomes its response, and any other exception a 500 response.
     """
@@ -104,6 +106,8 @@ class ErrorResponder:
 
     async def send(self, message: Message) -> None:
         """Send a message of the response; hold an error response until its body is complete."""
+        if message["type"] == "http.response.start" and message["status"] in REDIRECT_STATUSES:
+            message = _not_found_start(message)
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self.held_start = message
             self.body = b""
@@ -143,6 +147,12 @@ class ErrorResponder:
             async with asyncio.timeout(MAX_LINGER_SECONDS):
                 while self.more_request_body:
                     await self.receive()
+
+
+def _not_found_start(start: Message) -> Message:
+    """Return the start message of a 404 response in place of a redirect."""
+    headers = [(name, value) for name, value in start["headers"] if name.lower() != b"location"]
+    return {**start, "status": 404, "headers": headers}
 
 
 def _has_error_format(body: bytes) -> bool:

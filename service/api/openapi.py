@@ -13,6 +13,7 @@ from service.api.upload import MAX_UPLOAD_BYTES, RAW_CONTENT_TYPES, UPLOAD_FIELD
 from service.api.websocket import MAX_IDLE_SECONDS
 from service.decoding.frame import Frame
 from service.decoding.image_file import MAX_IMAGE_BYTES
+from service.decoding.video_file import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
 from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
 from service.model.card import WORST_FRAMES_IMAGE, Card
@@ -25,8 +26,9 @@ MAX_FRAME_INDEX = 9999
 
 MIB = 2**20
 DESCRIPTION = f"""Upload an ultrasound frame or cine: either as the file in the field `{UPLOAD_FIELD}` of
-multipart/form-data, or as the raw body with its Content-Type. PNG, JPEG and TIFF files may have up to
-{MAX_IMAGE_BYTES // MIB} MiB, DICOM files up to {MAX_UPLOAD_BYTES // MIB} MiB. Pixels have 8 or 16 bits, grey or colour.
+multipart/form-data, or as the raw body with its Content-Type. Pictures may have up to
+{MAX_IMAGE_BYTES // MIB} MiB, MP4 and AVI videos up to {MAX_VIDEO_BYTES // MIB} MiB, DICOM files up to
+{MAX_UPLOAD_BYTES // MIB} MiB. Pixels have 8 or 16 bits, grey or colour.
 Frames of a cine are numbered from 0.
 
 A request waits while the service is busy. The service returns 429 while {MAX_RUNNING_OR_QUEUED} requests run or wait in

@@ -26,7 +26,16 @@ MAX_UPLOAD_SECONDS = 240  # for the largest upload: 2 MiB per second
 MAX_IN_MEMORY_BYTES = 16 * MIB  # a larger upload goes to the disk
 UPLOAD_FIELD = "frame"
 FORM_CONTENT_TYPE = "multipart/form-data"
-RAW_CONTENT_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/dicom", "application/octet-stream")
+RAW_CONTENT_TYPES = (
+    "image/png",
+    "image/jpeg",
+    "image/tiff",
+    "video/mp4",
+    "application/dicom",
+    "application/octet-stream",
+)
+# Programs have many names for one format, such as image/jpg and image/pjpeg. The content decides what the file is.
+RAW_CONTENT_TYPE_PREFIXES = ("image/", "video/")
 
 
 class UploadMiddleware:
@@ -112,8 +121,12 @@ async def read_upload(request: Request) -> IO[bytes]:
 
 
 async def _read_by_content_type(request: Request) -> IO[bytes]:
+    if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        message = f"The body is compressed (Content-Encoding {encoding[:40]}): send it uncompressed."
+        raise FrameError(ErrorCode.CONTENT_TYPE, message)
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if content_type not in (FORM_CONTENT_TYPE, *RAW_CONTENT_TYPES):
+    is_raw = content_type in RAW_CONTENT_TYPES or content_type.startswith(RAW_CONTENT_TYPE_PREFIXES)
+    if content_type != FORM_CONTENT_TYPE and not is_raw:
         message = (
             f"The Content-Type is {content_type[:80] or 'missing'}: send {FORM_CONTENT_TYPE} or one of "
             f"{', '.join(RAW_CONTENT_TYPES)}."

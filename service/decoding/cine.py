@@ -1,16 +1,19 @@
 """Open an upload as a cine: a sequence of frames. A picture file is a cine with one frame."""
 
+import tempfile
 from typing import IO, Protocol
 
 import numpy as np
 
 from service.decoding.decoder_process import run_in_decoder_process
-from service.decoding.frame import Frame
-from service.decoding.image_file import MAX_IMAGE_BYTES, decode_image
+from service.decoding.dicom_signature import HEAD_BYTES, find_start
+from service.decoding.frame import MAX_PIXELS, Frame
+from service.decoding.image_file import MAX_IMAGE_BYTES, check_format, decode_picture
+from service.decoding.picture_formats import VIDEOS, Format, detect_format
+from service.decoding.tiff_file import page_numbers
+from service.decoding.video_file import MAX_VIDEO_BYTES, MILLI, decode_video
 from service.errors import ErrorCode, FrameError
 
-DICOM_PREAMBLE_BYTES = 128  # before the signature (PS3.10 7.1)
-DICOM_SIGNATURE = b"DICM"
 MAX_INDEX_DIGITS = 9  # more digits exceed every frame count, and make `int` slow
 
 
@@ -28,27 +31,44 @@ class Cine(Protocol):
         ...
 
 
-class ImageCine:
-    """The one frame of a PNG, JPEG or TIFF file."""
-
-    frame_count = 1
+class PictureCine:
+    """The pictures of a picture file: the pages of a TIFF file, and one for every other format."""
 
     def __init__(self, data: bytes):
         self.data = data
+        self.pages = [0]
+        if check_format(data) is Format.TIFF:
+            self.pages = run_in_decoder_process(page_numbers, data).pixels.tolist()
+        self.frame_count = len(self.pages)
 
     def read_encoded(self, index: int) -> bytes:
         return self.data
 
     def decode(self, encoded: bytes, index: int) -> Frame:
-        return Frame(run_in_decoder_process(decode_image_pixels, encoded))
+        pixels, notes = run_in_decoder_process(decode_picture, encoded, self.pages[index])
+        return Frame(pixels, index=index, notes=notes)
 
 
-def decode_image_pixels(data: bytes) -> np.ndarray:
-    """Return the pixels of a PNG, JPEG or TIFF file as `Frame.pixels` holds them. Runs in the decoder process.
+class VideoCine:
+    """The frames of a video, decoded once to a temporary file."""
 
-    Raises FrameError.
-    """
-    return decode_image(data).pixels
+    def __init__(self, data: bytes):
+        self.file = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it is deleted with this object
+        with tempfile.NamedTemporaryFile() as source:
+            source.write(data)
+            source.flush()
+            decoded = run_in_decoder_process(decode_video, source.name, self.file.name, MAX_PIXELS)
+        self.frame_count, self.rows, self.columns, rate = decoded.pixels.tolist()
+        self.notes = decoded.notes
+        self.frame_rate_hz = rate / MILLI if rate > 0 else None
+
+    def read_encoded(self, index: int) -> bytes:
+        self.file.seek(index * self.rows * self.columns)
+        return self.file.read(self.rows * self.columns)
+
+    def decode(self, encoded: bytes, index: int) -> Frame:
+        pixels = np.frombuffer(encoded, np.uint8).reshape(self.rows, self.columns)
+        return Frame(pixels, index=index, notes=self.notes, frame_rate_hz=self.frame_rate_hz)
 
 
 def open_cine(file: IO[bytes]) -> Cine:
@@ -58,16 +78,19 @@ def open_cine(file: IO[bytes]) -> Cine:
     class that follows `Cine`, and a branch here; another picture format only needs an entry in `image_file`.
     """
     file.seek(0)
-    head = file.read(DICOM_PREAMBLE_BYTES + len(DICOM_SIGNATURE))
+    head = file.read(HEAD_BYTES)
     file.seek(0)
-    if head.endswith(DICOM_SIGNATURE):
+    if find_start(head) is not None:
         from service.decoding.dicom.dicom_cine import DicomCine  # loads for 0.25 s, which training never needs
 
         return DicomCine(file)
-    data = file.read(MAX_IMAGE_BYTES + 1)
-    if len(data) > MAX_IMAGE_BYTES:
-        raise FrameError(ErrorCode.TOO_LARGE, f"The picture is larger than {MAX_IMAGE_BYTES // 2**20} MiB.")
-    return ImageCine(data)
+    is_video = detect_format(head) in VIDEOS
+    max_bytes = MAX_VIDEO_BYTES if is_video else MAX_IMAGE_BYTES
+    data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        kind = "video" if is_video else "picture"
+        raise FrameError(ErrorCode.TOO_LARGE, f"The {kind} is larger than {max_bytes // 2**20} MiB.")
+    return VideoCine(data) if is_video else PictureCine(data)
 
 
 def select_frame(cine: Cine, index: str | None) -> int:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from service.decoding.pixel_range import DecodedPixels
 from service.errors import ErrorCode, FrameError
 from service.machine_resources import CPU_WORKERS, cpu_cores, memory_bytes
 
@@ -50,15 +51,17 @@ def decoder_memory_limit(total_bytes: int, cores: int) -> int:
 
 
 MAX_DECODER_BYTES = decoder_memory_limit(memory_bytes(), cpu_cores())
-Decoder = Callable[..., np.ndarray]
+Decoder = Callable[..., DecodedPixels | np.ndarray]
 
 
-def run_in_decoder_process(decoder: Decoder, *arguments: Any) -> np.ndarray:
+def run_in_decoder_process(decoder: Decoder, *arguments: Any) -> DecodedPixels:
     """Return `decoder(*arguments)`, computed in a child process. Several threads may call it at once.
 
-    decoder: a function at the top of a module; it returns integers of any shape. arguments: anything that can be
-    pickled. Raises the FrameError that `decoder` raises; FrameError 400 if the child ends, exceeds its memory or takes
-    longer than MAX_CALL_SECONDS; RuntimeError with the traceback of any other exception.
+    decoder: a function at the top of a module; it returns DecodedPixels, or integers of any shape without notes.
+    arguments: anything that can be pickled.
+
+    Raises the FrameError that `decoder` raises; FrameError 400 if the child ends, exceeds its memory or takes longer
+    than MAX_CALL_SECONDS; RuntimeError with the traceback of any other exception.
     """
     child = _idle_processes().get()
     try:
@@ -67,6 +70,12 @@ def run_in_decoder_process(decoder: Decoder, *arguments: Any) -> np.ndarray:
         return child.call(decoder, arguments)
     finally:
         _idle_processes().put(child)
+
+
+def call_decoder(decoder: Decoder, *arguments: Any) -> DecodedPixels:
+    """Return `decoder(*arguments)`, computed in this process. Raises the exceptions of the decoder."""
+    result = decoder(*arguments)
+    return result if isinstance(result, DecodedPixels) else DecodedPixels(result)
 
 
 def start_decoder_process() -> None:
@@ -99,8 +108,8 @@ class DecoderProcess:
                 stderr=subprocess.DEVNULL,
             )
 
-    def call(self, decoder: Decoder, arguments: tuple[Any, ...]) -> np.ndarray:
-        """Send one call and return its pixels. Raises as `run_in_decoder_process` does."""
+    def call(self, decoder: Decoder, arguments: tuple[Any, ...]) -> DecodedPixels:
+        """Send one call and return its result. Raises as `run_in_decoder_process` does."""
         try:
             self.channel.sendall(pickle.dumps((MAX_CALL_SECONDS, decoder, arguments)))
             reply = json.loads(self.replies.readline())
@@ -108,7 +117,7 @@ class DecoderProcess:
                 pixels = np.empty(reply["shape"], np.dtype(reply["dtype"]))
                 if self.replies.readinto(pixels.data.cast("B")) < pixels.nbytes:
                     raise EOFError
-                return pixels
+                return DecodedPixels(pixels, tuple(reply["notes"]))
         except Exception as error:  # after any failure, the child's next bytes could belong to the wrong call
             raise self._kill() from error
         if "frame_error" in reply:
@@ -150,8 +159,9 @@ def serve() -> None:
 def _run(decoder: Decoder, arguments: tuple[Any, ...]) -> tuple[dict[str, Any], np.ndarray]:
     """Return the reply: its header, and its pixels, which are empty after an exception."""
     try:
-        pixels = np.ascontiguousarray(decoder(*arguments))
-        return {"shape": pixels.shape, "dtype": pixels.dtype.str}, pixels
+        decoded = call_decoder(decoder, *arguments)
+        pixels = np.ascontiguousarray(decoded.pixels)
+        return {"shape": pixels.shape, "dtype": pixels.dtype.str, "notes": decoded.notes}, pixels
     except FrameError as error:
         return {"frame_error": (error.code, error.message, error.status)}, np.empty(0)
     except MemoryError:  # the process may be in any state: end it

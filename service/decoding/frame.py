@@ -10,6 +10,7 @@ from service.errors import ErrorCode, FrameError
 
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE_PX = 16
+MAX_FRAMES = 10_000  # of a cine
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,16 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from service.errors import ErrorCode, FrameError
 from service.model.card import Card
 from service.rendering.dicom_segmentation_frames import add_frames, pack_masks
-from service.rendering.dicom_segmentation_source import as_single_frame
+from service.rendering.dicom_segmentation_source import (
+    MAX_SERIES_NUMBER,
+    SERIES_OFFSET,
+    as_single_frame,
+    read_number,
+)
 
 NERVE = Code("3057000", "SCT", "Nerve")
 AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of images.NERVE_BGR
 MANUFACTURER = "Nervemask"
-SERIES_OFFSET = 1000  # added to the source's series number: viewers list the segmentation after its source
 UTF_8 = "ISO_IR 192"  # not the source's character set: highdicom refuses some of those
 MAX_TEXT_LENGTH = 64  # of Content Description and Series Description (value representation LO)
 REQUIRED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -85,9 +89,9 @@ def _build_without_pixels(source: Dataset, card: Card) -> Segmentation:
         SegmentationTypeValues.BINARY,
         [_describe_nerve(card)],
         series_instance_uid=derive_uid(source.SeriesInstanceUID, card.run_id),
-        series_number=int(source.get("SeriesNumber") or 0) + SERIES_OFFSET,
+        series_number=read_number(source, "SeriesNumber", 0, MAX_SERIES_NUMBER) + SERIES_OFFSET,
         sop_instance_uid=derive_uid(source.SOPInstanceUID, card.run_id),
-        instance_number=int(source.get("InstanceNumber") or 1),
+        instance_number=read_number(source, "InstanceNumber", 0) or 1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=card.name,
         software_versions=card.version,

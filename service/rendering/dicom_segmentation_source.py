@@ -10,6 +10,9 @@ from pydicom import Dataset
 from pydicom.uid import UltrasoundImageStorage
 from pydicom.valuerep import DA, TM
 
+MAX_INTEGER_STRING = 2**31 - 1  # of the value representation IS (PS3.5 6.2)
+SERIES_OFFSET = 1000  # added to the source's series number: viewers list the segmentation after its source
+MAX_SERIES_NUMBER = MAX_INTEGER_STRING - SERIES_OFFSET
 # Attributes of patient and study that highdicom copies, and requires. All may be empty (type 2). The conversion raises
 # ValueError for a value that the standard does not allow; None: any text is allowed.
 COPIED_ATTRIBUTES: dict[str, Callable[[str], Any] | None] = {
@@ -26,7 +29,7 @@ COPIED_ATTRIBUTES: dict[str, Callable[[str], Any] | None] = {
 
 
 def as_single_frame(source: Dataset) -> Dataset:
-    """Return a copy of the header as an Ultrasound Image of one frame.
+    """Return a copy of the header as an Ultrasound Image of one frame, without values that are not valid.
 
     highdicom requires more of the other ultrasound classes than ultrasound files have.
     """
@@ -34,9 +37,40 @@ def as_single_frame(source: Dataset) -> Dataset:
     header.SOPClassUID = UltrasoundImageStorage
     header.pop("NumberOfFrames", None)
     header.pop("FrameOfReferenceUID", None)  # has no meaning without positions, which ultrasound does not have
+    if not _has_valid_spacing(header):
+        header.pop("PixelSpacing", None)
     for keyword, convert in COPIED_ATTRIBUTES.items():
         setattr(header, keyword, _convert_or_none(header.get(keyword), convert))
     return header
+
+
+def read_number(source: Dataset, keyword: str, default: int, maximum: int = MAX_INTEGER_STRING) -> int:
+    """Return a number of the header, 0..maximum, or the default if it has none or an invalid one."""
+    try:
+        number = int(source.get(keyword))
+    except (TypeError, ValueError):
+        return default
+    return number if 0 <= number <= maximum else default
+
+
+def dropped_value_notes(source: Dataset) -> tuple[str, ...]:
+    """Return a note on each value of the header that is not valid, so that a segmentation does not repeat it."""
+    dropped = [
+        keyword
+        for keyword, convert in COPIED_ATTRIBUTES.items()
+        if source.get(keyword) and _convert_or_none(source.get(keyword), convert) is None
+    ]
+    for keyword, maximum in (("SeriesNumber", MAX_SERIES_NUMBER), ("InstanceNumber", MAX_INTEGER_STRING)):
+        if source.get(keyword) not in (None, "") and read_number(source, keyword, -1, maximum) < 0:
+            dropped.append(keyword)
+    return tuple(f"{keyword} is not valid in the header: the segmentation leaves it out" for keyword in dropped)
+
+
+def _has_valid_spacing(header: Dataset) -> bool:
+    try:
+        return all(float(side) > 0 for side in header.get("PixelSpacing") or [])
+    except (TypeError, ValueError):
+        return False
 
 
 def _convert_or_none(value: Any, convert: Callable[[str], Any] | None) -> Any:

@@ -47,6 +47,12 @@ def test_it_does_not_start_without_a_model(tmp_path) -> None:
     assert "make demo" in error
 
 
+def test_it_does_not_start_without_a_writable_folder(model_folder, monkeypatch) -> None:
+    monkeypatch.setenv("BENTOML_HOME", "/proc/nowhere")
+    error = error_of_start(model_folder, free_port())
+    assert "cannot write to /proc/nowhere" in error and "set BENTOML_HOME" in error
+
+
 def test_it_does_not_start_with_a_tampered_model(model_folder, tmp_path) -> None:
     folder = Path(shutil.copytree(model_folder, tmp_path / "champion"))
     with (folder / "unet.onnx").open("ab") as network:

@@ -1,24 +1,34 @@
 """Read the header of a DICOM file: every element before the pixels, with bounds on the work and memory it takes."""
 
-from typing import IO, Any
+import tempfile
+import zlib
+from typing import IO, Any, NamedTuple
 
 from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 
+from service.decoding.dicom_signature import FILE_META_GROUP, HEAD_BYTES, find_start, has_explicit_vr
 from service.errors import ErrorCode, FrameError
 
-PREAMBLE_BYTES = 132  # with the four letters DICM (PS3.10 7.1)
 MAX_READS = 50_000  # of header elements and their parts; a hostile header holds millions
 # Bytes of the header that are read. pydicom parses its sequences later; they then take a hundred times their size.
 MAX_HEADER_BYTES = 2 * 1024 * 1024
 # Longer values are skipped: scanners keep private raw data in them. The longest lookup table takes half of this.
 MAX_VALUE_BYTES = 256 * 1024
+MAX_INFLATED_BYTES = 512 * 1024 * 1024  # of a deflated file; a few kilobytes may inflate to gigabytes
+CHUNK_BYTES = 1024 * 1024
 
-FILE_META_GROUP = 2
 FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA, PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
 PIXEL_TAGS = (FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA, PIXEL_DATA)
 SUPPORTED_COMPRESSION = "Send it uncompressed, or as RLE, JPEG, JPEG-LS or JPEG 2000"
+
+
+class OpenedDataset(NamedTuple):
+    """A header, and the file that holds the pixels: open at the element of the pixels."""
+
+    header: Dataset
+    file: IO[bytes]
 
 
 class _BoundedFile:
@@ -38,15 +48,25 @@ class _BoundedFile:
         return self._read(size)
 
 
-def read_header(file: IO[bytes]) -> Dataset:
-    """Return all elements before the pixels, without values over MAX_VALUE_BYTES. Leave `file` at the pixels' element.
+def read_header(file: IO[bytes]) -> OpenedDataset:
+    """Return all elements before the pixels, without values over MAX_VALUE_BYTES.
 
     Raises FrameError (413, 422), and any exception of pydicom over a damaged file.
     """
-    file.seek(PREAMBLE_BYTES)
+    head = file.read(HEAD_BYTES)
+    start = find_start(head)
+    if start is None:
+        raise malformed_error()
+    file.seek(start)
     bounded_file: Any = _BoundedFile(file)
     file_meta = read_dataset(bounded_file, False, True, stop_when=lambda tag, *_: tag >> 16 != FILE_META_GROUP)
+    if not file_meta:  # a dataset without file meta information: its transfer syntax is a guess
+        explicit = has_explicit_vr(head[start:])
+        file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian if explicit else uid.ImplicitVRLittleEndian
     syntax = _check_transfer_syntax(file_meta)
+    if syntax.is_deflated:
+        file = _inflate(file)
+        bounded_file = _BoundedFile(file)
     header = read_dataset(
         bounded_file,
         syntax.is_implicit_VR,
@@ -55,7 +75,23 @@ def read_header(file: IO[bytes]) -> Dataset:
         defer_size=MAX_VALUE_BYTES,
     )
     header.file_meta = FileMetaDataset(file_meta)
-    return header
+    return OpenedDataset(header, file)
+
+
+def _inflate(file: IO[bytes]) -> IO[bytes]:
+    """Return a temporary file with the inflated rest of a deflated file (PS3.5 A.5). Raises FrameError 413."""
+    inflated = tempfile.TemporaryFile()  # noqa: SIM115 - the cine reads it later
+    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+    while chunk := file.read(CHUNK_BYTES):
+        while chunk:
+            inflated.write(decompressor.decompress(chunk, CHUNK_BYTES))
+            if inflated.tell() > MAX_INFLATED_BYTES:
+                message = f"The deflated DICOM file inflates to more than {MAX_INFLATED_BYTES // 2**20} MiB."
+                raise FrameError(ErrorCode.TOO_LARGE, message)
+            chunk = decompressor.unconsumed_tail
+    inflated.write(decompressor.flush())
+    inflated.seek(0)
+    return inflated
 
 
 def _check_transfer_syntax(file_meta: Dataset) -> uid.UID:
@@ -64,12 +100,10 @@ def _check_transfer_syntax(file_meta: Dataset) -> uid.UID:
     if not syntax.is_transfer_syntax or syntax.is_private:
         unknown = f"The DICOM file's transfer syntax is unknown: {syntax or 'none'}. {SUPPORTED_COMPRESSION}."
         raise FrameError(ErrorCode.TRANSFER_SYNTAX, unknown)
-    if syntax.is_deflated:  # a few kilobytes may inflate to gigabytes
-        raise unsupported_transfer_syntax(syntax)
     return syntax
 
 
-def unsupported_transfer_syntax(syntax: uid.UID) -> FrameError:
+def unsupported_syntax_error(syntax: uid.UID) -> FrameError:
     """Return the error of a transfer syntax that this package does not decode."""
     message = f"The transfer syntax {syntax.name} is not supported. {SUPPORTED_COMPRESSION}."
     return FrameError(ErrorCode.TRANSFER_SYNTAX, message)
@@ -77,4 +111,4 @@ def unsupported_transfer_syntax(syntax: uid.UID) -> FrameError:
 
 def malformed_error() -> FrameError:
     """Return the error of a file whose structure cannot be read."""
-    return FrameError(ErrorCode.MALFORMED, "The DICOM file is damaged or cut short: it cannot be read.")
+    return FrameError(ErrorCode.MALFORMED, "The DICOM file is damaged or truncated: it cannot be read.")

@@ -7,7 +7,7 @@ import itertools
 import os
 import struct
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, NamedTuple
 
 from pydicom import uid
 
@@ -23,8 +23,15 @@ TAIL_BYTES = 10  # where that marker is searched: padding may follow it
 Fragment = tuple[int, int]  # position in the file, and length; both in bytes
 
 
-def read_pixel_length(file: IO[bytes], syntax: uid.UID) -> int:
-    """Return the declared length of the pixel data in bytes. Move `file` from its element to its first byte.
+class PixelElement(NamedTuple):
+    """The element of the pixels. length: in bytes; None for compressed pixels."""
+
+    vr: str
+    length: int | None
+
+
+def read_pixel_element(file: IO[bytes], syntax: uid.UID) -> PixelElement:
+    """Return the element of the pixels. Move `file` from its start to its first value byte.
 
     Raises FrameError (400, 422).
     """
@@ -32,28 +39,26 @@ def read_pixel_length(file: IO[bytes], syntax: uid.UID) -> int:
     layout = f"{order}HHL" if syntax.is_implicit_VR else f"{order}HH2sHL"
     head = file.read(struct.calcsize(layout))
     if not head:
-        raise FrameError(ErrorCode.NO_PIXELS, "The DICOM file has no pixel data, or is cut short before them.")
-    group, element, *_, length = struct.unpack(layout, head)
+        raise FrameError(ErrorCode.NO_PIXELS, "The DICOM file has no pixel data, or is truncated before them.")
+    group, element, *vr, length = struct.unpack(layout, head)
     if group << 16 | element != PIXEL_DATA:
         message = "The DICOM file's pixels are floating-point numbers. Send 8- or 16-bit integers."
         raise FrameError(ErrorCode.PIXEL_TYPE, message)
     if syntax.is_encapsulated != (length == UNDEFINED_LENGTH):
         raise malformed_error()
-    return int(length)
+    return PixelElement(vr[0].decode("ascii") if vr else "OW", None if length == UNDEFINED_LENGTH else int(length))
 
 
-def locate_uncompressed_frames(
-    file: IO[bytes], length: int, frame_count: int, frame_bytes: int
-) -> list[list[Fragment]]:
-    """Return one fragment for each frame. `file` is at the first byte of the pixel data.
-
-    length: declared length of the pixel data in bytes; bytes after the last frame are ignored. Raises FrameError 400.
-    """
+def available_bytes(file: IO[bytes], length: int) -> int:
+    """Return how many of the declared `length` bytes follow in a file. Its position stays."""
     start = file.tell()
-    file.seek(0, os.SEEK_END)
-    available = min(length, file.tell() - start)
-    if available < frame_count * frame_bytes:
-        raise _frame_count_error(frame_count, f"{available} of {frame_count * frame_bytes} bytes")
+    end = file.seek(0, os.SEEK_END)
+    file.seek(start)
+    return min(length, end - start)
+
+
+def locate_uncompressed_frames(start: int, frame_count: int, frame_bytes: int) -> list[list[Fragment]]:
+    """Return one fragment for each frame. start: position of the first byte of the pixels."""
     return [[(start + index * frame_bytes, frame_bytes)] for index in range(frame_count)]
 
 
@@ -69,7 +74,7 @@ def locate_compressed_frames(file: IO[bytes], frame_count: int, max_frame_bytes:
     if len(fragments) > MAX_FRAGMENTS:
         raise FrameError(ErrorCode.TOO_MANY_FRAGMENTS, f"The pixel data have more than {MAX_FRAGMENTS} fragments.")
     if len(fragments) < frame_count:
-        raise _frame_count_error(frame_count, f"{len(fragments)} of them")
+        raise _frame_count_error(frame_count, f"Its pixels have only {len(fragments)} fragments")
     frames: list[list[Fragment]] = []
     starts_frame = _find_frame_starts(file, fragments, frame_count, offsets)
     for fragment, is_first in zip(fragments, starts_frame, strict=True):
@@ -77,20 +82,25 @@ def locate_compressed_frames(file: IO[bytes], frame_count: int, max_frame_bytes:
             frames.append([])
         frames[-1].append(fragment)
     if len(frames) != frame_count:
-        raise _frame_count_error(frame_count, f"{len(frames)} with a recognisable border")
+        raise _frame_count_error(frame_count, f"The start of {len(frames)} frames can be found")
     if any(sum(length for _, length in frame) > max_frame_bytes for frame in frames):
-        raise FrameError(ErrorCode.MALFORMED, "A compressed frame is larger than its pixels.")
+        raise FrameError(ErrorCode.MALFORMED, f"A compressed frame has more than {max_frame_bytes} bytes.")
     return frames
 
 
 def _read_offset_table(file: IO[bytes], frame_count: int) -> tuple[int, ...]:
-    """Return the Basic Offset Table: the start of each frame in bytes from the table's own end. It may be empty."""
+    """Return the Basic Offset Table: the start of each frame in bytes from the table's own end.
+
+    Empty if the table has not one entry for each frame.
+    """
     length = _read_item_length(file)
     if length is None:
         raise malformed_error()
-    if length not in (0, 4 * frame_count):
-        raise _frame_count_error(frame_count, f"an offset table of {length // 4}")
-    return struct.unpack(f"<{length // 4}L", file.read(length))
+    if length > 4 * frame_count:
+        raise _frame_count_error(frame_count, f"The offset table has {length // 4} entries")
+    table = file.read(length)
+    # Some encoders write an entry for the first frame alone. Such a table says nothing.
+    return struct.unpack(f"<{frame_count}L", table) if length == 4 * frame_count else ()
 
 
 def _iterate_fragments(file: IO[bytes]) -> Iterator[Fragment]:
@@ -118,8 +128,8 @@ def _find_frame_starts(
 ) -> list[bool]:
     """Return, for each fragment, whether a frame begins with it.
 
-    As many fragments as frames: each is a frame, whatever the offset table says. Otherwise the table decides; without
-    one, a frame begins after each end-of-image marker.
+    If there are as many fragments as frames, each fragment is a frame. Otherwise the offset table decides. Without a
+    table, a frame begins after each end-of-image marker.
     """
     if len(fragments) == frame_count:
         return [True] * frame_count
@@ -136,5 +146,5 @@ def _ends_image(file: IO[bytes], fragment: Fragment) -> bool:
     return END_OF_IMAGE in file.read(tail_bytes)
 
 
-def _frame_count_error(declared: int, available: str) -> FrameError:
-    return FrameError(ErrorCode.MALFORMED, f"The DICOM file declares {declared} frame(s) and has {available}.")
+def _frame_count_error(declared: int, reason: str) -> FrameError:
+    return FrameError(ErrorCode.MALFORMED, f"The DICOM file declares {declared} frame(s). {reason}.")

@@ -1,5 +1,7 @@
 """Where the scan is on a frame: the regions of the module US Region Calibration (PS3.3 C.8.5.5)."""
 
+from typing import NamedTuple
+
 from pydicom import Dataset
 
 from service.decoding.cropping import Box
@@ -10,30 +12,53 @@ TWO_DIMENSIONAL = 1  # Region Spatial Format
 TISSUE = 1  # Region Data Type
 
 
-def find_scan_area(header: Dataset) -> tuple[Box | None, SpacingMm | None, tuple[str, ...]]:
-    """Return the largest two-dimensional tissue region, its pixel spacing in millimetres, and notes on the choice.
+class ScanArea(NamedTuple):
+    """box: the part of the frame that shows tissue; None: the whole frame. notes: on the choice and on errors."""
 
-    Without such a region, the box is None: the whole frame is used.
+    box: Box | None
+    spacing_mm: SpacingMm | None
+    notes: tuple[str, ...]
+
+
+def find_scan_area(header: Dataset) -> ScanArea:
+    """Return the largest two-dimensional tissue region and its pixel spacing.
+
+    Without such a region, the whole frame is used with the spacing of the picture. Malformed regions are passed over,
+    with a note.
     """
-    try:
-        return _choose_region(header)
-    except Exception:  # a header may hold values of any type
-        return None, None, ("the ultrasound regions in the header are malformed: the whole frame was segmented",)
-
-
-def _choose_region(header: Dataset) -> tuple[Box | None, SpacingMm | None, tuple[str, ...]]:
-    regions = [
-        (_clip_region(region, header), read_region_spacing(region))
-        for region in header.get("SequenceOfUltrasoundRegions") or []
-        if (region.RegionSpatialFormat, region.RegionDataType) == (TWO_DIMENSIONAL, TISSUE)
-    ]
+    regions, notes = _read_tissue_regions(header)
     usable = [(box, spacing) for box, spacing in regions if min(box.width, box.height) >= MIN_SIDE_PX]
-    if not usable:
-        notes = ("the ultrasound regions are outside the frame: the whole frame was segmented",) if regions else ()
-        return None, read_pixel_spacing(header), notes
-    box, spacing = max(usable, key=lambda region: region[0].width * region[0].height)
-    notes = (f"the frame has {len(usable)} scan areas: the largest was segmented",) if len(usable) > 1 else ()
-    return box, spacing, notes
+    if usable:
+        if len(usable) > 1:
+            notes += (f"the frame has {len(usable)} scan areas: the largest was segmented",)
+        box, spacing = max(usable, key=lambda region: region[0].width * region[0].height)
+        return ScanArea(box, spacing, notes)
+    if regions:
+        notes += ("the ultrasound regions are outside the frame: the whole frame was segmented",)
+    try:
+        return ScanArea(None, read_pixel_spacing(header), notes)
+    except Exception:  # a header may hold values of any type
+        return ScanArea(None, None, (*notes, "Pixel Spacing (0028,0030) is malformed: lengths are in pixels only"))
+
+
+def _read_tissue_regions(header: Dataset) -> tuple[list[tuple[Box, SpacingMm | None]], tuple[str, ...]]:
+    """Return the part of each tissue region on the frame, with its spacing, and a note if some are malformed."""
+    regions: list[tuple[Box, SpacingMm | None]] = []
+    malformed = 0
+    try:
+        items = list(header.get("SequenceOfUltrasoundRegions") or [])
+    except Exception:  # a header may hold values of any type
+        items, malformed = [], 1
+    for item in items:
+        try:
+            if (item.RegionSpatialFormat, item.RegionDataType) == (TWO_DIMENSIONAL, TISSUE):
+                regions.append((_clip_region(item, header), read_region_spacing(item)))
+        except Exception:
+            malformed += 1
+    if not malformed:
+        return regions, ()
+    used = "the others were used" if regions else "the whole frame was segmented"
+    return regions, (f"Sequence of Ultrasound Regions (0018,6011) has malformed items: {used}",)
 
 
 def _clip_region(region: Dataset, header: Dataset) -> Box:

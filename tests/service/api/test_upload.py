@@ -183,3 +183,8 @@ def test_a_too_large_upload_of_unknown_length_gets_its_error_response(client) ->
     response = client.post("/mask", content=chunks(), headers=PNG)
     assert response.status_code == 413
     assert response.json()["error"]["code"] == "too_large"
+
+
+@pytest.mark.parametrize("content_type", ["image/jpg", "image/x-png", "image/pjpeg", "video/mp4"])
+def test_the_content_decides_about_a_raw_body_not_its_content_type(client, grey, content_type) -> None:
+    assert client.post("/mask", content=encode_png(grey), headers={"content-type": content_type}).status_code == 200

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.decoding import cine as cine_module
-from service.decoding.cine import ImageCine, open_cine, select_frame
+from service.decoding.cine import PictureCine, open_cine, select_frame
 from service.decoding.dicom.dicom_cine import DicomCine
 from service.decoding.frame import Frame
 from service.errors import FrameError
@@ -28,7 +28,7 @@ class StubCine:
 
 def test_the_type_of_a_cine_follows_from_its_first_bytes(grey, cine) -> None:
     picture, ultrasound = open_cine(io.BytesIO(png(grey))), open_cine(io.BytesIO(to_bytes(make_ultrasound(cine))))
-    assert isinstance(picture, ImageCine)
+    assert isinstance(picture, PictureCine)
     assert isinstance(ultrasound, DicomCine)
     assert (picture.frame_count, ultrasound.frame_count) == (1, 3)
     assert np.array_equal(picture.decode(picture.read_encoded(0), 0).pixels, grey)
@@ -77,6 +77,6 @@ def test_an_index_that_selects_no_frame_is_refused(index, status, code) -> None:
     assert (error.value.status, error.value.code) == (status, code)
 
 
-def test_an_index_selects_its_frame_and_a_single_frame_needs_none() -> None:
+def test_an_index_selects_its_frame_and_a_single_frame_needs_none(grey) -> None:
     assert [select_frame(StubCine(), index) for index in ("0", "7", "11", "0007")] == [0, 7, 11, 7]
-    assert select_frame(ImageCine(b""), None) == 0
+    assert select_frame(PictureCine(png(grey)), None) == 0

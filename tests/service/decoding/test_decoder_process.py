@@ -34,31 +34,31 @@ UNLIMITED_SECONDS = 600  # for tests of memory: a slow machine must not fail the
     [decoders.abort, decoders.read_null_pointer, decoders.leave, decoders.exceed_memory, decoders.loop_forever],
 )
 def test_a_call_that_ends_its_decoder_is_refused_and_the_next_call_gets_another(monkeypatch, decoder) -> None:
-    before = run_in_decoder_process(decoders.process_id)
+    before = run_in_decoder_process(decoders.process_id).pixels
     with monkeypatch.context() as patch, pytest.raises(FrameError) as error:
         if decoder is decoders.loop_forever:
             patch.setattr(decoder_process, "MAX_CALL_SECONDS", 1)
         run_in_decoder_process(decoder)
     assert (error.value.code, error.value.status) == ("decoder_ended", 400)
-    assert run_in_decoder_process(decoders.process_id) not in (before, os.getpid())
+    assert run_in_decoder_process(decoders.process_id).pixels not in (before, os.getpid())
 
 
 def test_an_exception_of_a_decoder_reaches_the_caller_and_the_decoder_goes_on() -> None:
-    before = run_in_decoder_process(decoders.process_id)
+    before = run_in_decoder_process(decoders.process_id).pixels
     with pytest.raises(FrameError) as error:
         run_in_decoder_process(decoders.raise_frame_error)
     assert vars(error.value) == {"code": "too_small", "message": "It is too small.", "status": 422}
     with pytest.raises(RuntimeError, match="a bug in the decoder"):
         run_in_decoder_process(decoders.raise_key_error)
-    assert run_in_decoder_process(decoders.process_id) == before
+    assert run_in_decoder_process(decoders.process_id).pixels == before
 
 
 def test_a_decoder_does_not_get_the_workers_environment(monkeypatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
     with pytest.raises(FrameError):
         run_in_decoder_process(decoders.abort)  # the next decoder starts while the variable is set
-    assert not run_in_decoder_process(decoders.has_variable, "OTEL_EXPORTER_OTLP_HEADERS")
-    assert run_in_decoder_process(decoders.has_variable, "OPENBLAS_NUM_THREADS")
+    assert not run_in_decoder_process(decoders.has_variable, "OTEL_EXPORTER_OTLP_HEADERS").pixels
+    assert run_in_decoder_process(decoders.has_variable, "OPENBLAS_NUM_THREADS").pixels
 
 
 @pytest.mark.parametrize("extension", [".png", ".tif"])
@@ -66,7 +66,7 @@ def test_the_largest_picture_fits_into_a_decoders_memory(monkeypatch, extension)
     """The maximum number of pixels, each of four 16-bit samples."""
     monkeypatch.setattr(decoder_process, "MAX_CALL_SECONDS", UNLIMITED_SECONDS)
     data = cv2.imencode(extension, np.full((MAX_SIDE_PX, MAX_SIDE_PX, 4), 40000, np.uint16))[1].tobytes()
-    assert run_in_decoder_process(decoders.decode_or_abort, data).shape == (MAX_SIDE_PX, MAX_SIDE_PX)
+    assert run_in_decoder_process(decoders.decode_or_abort, data).pixels.shape == (MAX_SIDE_PX, MAX_SIDE_PX)
 
 
 def test_the_largest_compressed_frame_fits_into_a_decoders_memory(monkeypatch) -> None:
@@ -78,7 +78,7 @@ def test_the_largest_compressed_frame_fits_into_a_decoders_memory(monkeypatch) -
 
 PATCH = """
 import service.decoding.cine, tests.decoders
-service.decoding.cine.decode_image_pixels = tests.decoders.decode_or_abort"""
+service.decoding.cine.decode_picture = tests.decoders.decode_or_abort"""
 
 
 @pytest.mark.server

@@ -104,13 +104,15 @@ def palette_png() -> bytes:
 
 RGB = np.dstack([NOISE] * 3)
 RGBA = np.dstack([RGB, 255 - NOISE])
+BLENDED = (NOISE * ((255 - NOISE).astype(np.float32) / 255)).round().astype(np.uint8)  # over black
 NOISE_16_BIT = NOISE.astype(np.uint16) * 257
 VALID_FILES = {
     "8-bit PNG": (PNG, NOISE),
     "16-bit PNG": (encode(NOISE_16_BIT, "PNG"), NOISE_16_BIT),
     "RGB PNG": (encode(RGB, "PNG"), NOISE),
-    "RGBA PNG": (encode(RGBA, "PNG"), NOISE),
-    "grey PNG with alpha": (encode(np.dstack([NOISE, 255 - NOISE]), "PNG"), NOISE),
+    "RGBA PNG": (encode(RGBA, "PNG"), BLENDED),
+    "RGBA PNG, alpha unused": (encode(np.dstack([RGB, np.zeros_like(NOISE)]), "PNG"), NOISE),
+    "grey PNG with alpha": (encode(np.dstack([NOISE, 255 - NOISE]), "PNG"), BLENDED),
     "16-bit RGB PNG": (cv2.imencode(".png", np.dstack([NOISE_16_BIT] * 3))[1].tobytes(), NOISE_16_BIT),
     "palette PNG": (palette_png(), NOISE),
     "8-bit TIFF": (TIFF, NOISE),

@@ -24,12 +24,16 @@ from service.decoding.cine import open_cine
 from service.errors import FrameError
 from service.model.card import Card
 from service.rendering.dicom_segmentation import build_dicom_segmentation
+from service.rendering.dicom_segmentation_source import dropped_value_notes
 from service.rendering.run_lengths import encode_run_lengths
 from tests.dicoms import make_region, make_ultrasound, to_bytes
 from tests.run_lengths import decode_run_lengths
 
 needs_dciodvfy = pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dicom3tools is not installed")
 needs_dcmtk = pytest.mark.skipif(not shutil.which("dcmdump"), reason="dcmtk is not installed")
+
+
+CASES = Path(__file__).parents[2] / "cases"
 
 
 def read_header(data: bytes) -> Dataset:
@@ -139,7 +143,6 @@ def test_a_source_without_a_uid_is_refused(card, missing) -> None:
     [
         (b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00LM"),  # the value representation of the patient's ID
         (b"\x08\x00\x18\x00UI", b"\x08\x00\x18\x00U\x80"),  # that of the instance's UID
-        (b"\x20\x00\x13\x00IS\x02\x005 ", b"\x20\x00\x13\x00IS\x02\x00% "),  # an instance number that is no number
     ],
 )
 def test_a_damaged_header_of_readable_frames_is_refused(card, valid, damaged, caplog) -> None:
@@ -154,6 +157,26 @@ def test_a_damaged_header_of_readable_frames_is_refused(card, valid, damaged, ca
     assert (error.value.status, error.value.code) == (422, "header")
     cause = type(error.value.__cause__).__name__
     assert re.fullmatch(rf"the DICOM header is damaged: {cause} at \S+\.py:\d+", caplog.messages[-1])
+
+
+@needs_dciodvfy
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("series_number_huge.dcm", "SeriesNumber is not valid"),
+        ("series_number_text.dcm", "SeriesNumber is not valid"),
+        ("charset_says_utf8_is_latin1.dcm", ""),
+        ("pixelspacing_comma.dcm", ""),
+        ("native_frames_missing_tag.dcm", ""),
+    ],
+)
+def test_values_that_are_not_valid_are_left_out_with_a_note(card, tmp_path, name, note) -> None:
+    cine = open_cine(io.BytesIO((CASES / name).read_bytes()))
+    masks = [np.zeros((120, 160), np.uint8)] * cine.frame_count
+    (tmp_path / "seg.dcm").write_bytes(build_dicom_segmentation(cine.header, masks, card))
+    assert errors_of_dciodvfy(tmp_path / "seg.dcm") == []
+    notes = dropped_value_notes(cine.header)
+    assert (not notes) if not note else note in notes[0]
 
 
 CHARACTER_SETS = [

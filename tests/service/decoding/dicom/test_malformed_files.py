@@ -64,14 +64,12 @@ def test_a_file_without_pixel_data_is_refused(grey) -> None:
     decode_error(to_bytes(dataset), 422, "no_pixels")
 
 
-@pytest.mark.parametrize("syntax", [uid.DeflatedExplicitVRLittleEndian, uid.MPEG4HP41], ids=lambda syntax: syntax.name)
-def test_the_error_of_another_transfer_syntax_names_it(grey, syntax) -> None:
+def test_the_error_of_another_transfer_syntax_names_it(grey) -> None:
     dataset = make_ultrasound(grey)
-    dataset.file_meta.TransferSyntaxUID = syntax
-    if syntax.is_encapsulated:
-        dataset.PixelData = encapsulate([b"a video"])
-        dataset["PixelData"].is_undefined_length = True
-    assert syntax.name in decode_error(to_bytes(dataset), 422, "transfer_syntax")
+    dataset.file_meta.TransferSyntaxUID = uid.MPEG4HP41
+    dataset.PixelData = encapsulate([b"a video"])
+    dataset["PixelData"].is_undefined_length = True
+    assert uid.MPEG4HP41.name in decode_error(to_bytes(dataset), 422, "transfer_syntax")
 
 
 @pytest.mark.parametrize("compressed", [False, True])
