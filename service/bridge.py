@@ -12,6 +12,7 @@ import httpx
 
 from service.clients.api_key_header import api_key_header
 from service.clients.bridge_http_client import BridgeHttpClient, StopBridgeError
+from service.clients.http_connection import ProxySettingsError
 from service.clients.orthanc_bridge import OrthancBridge
 
 log = logging.getLogger("nervemask.bridge")
@@ -64,12 +65,12 @@ def main() -> None:
     auth = None  # httpx reads a user and password in the URL itself
     if "ORTHANC_USER" in os.environ and not arguments.orthanc.username:
         auth = os.environ["ORTHANC_USER"], os.environ.get("ORTHANC_PASSWORD", "")
-    orthanc = BridgeHttpClient("Orthanc", arguments.orthanc, auth, stop, arguments.once)
-    service = BridgeHttpClient("the service", arguments.service, None, stop, arguments.once)
-    service.client.headers.update(api_key_header())
     try:
+        orthanc = BridgeHttpClient("Orthanc", arguments.orthanc, auth, stop, arguments.once)
+        service = BridgeHttpClient("the service", arguments.service, None, stop, arguments.once)
+        service.client.headers.update(api_key_header())
         OrthancBridge(orthanc, service).run(arguments.state, arguments.once)
-    except (StopBridgeError, OSError) as error:
+    except (ProxySettingsError, StopBridgeError, OSError) as error:
         if not stop.is_set():
             sys.exit(f"bridge: {error}")
         log.info("%s", error)

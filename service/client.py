@@ -17,13 +17,17 @@ def parse_arguments() -> argparse.Namespace:
         epilog="The API key is read from NERVEMASK_KEY. Exit status: 0 if all frames got a mask, 1 if some failed "
         "(their names are printed), 2 for wrong arguments or an unreachable service.",
     )
-    parser.add_argument("frames", nargs="+", type=Path, help="PNG, JPEG, TIFF or DICOM files, or folders of them")
+    parser.add_argument("frames", nargs="+", type=Path, help="pictures, DICOM files or videos, or folders of them")
     parser.add_argument("--out", required=True, type=Path, help="the output file, or the output folder")
     parser.add_argument(
         "--as", dest="kind", choices=OUTPUT_KINDS, help="kind of output (default: from the suffix of --out, or mask)"
     )
     parser.add_argument("--at-once", type=int, default=4, help="number of files in flight (default: 4)")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing output files")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace existing outputs (default: keep them, so that an interrupted batch goes on)",
+    )
     parser.add_argument(
         "--server",
         default=os.environ.get("NERVEMASK_SERVER") or DEFAULT_SERVER,
@@ -38,12 +42,12 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     try:
-        kind, outputs = plan_outputs(arguments.frames, arguments.out, arguments.kind)
-        files = OutputFiles(outputs, arguments.overwrite)
+        plan = plan_outputs(arguments.frames, arguments.out, arguments.kind)
+        files = OutputFiles(plan, arguments.overwrite)
         # Imported here because httpx and rich would slow down --help.
         from service.clients.batch_client import segment_files
 
-        failures = segment_files(arguments.server, kind, outputs, files, arguments.at_once)
+        failures = segment_files(arguments.server, plan.kind, files, arguments.at_once)
     except (ClientError, OSError) as error:
         print(f"nervemask: {error}", file=sys.stderr)
         sys.exit(2)

@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from service.clients.api_key_header import api_key_header
 from service.clients.console_report import ConsoleReport
+from service.clients.http_connection import ProxySettingsError, open_http_client
 from service.clients.output_files import ClientError, OutputFiles, OutputKind, atomic_file, cine_output
 from service.clients.retries import BUSY_STATUSES, MAX_BATCH_ATTEMPTS, retry_after_seconds
 
@@ -25,15 +26,12 @@ KEEPALIVE_SECONDS = 1.0
 READ_TIMEOUT_SECONDS = 600.0  # without a byte; /dicom sends the response to a long cine only at its end
 
 
-def segment_files(
-    server: str, kind: OutputKind, outputs: dict[Path, Path], files: OutputFiles, max_in_flight: int
-) -> int:
+def segment_files(server: str, kind: OutputKind, files: OutputFiles, max_in_flight: int) -> int:
     """Send all files to the service and write the outputs; return the number of frames and whole files that failed.
 
     server: the address of the service.
     kind: the kind of output.
-    outputs: the output file of each input file.
-    files: the files that are reserved for outputs.
+    files: the input files and their outputs.
     max_in_flight: number of files that are sent at the same time.
 
     Raises ClientError if the service cannot be reached.
@@ -41,10 +39,14 @@ def segment_files(
     timeout = httpx.Timeout(READ_TIMEOUT_SECONDS, pool=None)
     limits = httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS)
     try:
-        with httpx.Client(base_url=server, headers=api_key_header(), timeout=timeout, limits=limits) as client:
+        with open_http_client(server, headers=api_key_header(), timeout=timeout, limits=limits) as client:
             report = ConsoleReport(_model_warnings(client, server))
+            for path, reason in files.unusable_inputs:
+                report.print_failure(path, reason)
             batch = BatchClient(client, kind, files, report)
-            _run_batch(batch, outputs, max_in_flight)
+            _run_batch(batch, files.pending, max_in_flight)
+    except ProxySettingsError as error:
+        raise ClientError(str(error)) from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise ClientError(f"{server} cannot be reached ({error}): {_remedy(server, str(error))}.") from error
     return report.failures
@@ -146,9 +148,12 @@ class BatchClient:
             outcome = json.loads(line)
             if "picture" in outcome:
                 index = outcome["frame"]["index"]
-                path = self.files.reserve(cine_output(output, index)) if is_cine else output
-                with atomic_file(path) as file:
-                    file.write(base64.b64decode(outcome["picture"].partition(",")[2]))  # a data URL
+                path = cine_output(output, index) if is_cine else output
+                if is_cine and self.files.is_kept(path):
+                    self.report.print_warnings(source, [f"{path} exists already and is kept; --overwrite replaces it"])
+                else:
+                    with atomic_file(self.files.reserve(path) if is_cine else path) as file:
+                        file.write(base64.b64decode(outcome["picture"].partition(",")[2]))  # a data URL
             self.report.print_frame(source, outcome, is_cine)
 
     def _iter_json(self, response: httpx.Response, is_cine: bool) -> Iterator[str]:

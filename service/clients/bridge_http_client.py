@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import httpx
 
+from service.clients.http_connection import open_http_client
 from service.clients.retries import SERVER_FAILURE_STATUSES, backoff_seconds
 
 log = logging.getLogger("nervemask.bridge")
@@ -44,14 +45,16 @@ class BridgeHttpClient:
     auth: user and password; None: as in base_url.
     stop: ends all waiting.
     once: do not wait for an unavailable server.
+
+    Raises ProxySettingsError.
     """
 
     def __init__(self, name: str, base_url: httpx.URL, auth: tuple[str, str] | None, stop: threading.Event, once: bool):
         self.name = name
         self.stop = stop
         self.once = once
-        self.client = httpx.Client(
-            base_url=base_url,
+        self.client = open_http_client(
+            base_url,
             auth=auth,
             headers={"accept-encoding": "identity"},  # Orthanc would compress pixels, which is seven times slower
             timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),

@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+FRAME_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jls", ".jxl", ".jp2", ".j2k", ".tif", ".tiff"),
+    *(".dcm", ".dicom", ".mp4", ".avi"),
+)
+KINDS_OF_FRAMES = "PNG, JPEG, TIFF, DICOM, MP4 or AVI file"
 DICOM_PREAMBLE_BYTES = 128  # before the letters DICM (DICOM PS3.10, section 7.1)
 
 
@@ -41,8 +45,23 @@ class ClientError(Exception):
     """A batch, or a file of it, cannot be processed. The message says why."""
 
 
-def plan_outputs(inputs: list[Path], out: Path, kind_name: str | None) -> tuple[OutputKind, dict[Path, Path]]:
-    """Return the output kind, and the output file of each input file. Raises ClientError.
+class BatchPlan(NamedTuple):
+    """What a batch does.
+
+    kind: the kind of output.
+    outputs: the output file of each input file.
+    unusable: input files and folders that cannot be read, with the reason.
+    keeps_existing: whether existing outputs are kept, so that an interrupted batch goes on.
+    """
+
+    kind: OutputKind
+    outputs: dict[Path, Path]
+    unusable: list[tuple[Path, str]]
+    keeps_existing: bool
+
+
+def plan_outputs(inputs: list[Path], out: Path, kind_name: str | None) -> BatchPlan:
+    """Return the plan of a batch. Raises ClientError.
 
     inputs: files and folders.
     out: the output file if there is one input file and `out` has a suffix; else the output folder.
@@ -51,11 +70,13 @@ def plan_outputs(inputs: list[Path], out: Path, kind_name: str | None) -> tuple[
     if missing := [str(path) for path in inputs if not path.exists()]:
         raise ClientError(f"{', '.join(missing)} does not exist")
     if len(inputs) == 1 and inputs[0].is_file() and out.suffix and not out.is_dir():
-        return _kind_of_file(out, kind_name), {inputs[0]: out}
+        return BatchPlan(_kind_of_file(out, kind_name), {inputs[0]: out}, [], keeps_existing=False)
     if out.is_file() or (out.suffix.lower() in KIND_BY_SUFFIX and not out.is_dir()):
         raise ClientError(f"{out} is a file, or has the name of one: several outputs need a folder")
     kind = OUTPUT_KINDS[kind_name or "mask"]
-    return kind, _outputs_in_folder(inputs, out, kind.suffix)
+    unusable: list[tuple[Path, str]] = []
+    outputs = _outputs_in_folder(inputs, out, kind.suffix, unusable)
+    return BatchPlan(kind, outputs, unusable, keeps_existing=True)
 
 
 def _kind_of_file(out: Path, kind_name: str | None) -> OutputKind:
@@ -67,10 +88,15 @@ def _kind_of_file(out: Path, kind_name: str | None) -> OutputKind:
     return kind
 
 
-def _outputs_in_folder(inputs: list[Path], out: Path, suffix: str) -> dict[Path, Path]:
-    """Give each file below the inputs an output below `out`, with its path relative to the inputs' common folder."""
+def _outputs_in_folder(
+    inputs: list[Path], out: Path, suffix: str, unusable: list[tuple[Path, str]]
+) -> dict[Path, Path]:
+    """Give each file below the inputs an output below `out`, with its path relative to the inputs' common folder.
+
+    Adds what cannot be read to `unusable`.
+    """
     common = os.path.commonpath([os.path.abspath(path if path.is_dir() else path.parent) for path in inputs])
-    files = [file for path in inputs for file in (find_frames(path, out) if path.is_dir() else [path])]
+    files = [file for path in inputs for file in (find_frames(path, out, unusable) if path.is_dir() else [path])]
     # A file that is given twice counts once.
     file_by_name = {Path(os.path.relpath(file, common)): file for file in files}
     # Drop the suffix of the input, but not the last number of a UID. Inputs that differ only in the suffix keep it.
@@ -81,33 +107,56 @@ def _outputs_in_folder(inputs: list[Path], out: Path, suffix: str) -> dict[Path,
     }
 
 
-def find_frames(folder: Path, out: Path) -> list[Path]:
+def find_frames(folder: Path, out: Path, unusable: list[tuple[Path, str]]) -> list[Path]:
     """Return the frame files below a folder, sorted; print the names of other files to standard error.
 
-    Hidden files are ignored, and so are earlier outputs below `out`.
+    Hidden files are ignored, and so are earlier outputs below `out`. Unreadable folders and broken links are added to
+    `unusable`.
 
-    Raises ClientError if there is no frame file.
+    Raises ClientError if there is neither a frame file nor anything unusable.
     """
     outputs = out.resolve() if folder.resolve() in out.resolve().parents else None
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and outputs not in path.resolve().parents
-    ]
-    frames = [path for path in files if path.suffix.lower() in FRAME_SUFFIXES or is_dicom(path)]
-    if not frames:
-        raise ClientError(f"{folder} holds no PNG, JPEG, TIFF or DICOM file")
-    for path in sorted({*files} - {*frames}):
-        print(f"nervemask: {path} is skipped: not a PNG, JPEG, TIFF or DICOM file", file=sys.stderr)
+    frames, others = [], []
+    for path in sorted(_walk(folder, unusable)):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or outputs in path.resolve().parents:
+            continue
+        if not path.is_file():
+            unusable.append((path, "is a link to a file that does not exist, or is no file"))
+        elif path.suffix.lower() in FRAME_SUFFIXES or is_dicom(path) is not False:
+            frames.append(path)  # an unreadable file too: sending it fails with the reason
+        else:
+            others.append(path)
+    if not frames and not unusable:
+        raise ClientError(f"{folder} holds no {KINDS_OF_FRAMES}")
+    for path in others:
+        print(f"nervemask: {path} is skipped: not a {KINDS_OF_FRAMES}", file=sys.stderr)
     return frames
 
 
-def is_dicom(path: Path) -> bool:
-    """Return whether the file starts as a DICOM file does. A DICOMDIR does too, but holds no frame."""
-    with path.open("rb") as file:
-        start = file.read(DICOM_PREAMBLE_BYTES + 4)
+def _walk(folder: Path, unusable: list[tuple[Path, str]]) -> Iterator[Path]:
+    """Yield the files below a folder; add folders that cannot be listed to `unusable`."""
+
+    def add_error(error: OSError) -> None:
+        unusable.append((Path(error.filename), f"cannot be read ({error.strerror})"))
+
+    visited = set()
+    for parent, folders, names in os.walk(folder, onerror=add_error, followlinks=True):
+        visited.add(os.path.realpath(parent))
+        folders[:] = [name for name in folders if os.path.realpath(Path(parent, name)) not in visited]  # no loops
+        for name in names:
+            yield Path(parent, name)
+
+
+def is_dicom(path: Path) -> bool | None:
+    """Return whether the file starts as a DICOM file does; None if it cannot be read.
+
+    A DICOMDIR starts so too, but holds no frame.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(DICOM_PREAMBLE_BYTES + 4)
+    except OSError:
+        return None
     return start[DICOM_PREAMBLE_BYTES:] == b"DICM" and path.name != "DICOMDIR"
 
 
@@ -122,20 +171,44 @@ def cine_output(output: Path, index: int) -> Path:
 
 
 class OutputFiles:
-    """The output files of a batch. Each response gets its own file, and none replaces a frame or an existing file."""
+    """The output files of a batch. Each response gets its own file, and none replaces a frame or an existing file.
 
-    def __init__(self, outputs: dict[Path, Path], overwrite: bool):
+    pending: the output file of each input file that has to be sent.
+    unusable_inputs: as in BatchPlan.
+    """
+
+    def __init__(self, plan: BatchPlan, overwrite: bool):
         """Reserve the output files. Raises ClientError if an output file must not be written.
 
-        outputs: the output file of each input file.
         overwrite: replace existing files.
         """
         self.overwrite = overwrite
-        self.reserved = {os.path.realpath(frame) for frame in outputs}
-        for frame, output in outputs.items():
-            self.reserve(output)
-            if is_dicom(frame) and (first_output := cine_output(output, 0)) != output:
-                self._check(first_output)
+        self.keeps_existing = plan.keeps_existing and not overwrite
+        self.unusable_inputs = plan.unusable
+        self.reserved = {os.path.realpath(frame) for frame in plan.outputs}
+        self.pending: dict[Path, Path] = {}
+        for frame, output in plan.outputs.items():
+            if not self._is_complete(frame, output):
+                self.reserve(output)
+                self.pending[frame] = output
+        if kept := len(plan.outputs) - len(self.pending):
+            print(f"nervemask: {kept} outputs exist already and are kept; --overwrite replaces them", file=sys.stderr)
+
+    def _is_complete(self, frame: Path, output: Path) -> bool:
+        """Return whether a kept output is the response to a frame. Raises ClientError for a cine's existing output."""
+        if self.is_kept(output):
+            return True
+        if not is_dicom(frame) or (cine_file := cine_output(output, 0)) == output:
+            return False
+        if output.suffix.lower() != ".png" and self.is_kept(cine_file):
+            return True
+        if not self.is_kept(cine_file):
+            self._check(cine_file)
+        return False
+
+    def is_kept(self, path: Path) -> bool:
+        """Return whether a file exists from an earlier, interrupted batch, and is kept."""
+        return self.keeps_existing and path.exists() and os.path.realpath(path) not in self.reserved
 
     def reserve(self, path: Path) -> Path:
         """Reserve `path` for one response and return it. Raises ClientError."""

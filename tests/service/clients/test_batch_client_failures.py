@@ -30,7 +30,7 @@ def test_a_damaged_file_does_not_stop_the_others(run_client, frame_files) -> Non
     assert list_files("out") == {"0.png", "1.png", "2.png", "5.png"}
     lines = output.stderr.splitlines()
     assert len(lines) == 3  # with the model's warning
-    assert any(line.startswith("in/3.png: The upload is not") for line in lines)
+    assert any(line.startswith("in/3.png: The type of the file is unknown") for line in lines)
     assert any(line.startswith("in/4.png: ") and "damaged" in line for line in lines)
 
 

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.clients.conftest import list_files, post, write_file
+from tests.privileges import without_privileges
+from tests.service.clients.conftest import CINE_FRAMES, list_files, post, write_file
 
 pytestmark = pytest.mark.server
+
+CINE_OUTPUTS = [f"cine_{index:04d}.png" for index in range(CINE_FRAMES)]
 
 
 def test_a_folder_of_frames(run_client, frame_files) -> None:
@@ -55,28 +58,49 @@ def test_an_output_folder_inside_the_input_folder_is_no_input(run_client, frame_
     assert list_files("in") == {"x.tif", "masks/x.png"}
 
 
+def test_an_existing_file_is_replaced_only_with_overwrite(run_client, frame_files) -> None:
+    write_file("frame.png", frame_files[".png"])
+    write_file("o.png", b"mine")
+    output = run_client("frame.png", "--out", "o.png", status=2)
+    assert "o.png already exists" in output.stderr and "--overwrite" in output.stderr
+    assert Path("o.png").read_bytes() == b"mine"
+    run_client("frame.png", "--out", "o.png", "--overwrite")
+    assert Path("o.png").read_bytes() != b"mine"
+
+
 @pytest.mark.parametrize(
-    ("existing", "arguments"),
+    ("existing", "arguments", "written"),
     [
-        ("o.png", ["frame.png", "--out", "o.png"]),
-        ("out/cine_0000.png", ["frame.png", "cine.dcm", "--out", "out"]),
-        ("out/cine.jsonl", ["frame.png", "cine.dcm", "--out", "out", "--as", "json"]),
+        ("out/frame.png", [], {"frame.png", *CINE_OUTPUTS}),
+        ("out/cine_0000.png", [], {"frame.png", *CINE_OUTPUTS}),
+        ("out/cine.jsonl", ["--as", "json"], {"cine.jsonl", "frame.json"}),
     ],
     ids=str,
 )
-def test_an_existing_file_is_replaced_only_with_overwrite(
-    run_client, frame_files, cine_file, existing, arguments
-) -> None:
+def test_an_interrupted_batch_goes_on(run_client, frame_files, cine_file, existing, arguments, written) -> None:
     write_file("frame.png", frame_files[".png"])
     write_file("cine.dcm", cine_file)
-    write_file(existing, b"mine")
-    before = list_files(".")
-    output = run_client(*arguments, status=2)
-    assert existing in output.stderr and "--overwrite" in output.stderr
-    assert list_files(".") == before
-    assert Path(existing).read_bytes() == b"mine"
-    run_client(*arguments, "--overwrite")
-    assert Path(existing).read_bytes() != b"mine"
+    write_file(existing, b"from the first run")
+    output = run_client("frame.png", "cine.dcm", "--out", "out", *arguments)
+    assert "kept" in output.stderr and "--overwrite" in output.stderr
+    assert list_files("out") == written
+    assert Path(existing).read_bytes() == b"from the first run"
+    run_client("frame.png", "cine.dcm", "--out", "out", *arguments, "--overwrite")
+    assert Path(existing).read_bytes() != b"from the first run"
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_segmented(run_client, frame_files, tmp_path) -> None:
+    write_file("in/a.png", frame_files[".png"])
+    write_file("in/b.png", frame_files[".png"])
+    write_file("in/closed/c.png", frame_files[".png"])
+    Path("in/link.png").symlink_to("nowhere.png")
+    Path("in/b.png").chmod(0)
+    Path("in/closed").chmod(0)
+    with without_privileges(tmp_path):
+        output = run_client("in", "--out", "out", status=1)
+    for name in ("in/b.png", "in/closed", "in/link.png"):
+        assert f"{name}: " in output.stderr
+    assert list_files("out") == {"a.png"}
 
 
 @pytest.mark.parametrize("arguments", [["frame.png", "--out", "frame.png"], ["frame.png", "--out", "."]], ids=str)
@@ -92,7 +116,7 @@ def test_other_files_in_a_folder_are_skipped_with_a_message(run_client, frame_fi
     write_file("in/.hidden", b"x")
     output = run_client("in", "--out", "out")
     assert output.stderr.count("skipped") == 1
-    assert "in/notes.webp is skipped: not a PNG, JPEG, TIFF or DICOM file" in output.stderr
+    assert "in/notes.webp is skipped: not a PNG, JPEG, TIFF, DICOM, MP4 or AVI file" in output.stderr
 
 
 @pytest.mark.parametrize(
