@@ -28,6 +28,7 @@ serve: setup  ## serve the champion on port 3000 (HOST, PORT)
 	python -m service --host $(HOST) --port $(PORT)
 
 ui: setup  ## show the MLflow runs on port 5000 (MLFLOW_PORT)
+	python -m training.workspace.local_store
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(MLFLOW_PORT)
 
 ##@ Develop
@@ -38,7 +39,7 @@ setup: .venv/ready  ## install the locked requirements into .venv (needs PyPI or
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
+	VIRTUAL_ENV="$(CURDIR)/.venv" .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
 	touch $@
 
 check: lint  ## quick check: lint, types and unit tests
@@ -50,7 +51,7 @@ test: setup .venv/contract/ready  ## run the whole test suite
 
 .venv/contract/ready: tests/contract/requirements.txt .venv/ready
 	uv venv --quiet --allow-existing --python .venv/bin/python .venv/contract
-	VIRTUAL_ENV=$(CURDIR)/.venv/contract uv pip sync --quiet --compile-bytecode --require-hashes $<
+	VIRTUAL_ENV="$(CURDIR)/.venv/contract" uv pip sync --quiet --compile-bytecode --require-hashes $<
 	touch $@
 
 lint: setup  ## run ruff, mypy and the import contracts
@@ -110,5 +111,5 @@ licences: .venv/ships/ready  ## list the licences of the shipped packages in doc
 
 .venv/ships/ready: deploy/requirements.txt .venv/ready
 	uv venv --quiet --allow-existing --python .venv/bin/python .venv/ships
-	VIRTUAL_ENV=$(CURDIR)/.venv/ships uv pip sync --quiet --require-hashes $<
+	VIRTUAL_ENV="$(CURDIR)/.venv/ships" uv pip sync --quiet --require-hashes $<
 	touch $@

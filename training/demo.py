@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from service.clients.http_connection import open_http_client
 from service.decoding.image_file import decode_image
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.data.split_table import rows_of_split
@@ -73,7 +74,7 @@ def wait_until_ready(server: subprocess.Popen[bytes], address: str, log: Path) -
     deadline = time.monotonic() + MAX_START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            if httpx.get(f"{address}/readyz").is_success:
+            if httpx.get(f"{address}/readyz", trust_env=False).is_success:
                 return
         except httpx.TransportError:
             pass  # it does not listen yet
@@ -155,7 +156,7 @@ def segment_over_http() -> tuple[Responses, float]:
     """Serve the champion, segment held-out frames, draw the frame with the median Dice; also returns the seconds."""
     start = time.monotonic()
     rows = rows_of_split("test")[:MAX_FRAMES]
-    with serve(SERVER_LOG) as address, httpx.Client(base_url=address, timeout=REQUEST_SECONDS) as client:
+    with serve(SERVER_LOG) as address, open_http_client(address, timeout=REQUEST_SECONDS) as client:
         responses = segment_frames(client, rows)
         index = responses.median_index()
         draw(rows[index], request_mask(client, rows[index]), responses.dice[index])

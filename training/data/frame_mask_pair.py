@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.decoding.frame import Frame
-from service.decoding.image_file import decode_image
+from service.decoding.image_file import decode_image, read_orientation
 from service.errors import FrameError
 from training.data.source_errors import SourceError
 
@@ -51,6 +51,14 @@ def decode_frame(data: bytes, file: str) -> Frame:
     except FrameError as error:
         reason = f"is not a readable frame ({error.message.rstrip('.')})"
         raise SourceError(file, reason, "Replace it, or remove the pair.") from error
+
+
+def check_orientation(frame_data: bytes, mask_data: bytes, mask_file: str) -> None:
+    """Raise SourceError if the tag Orientation of a mask differs from its frame's: one of them would be turned."""
+    frame, mask = read_orientation(frame_data), read_orientation(mask_data)
+    if frame != mask:
+        reason = f"has Orientation {mask}, but its frame has {frame}: one of them would be turned"
+        raise SourceError(mask_file, reason, "Write both again without this tag, the way the mask fits the frame.")
 
 
 def check_size(mask: np.ndarray, frame: np.ndarray, file: str, remedy: str) -> None:

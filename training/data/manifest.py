@@ -124,7 +124,8 @@ def _sort_key(row: ManifestRow) -> tuple[int, str, int]:
 
 
 def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    with path.open("w", newline="") as file:
+    # A file name may hold bytes that are not UTF-8. They are written as they are.
+    with path.open("w", newline="", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

@@ -9,14 +9,14 @@ from rich.progress import track
 from training.data.frame_mask_pair import FrameMaskPair
 from training.data.manifest import ManifestRow, write_pairs
 from training.data.source_errors import IngestLog
-from training.data.sources import phantom
+from training.data.sources import folder, phantom
 from training.workspace import paths
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.parameters import NerveParameters
 
 
-def ingest_source(nerve: NerveParameters, folder: Path) -> tuple[list[ManifestRow], IngestLog]:
-    """Write the data set of `nerve.source` to `folder`, which is complete or unchanged afterwards.
+def ingest_source(nerve: NerveParameters, target: Path) -> tuple[list[ManifestRow], IngestLog]:
+    """Write the data set of `nerve.source` to `target`, which is complete or unchanged afterwards.
 
     Returns the rows of the manifest, and the log of the files left out. Raises ParameterError, and SourceError for data
     that cannot be used.
@@ -24,7 +24,7 @@ def ingest_source(nerve: NerveParameters, folder: Path) -> tuple[list[ManifestRo
     log = IngestLog(skip=nerve.on_error == "skip")
     pairs = source_pairs(nerve, log)
     total = nerve.phantom.subjects * nerve.phantom.frames if nerve.source == "phantom" else None
-    with atomic_folder(folder) as unfinished:
+    with atomic_folder(target) as unfinished:
         progress = track(pairs, f"frames of {nerve.source}", total=total)
         rows = write_pairs(progress, unfinished, nerve.source, log)
     return rows, log
@@ -38,4 +38,6 @@ def source_pairs(nerve: NerveParameters, log: IngestLog) -> Iterable[FrameMaskPa
     if nerve.source == "phantom":
         return phantom.simulate_pairs(**nerve.phantom.model_dump())
     path = paths.project_root() / nerve.path if nerve.path else None
+    if nerve.source == "folder":
+        return folder.pairs(path, log, nerve.classes)
     return import_module(f"training.data.sources.{nerve.source}").pairs(path, log)

@@ -1,5 +1,7 @@
 """Stage split: divide labelled frames into training, validation and test, and write data/split/split.csv."""
 
+import sys
+
 from training.data.manifest import read_manifest
 from training.data.split_table import build_split_table
 from training.workspace import parameters, paths
@@ -11,6 +13,11 @@ def main() -> None:
     paths.SPLIT_TABLE.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(paths.SPLIT_TABLE, index=False)
     counts = table["split"].value_counts()
+    if empty := [name for name in ("train", "validation", "test") if not counts.get(name)]:
+        sys.exit(
+            f"split: no frame is left for {', '.join(empty)}; {counts.get('left_out', 0)} frames are left out, because "
+            "their masks contradict those of nearly identical frames. Check the frames and masks."
+        )
     print(", ".join(f"{name} {count}" for name, count in counts.items()), f"({table['group'].nunique()} groups)")
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from training.workspace.params_file import ParameterError, Section, read_section, validate_section
 
 # The data sources. Each name is a module of training.data.sources with a function `pairs`.
-Source = Literal["phantom", "usgra", "kaggle"]
+Source = Literal["phantom", "usgra", "kaggle", "folder"]
 Head = Literal["mask", "presence", "vessel", "deep_supervision"]
 Loss = Literal[
     "soft_dice", "cross_entropy_dice", "cross_entropy_frame_dice", "focal_tversky", "edge_weighted", "boundary"
@@ -49,8 +49,10 @@ class NerveParameters(Section):
     source: Source
     """Where frames and masks come from."""
     path: str
-    """The source's folder or zip file. A relative path starts at the project's root. kaggle requires a path. If it is
-    empty, usgra downloads its public data set. phantom ignores it."""
+    """The source's folder or zip file. A relative path starts at the project's root. kaggle and folder require a path.
+    If it is empty, usgra downloads its public data set. phantom ignores it."""
+    classes: dict[str, Literal["nerve", "vessel", "ignore"]]
+    """What each class of the source folder is. A class is a name, a grey value ("255") or a colour ("#ff0000")."""
     on_error: Literal["stop", "skip"]
     """What an invalid frame-mask pair does. stop: it ends the stage ingest. skip: it is listed in left_out.csv."""
     phantom: Phantom

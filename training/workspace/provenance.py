@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -16,7 +17,8 @@ SPLIT_OUTPUT = paths.SPLIT_TABLE.parent.as_posix()
 def git_commit() -> tuple[str, bool]:
     """Return the commit checked out in the working directory, and whether tracked files differ from it.
 
-    Without git: ("", True).
+    Without a commit: ("", True), and a line on standard error with git's reason, for example that the folder belongs to
+    another user.
     """
 
     def git(*arguments: str) -> str:
@@ -24,7 +26,9 @@ def git_commit() -> tuple[str, bool]:
 
     try:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[0]
+        print(f"The run and the model card record no commit: {reason}", file=sys.stderr)
         return "", True
 
 

@@ -11,7 +11,7 @@ from training.workspace.params_file import ParameterError, Section
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source": "mri"}, r"params.yaml: nerve.source: Input should be 'phantom', 'usgra' or 'kaggle'"),
+        ({"source": "mri"}, r"params.yaml: nerve.source: Input should be 'phantom', 'usgra', 'kaggle' or 'folder'"),
         ({"on_error": "leave_out"}, r"params.yaml: nerve.on_error: Input should be 'stop' or 'skip'"),
         ({"on_fault": "stop"}, r"params.yaml: nerve.on_fault: Extra inputs are not permitted"),
         (
@@ -19,7 +19,7 @@ from training.workspace.params_file import ParameterError, Section
             "nerve.phantom.subjects: .* valid integer",
         ),
         ({"refit": True}, r"nerve.refit: Input should be a valid list"),
-        ({"refit": ["kagle"]}, r"nerve.refit.0: Input should be 'phantom', 'usgra' or 'kaggle'"),
+        ({"refit": ["kagle"]}, r"nerve.refit.0: Input should be 'phantom', 'usgra', 'kaggle' or 'folder'"),
         ({"candidates": []}, r"nerve.candidates: List should have at least 1 item"),
         (
             {"candidates": ["lite"]},

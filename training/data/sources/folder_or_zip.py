@@ -1,11 +1,15 @@
 """Read the files of a folder and of a zip file in the same way."""
 
+import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zipfile import BadZipFile, ZipFile
 
-from training.data.source_errors import SourceError
+from training.data.source_errors import IngestLog, SourceError
 
+# A file with one of these suffixes is data: a source must not pass it over.
+PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".dcm", ".dicom", ".jp2", ".jls")
 HIDDEN = {"Thumbs.db", "desktop.ini", "__MACOSX"}  # of file managers; names that begin with a dot are hidden too
 
 
@@ -17,11 +21,11 @@ class SourceFiles:
     """
 
     def __init__(self, path: Path):
-        """Raises SourceError if `path` does not exist, or is a damaged, encrypted or hostile zip file."""
+        """Raises SourceError if `path` does not exist, has a folder that cannot be read, or is a bad zip file."""
         self.path = path
         self._zip: ZipFile | None = None
         if path.is_dir():
-            names = [file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()]
+            names = [file.relative_to(path).as_posix() for file in _walk(path)]
         elif path.is_file():
             self._zip = _open_zip(path)
             names = [entry.filename for entry in self._zip.infolist() if not entry.is_dir()]
@@ -41,8 +45,38 @@ class SourceFiles:
             raise SourceError(name, f"cannot be read ({error})", f"Copy {self.path} again.") from error
 
 
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, those in linked folders too.
+
+    Raises SourceError for a folder that cannot be read.
+    """
+
+    def raise_error(error: OSError) -> None:
+        remedy = "Make the folder readable, or remove it."
+        raise SourceError(str(error.filename), f"cannot be read ({error.strerror})", remedy) from error
+
+    visited = set()
+    for parent, folders, names in os.walk(folder, onerror=raise_error, followlinks=True):
+        visited.add(os.path.realpath(parent))
+        folders[:] = [name for name in folders if os.path.realpath(Path(parent, name)) not in visited]  # no loops
+        for name in names:
+            yield Path(parent, name)
+
+
 def _is_hidden(name: str) -> bool:
     return any(part in HIDDEN or part.startswith(".") for part in PurePosixPath(name).parts)
+
+
+def leave_out_or_report(file: str, expected: str, log: IngestLog) -> None:
+    """Handle a file whose name does not fit the data set: a picture is an error, any other file is left out.
+
+    expected: continues "is neither": the names that fit.
+    """
+    reason = f"is neither {expected}"
+    if PurePosixPath(file).suffix.lower() in PICTURE_SUFFIXES:
+        log.report_error(SourceError(file, reason, "Rename it, or move it out of the folder."))
+    else:
+        log.leave_out(file, reason)
 
 
 def _open_zip(path: Path) -> ZipFile:

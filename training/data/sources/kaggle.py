@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from training.data.frame_mask_pair import NERVE, FrameMaskPair, decode_frame
+from training.data.frame_mask_pair import NERVE, FrameMaskPair, check_orientation, decode_frame
 from training.data.source_errors import IngestLog, SourceError
-from training.data.sources.folder_or_zip import SourceFiles
+from training.data.sources.folder_or_zip import SourceFiles, leave_out_or_report
 from training.data.sources.frame_mask_pairing import FrameKey, index_by_key, pair_files
 from training.workspace.params_file import ParameterError
 
@@ -62,7 +62,7 @@ def _sort_files(files: SourceFiles, log: IngestLog) -> list[dict[FrameKey, str]]
             kind, key = match
             by_kind[kind].append((key, file))
         else:
-            log.leave_out(file, "is neither a frame nor a mask of the competition")
+            leave_out_or_report(file, "a frame (S_N.tif, N.tif) nor a mask (S_N_mask.tif) of the competition", log)
     return [index_by_key(by_kind[kind], log) for kind in NAMES]
 
 
@@ -79,7 +79,11 @@ def _match_name(name: str) -> tuple[str, FrameKey] | None:
 def _read_pair(files: SourceFiles, key: FrameKey, frame: str, mask: str | None) -> FrameMaskPair:
     data = files.read(frame)
     _decode(data, frame)
-    labels = None if mask is None else _decode_labels(files.read(mask), mask)
+    labels = None
+    if mask is not None:
+        mask_data = files.read(mask)
+        check_orientation(data, mask_data, mask)
+        labels = _decode_labels(mask_data, mask)
     return FrameMaskPair(
         frame_file=data,
         suffix=".tif",

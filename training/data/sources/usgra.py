@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.data.frame_mask_pair import NERVE, VESSEL, FrameMaskPair, check_size, decode_frame
+from training.data.frame_mask_pair import NERVE, VESSEL, FrameMaskPair, check_orientation, check_size, decode_frame
 from training.data.source_errors import IngestLog, SourceError
-from training.data.sources.folder_or_zip import SourceFiles
+from training.data.sources.folder_or_zip import SourceFiles, leave_out_or_report
 from training.data.sources.frame_mask_pairing import FrameKey, index_by_key, pair_files
 
 LICENCE = "CC BY 4.0, T. M. K. and the authors of usgra-seg"
@@ -80,6 +80,7 @@ def pairs(path: Path | None, log: IngestLog) -> Iterator[FrameMaskPair]:
 def _pairs(path: Path, log: IngestLog) -> Iterator[FrameMaskPair]:
     files = SourceFiles(path)
     by_kind: dict[str, list[tuple[FrameKey, str]]] = {"images": [], "masks": []}
+    unknown = []
     for file in files.names:
         if file.startswith("test/"):
             log.leave_out(file, "belongs to the authors' test split; no model may be tuned on it")
@@ -87,10 +88,12 @@ def _pairs(path: Path, log: IngestLog) -> Iterator[FrameMaskPair]:
             key = FrameKey(match["subject"] or UNRECORDED_SUBJECT, int(match["number"]))
             by_kind[match["kind"].lower()].append((key, file))
         else:
-            log.leave_out(file, f"is neither {FRAME_NAMES} nor the mask of such a frame")
+            unknown.append(file)
     if not by_kind["images"]:
         remedy = "Set nerve.path in params.yaml to the folder, or its zip file, that holds images/ and masks/."
         raise SourceError(str(path), f"has no {FRAME_NAMES}", remedy)
+    for file in unknown:
+        leave_out_or_report(file, f"{FRAME_NAMES} nor the mask of such a frame", log)
     images, masks = (index_by_key(by_kind[kind], log) for kind in by_kind)
     for key, image, mask in pair_files(images, masks, str(path), log):
         if pair := log.attempt(partial(_read_pair, files, key, image, mask)):
@@ -100,7 +103,9 @@ def _pairs(path: Path, log: IngestLog) -> Iterator[FrameMaskPair]:
 def _read_pair(files: SourceFiles, key: FrameKey, image: str, mask: str) -> FrameMaskPair:
     data = files.read(image)
     frame = decode_frame(data, image)
-    labels, vessels = decode_labels(files.read(mask), mask)
+    mask_data = files.read(mask)
+    check_orientation(data, mask_data, mask)
+    labels, vessels = decode_labels(mask_data, mask)
     check_size(labels, frame.pixels, mask, "Copy both again, or remove the pair.")
     licence = LICENCE if hashlib.sha256(data).hexdigest() in authors_digests() else ""
     return FrameMaskPair(
@@ -118,18 +123,38 @@ def _read_pair(files: SourceFiles, key: FrameKey, image: str, mask: str) -> Fram
 def decode_labels(data: bytes, file: str) -> tuple[np.ndarray, bool]:
     """Return a mask file's labels, uint8 (height, width), and whether vessels are labelled.
 
-    The labels are the indices of a palette PNG, or the grey values of a grey one. A mask of 0 and 255 labels nerves
-    only. Raises SourceError for any other file.
+    The labels are the grey values of a picture. They are the indices of a coloured palette whose index 0 is black. A
+    mask of 0 and 255 labels nerves only. Raises SourceError for any other file.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG",))
         labels = np.asarray(image)
+        palette = np.reshape(image.getpalette("RGB") or [], (-1, 3))
     except Exception as error:  # for a damaged file Pillow raises many classes
         reason = "is not a readable mask (not a complete PNG file)"
         raise SourceError(file, reason, "Copy it again, or remove the pair.") from error
+    if image.mode == "P":
+        labels = _resolve_palette(labels, palette, file)
     if labels.ndim == 2 and labels.dtype == np.uint8 and labels.any() and np.isin(labels, (0, 255)).all():
         return labels // 255 * NERVE, False
     if labels.ndim != 2 or labels.dtype != np.uint8 or labels.max() > VESSEL:
         reason = f"has other labels than 0, 1 and 2, or 0 and 255 (mode {image.mode}, maximum {labels.max()})"
         raise SourceError(file, reason, "Copy it again, or remove the pair.")
     return labels, True
+
+
+def _resolve_palette(indices: np.ndarray, palette: np.ndarray, file: str) -> np.ndarray:
+    """Return the grey values of a grey palette, else the indices, uint8 (height, width).
+
+    palette: int (entries, 3), RGB. Raises SourceError if the indices do not count from a black background.
+    """
+    used = np.unique(indices)
+    if used.max() >= len(palette):
+        raise SourceError(file, "has an index without a colour in its palette", "Write the mask again as a grey PNG.")
+    if (palette[used] == palette[used, :1]).all():
+        return palette[:, 0].astype(np.uint8)[indices]
+    if palette[0].any():
+        colour = ", ".join(map(str, palette[0].tolist()))
+        reason = f"has a palette whose index 0 is not black but ({colour}), so its labels are ambiguous"
+        raise SourceError(file, reason, "Write the mask again as a grey PNG with the values 0, 1 and 2.")
+    return indices

@@ -1,6 +1,8 @@
 """The Kaggle competition's files: read from a folder or a zip file; an error names each invalid file."""
 
 import csv
+import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.frames import disc, tiff
+from tests.privileges import without_privileges
 from tests.project_copy import nerve
 from training.data.manifest import read_frame, read_labels, read_manifest
 from training.data.source_errors import IngestLog, SourceError
@@ -17,6 +20,7 @@ from training.data.source_ingestion import ingest_source
 from training.data.sources import kaggle
 from training.workspace.parameters import NerveParameters
 
+CASES = Path(__file__).parents[3] / "cases"
 STEMS = [f"1_{n}" for n in range(1, 15)] + ["2_1", "2_2", "10_1"]
 NERVE_PIXELS = (slice(100, 200), slice(300, 400))  # in the mask of every even frame
 
@@ -221,10 +225,40 @@ def test_an_invalid_test_frame_is_an_error_too(competition):
 
 
 def test_unknown_files_are_listed_but_not_those_of_file_managers(competition):
-    for name in ("train_masks.csv", "train/1_1 (copy).tif", "train/Thumbs.db", "train/._1_1.tif"):
+    for name in ("train_masks.csv", "train/Thumbs.db", "train/._1_1.tif"):
         (competition / name).write_bytes(b"")
     _, left_out = read(competition)
-    assert [file for file, _ in left_out] == ["train/1_1 (copy).tif", "train_masks.csv"]
+    assert [file for file, _ in left_out] == ["train_masks.csv"]
+
+
+@pytest.mark.parametrize("name", ["train/1_1 (copy).tif", "train/P-3_1.tif", "train/7_1.tiff", "train/7_1.dcm"])
+def test_a_picture_with_an_unknown_name_is_an_error(competition, name):
+    (competition / name).write_bytes(b"")
+    with pytest.raises(SourceError, match=re.escape(name)):
+        read(competition)
+    _, left_out = read(competition, skip=True)
+    assert [file for file, _ in left_out] == [name]
+
+
+def test_a_frame_and_a_mask_of_different_orientation_are_an_error(competition):
+    for name in ("1_1.tif", "1_1_mask.tif"):
+        shutil.copy(CASES / name, competition / "train" / name)
+    with pytest.raises(SourceError, match=r"1_1_mask\.tif: has Orientation 1, but its frame has 3"):
+        read(competition)
+
+
+def test_a_file_name_that_is_not_utf_8_is_listed_as_it_is(competition, tmp_path):
+    name = os.fsdecode(b"train/n\xe9rf.txt")
+    (competition / name).write_bytes(b"")
+    ingest_source(parameters(competition), tmp_path / "frames")
+    assert b"n\xe9rf.txt," in (tmp_path / "frames/left_out.csv").read_bytes()
+
+
+def test_an_unreadable_folder_is_an_error(competition, monkeypatch):
+    (competition / "train/more").mkdir(mode=0)
+    monkeypatch.chdir(competition.parent)
+    with without_privileges(competition.parent), pytest.raises(SourceError, match=r"train/more: cannot be read"):
+        read(Path(competition.name))
 
 
 def test_leading_zeros_do_not_matter(competition, tmp_path):

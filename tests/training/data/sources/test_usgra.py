@@ -2,12 +2,14 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,7 +140,7 @@ def test_the_authors_test_split_and_unknown_files_are_left_out(dataset):
     numbers, left_out = read(dataset)
     assert numbers == list(range(1, 13))
     test = [f"test/{kind}/00{n}.png" for kind in ("images", "masks") for n in (90, 91)]
-    assert left_out == ["images/notes.txt", *test]
+    assert left_out == [*test, "images/notes.txt"]
 
 
 def test_labels_are_the_indices_of_the_palette(dataset, tmp_path):
@@ -147,6 +149,37 @@ def test_labels_are_the_indices_of_the_palette(dataset, tmp_path):
     assert (rows[0].nerve_px, rows[0].vessels, rows[0].spacing_mm) == (200, 1, None)
     assert {row.subject for row in rows} == {"usgra"}
     assert rows[0].licence == "", "these frames are not the authors'"
+
+
+def test_a_palette_of_black_and_white_labels_by_colour(dataset):
+    """Index 0 is white: the nerve."""
+    indices = (LABELS != 1).astype(np.uint8)
+    data = palette_png(indices, [255, 255, 255, 0, 0, 0])
+    labels, vessels = usgra.decode_labels(data, "masks/0001.png")
+    assert np.array_equal(labels, LABELS == 1) and not vessels
+
+
+def test_a_coloured_palette_without_a_black_background_is_an_error():
+    with pytest.raises(SourceError, match="index 0 is not black"):
+        usgra.decode_labels(palette_png(LABELS, [255, 0, 0, 0, 0, 0, 0, 0, 255]), "masks/0001.png")
+
+
+@pytest.mark.parametrize("name", ["images/P-3_0001.png", "images/0099.jpg", "0099.png"])
+def test_a_picture_with_an_unknown_name_is_an_error(dataset, name):
+    (dataset / name).write_bytes(png(disc(48, 64)))
+    with pytest.raises(SourceError, match=re.escape(name)):
+        read(dataset)
+
+
+@pytest.mark.parametrize("factor", [4, 16])
+def test_frames_of_10_or_12_bits_in_16_are_read_as_the_plain_ones(dataset, tmp_path, factor):
+    plain, _ = ingest_source(parameters(dataset), tmp_path / "plain")
+    for file in (dataset / "images").iterdir():
+        file.write_bytes(png(cv2.imread(str(file), cv2.IMREAD_UNCHANGED).astype(np.uint16) * factor))
+    rows, _ = ingest_source(parameters(dataset), tmp_path / "frames")
+    for row, plain_row in zip(rows, plain, strict=True):
+        pixels = read_frame(row, tmp_path / "frames").pixels / 257
+        assert np.abs(pixels - read_frame(plain_row, tmp_path / "plain").pixels).max() <= 2
 
 
 def test_own_frames_can_have_subjects_and_masks_of_nerves_only(dataset, tmp_path):

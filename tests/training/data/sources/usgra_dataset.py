@@ -1,6 +1,7 @@
 """A small data set with the files of usgra-seg."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ LABELS[10:20, 10:30] = 1
 LABELS[40:50, 10:15] = 2
 
 
-def palette_png(labels: np.ndarray) -> bytes:
+PALETTE = (0, 0, 0, 255, 255, 0, 200, 0, 0, 0, 0, 255)
+
+
+def palette_png(labels: np.ndarray, palette: Sequence[int] = PALETTE) -> bytes:
     """Return a palette PNG as in the data set: the indices are the labels, the colours are something else."""
     image = Image.fromarray(labels).convert("P")
     image.putdata(labels.ravel().tolist())
-    image.putpalette([0, 0, 0, 255, 255, 0, 200, 0, 0, 0, 0, 255])
+    image.putpalette(list(palette))
     return encode(image, "PNG")
 
 
