@@ -6,8 +6,11 @@ The files in tests/cases hold one simulated frame: base.png and base.dcm are the
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.encaps import generate_frames
 
 from service.decoding.cine import open_cine
 from service.decoding.frame import Frame
@@ -96,6 +99,15 @@ def test_the_bytes_decide_about_colour(name: str, note: str) -> None:
     assert plain.notes == ()
     assert difference(frame, grey(plain)) <= LOSSY
     assert_note(frame, note)
+
+
+def test_a_colour_jpeg_with_the_right_label_is_read_without_a_note() -> None:
+    """The reference is OpenCV's grey picture of the same codestream."""
+    (frame,) = read_frames("the_same_labelled_rightly.dcm")
+    codestream = next(generate_frames(dcmread(CASES / "the_same_labelled_rightly.dcm").PixelData, number_of_frames=1))
+    expected = cv2.imdecode(np.frombuffer(codestream, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert difference(frame, expected) <= LOSSLESS
+    assert frame.notes == ()
 
 
 def test_a_region_that_is_not_malformed_is_used() -> None:

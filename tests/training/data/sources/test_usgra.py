@@ -1,6 +1,7 @@
 """usgra-seg: read from a folder, a zip file or its git repository; an error names the file of each invalid pair."""
 
 import csv
+import io
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ from training.release.out_of_distribution import fit_stats
 from training.workspace.parameters import NerveParameters
 
 ROOT = Path(__file__).parents[4]
+CASES = ROOT / "tests/cases"
 REAL = ROOT / ".." / "shared" / "data" / "usgra"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="usgra-seg is not at ../shared/data/usgra")
 
@@ -157,6 +159,13 @@ def test_a_palette_of_black_and_white_labels_by_colour(dataset):
     data = palette_png(indices, [255, 255, 255, 0, 0, 0])
     labels, vessels = usgra.decode_labels(data, "masks/0001.png")
     assert np.array_equal(labels, LABELS == 1) and not vessels
+
+
+def test_the_handed_palette_mask_has_its_nerve_at_index_0():
+    data = (CASES / "mask_palette_index0_is_nerve.png").read_bytes()
+    labels, _ = usgra.decode_labels(data, "masks/0001.png")
+    white = np.asarray(Image.open(io.BytesIO(data)).convert("L")) == 255
+    assert np.array_equal(labels == 1, white) and 0 < white.mean() < 0.5
 
 
 def test_a_coloured_palette_without_a_black_background_is_an_error():
