@@ -19,7 +19,13 @@ from service.decoding.dicom.frame_locations import (
     read_pixel_element,
 )
 from service.decoding.dicom.frame_rate import read_frame_rate
-from service.decoding.dicom.header_checks import read_pixel_options, ultrasound_notes
+from service.decoding.dicom.header_checks import (
+    check_frame_count,
+    is_frame_count_missing,
+    missing_frame_count_note,
+    read_pixel_options,
+    ultrasound_notes,
+)
 from service.decoding.dicom.pixel_values import to_grey_frame
 from service.decoding.dicom.scan_area import find_scan_area
 from service.decoding.dicom.uncompressed_layout import find_layout
@@ -59,6 +65,8 @@ class DicomCine:
             raise unsupported_syntax_error(syntax) from None
         self._fragments = self._locate_frames(element)
         self.frame_count = len(self._fragments)
+        if self.frame_count != self.options["number_of_frames"]:
+            self.header.NumberOfFrames = self.frame_count
         self.scan_area, self.spacing_mm, notes = find_scan_area(self.header)
         self.notes += notes
         self.frame_rate_hz = read_frame_rate(self.header) if self.frame_count > 1 else None
@@ -67,16 +75,19 @@ class DicomCine:
     def _locate_frames(self, element: PixelElement) -> list[list[tuple[int, int]]]:
         """Return the fragments of each frame. Correct `options` and add notes where the bytes disprove the header."""
         options = self.options
-        if element.length is None:
-            pixels = options["rows"] * options["columns"] * options["samples_per_pixel"]
-            max_frame_bytes = 2 * (pixels * options["bits_allocated"] // 8) + CODESTREAM_HEADER_BYTES
-            return locate_compressed_frames(self.file, options["number_of_frames"], max_frame_bytes)
-        layout = find_layout(self.header, options, available_bytes(self.file, element.length))
-        self.notes += layout.notes
-        options["photometric_interpretation"] = layout.interpretation
-        if layout.frame_count != options["number_of_frames"]:
-            self.header.NumberOfFrames = layout.frame_count
-        return locate_uncompressed_frames(self.file.tell(), layout.frame_count, layout.frame_bytes)
+        if element.length is not None:
+            layout = find_layout(self.header, options, available_bytes(self.file, element.length))
+            self.notes += layout.notes
+            options["photometric_interpretation"] = layout.interpretation
+            return locate_uncompressed_frames(self.file.tell(), layout.frame_count, layout.frame_bytes)
+        pixels = options["rows"] * options["columns"] * options["samples_per_pixel"]
+        max_frame_bytes = 2 * (pixels * options["bits_allocated"] // 8) + CODESTREAM_HEADER_BYTES
+        frame_count = None if is_frame_count_missing(self.header) else options["number_of_frames"]
+        fragments = locate_compressed_frames(self.file, frame_count, max_frame_bytes)
+        check_frame_count(len(fragments))
+        if frame_count is None and len(fragments) > 1:
+            self.notes += (missing_frame_count_note(len(fragments)),)
+        return fragments
 
     def read_encoded(self, index: int) -> bytes:
         """Return one frame as it is stored in the file. index: from 0. One thread at a time may call it."""

@@ -18,6 +18,7 @@ MAX_HEADER_BYTES = 2 * 1024 * 1024
 MAX_VALUE_BYTES = 256 * 1024
 MAX_INFLATED_BYTES = 512 * 1024 * 1024  # of a deflated file; a few kilobytes may inflate to gigabytes
 CHUNK_BYTES = 1024 * 1024
+FIRST_ELEMENT_BYTES = 8  # tag, value representation and length
 
 FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA, PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
 PIXEL_TAGS = (FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA, PIXEL_DATA)
@@ -58,10 +59,12 @@ def read_header(file: IO[bytes]) -> OpenedDataset:
     if start is None:
         raise malformed_error()
     file.seek(start)
+    first_element = file.read(FIRST_ELEMENT_BYTES)
+    file.seek(start)
     bounded_file: Any = _BoundedFile(file)
     file_meta = read_dataset(bounded_file, False, True, stop_when=lambda tag, *_: tag >> 16 != FILE_META_GROUP)
     if not file_meta:  # a dataset without file meta information: its transfer syntax is a guess
-        explicit = has_explicit_vr(head[start:])
+        explicit = has_explicit_vr(first_element)
         file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian if explicit else uid.ImplicitVRLittleEndian
     syntax = _check_transfer_syntax(file_meta)
     if syntax.is_deflated:

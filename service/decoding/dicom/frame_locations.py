@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 from pydicom import uid
 
 from service.decoding.dicom.dicom_header import PIXEL_DATA, malformed_error
+from service.decoding.frame import MAX_FRAMES
 from service.errors import ErrorCode, FrameError
 
 MAX_FRAGMENTS = 200_000  # of compressed pixels: twenty for each frame of the longest cine
@@ -62,33 +63,37 @@ def locate_uncompressed_frames(start: int, frame_count: int, frame_bytes: int) -
     return [[(start + index * frame_bytes, frame_bytes)] for index in range(frame_count)]
 
 
-def locate_compressed_frames(file: IO[bytes], frame_count: int, max_frame_bytes: int) -> list[list[Fragment]]:
+def locate_compressed_frames(file: IO[bytes], frame_count: int | None, max_frame_bytes: int) -> list[list[Fragment]]:
     """Return the fragments of each frame (PS3.5 A.4). `file` is at the first byte of the pixel data.
 
     pydicom's own readers of fragments believe every length, keep any number of fragments, and return more frames than
-    declared. max_frame_bytes: limit for one compressed frame. Raises FrameError (400, 413), and other exceptions over a
-    damaged offset table.
+    declared.
+
+    frame_count: as the header declares it. None: it does not, and end-of-image markers count.
+    max_frame_bytes: limit for one compressed frame.
+
+    Raises FrameError (400, 413), and other exceptions over a damaged offset table.
     """
     offsets = _read_offset_table(file, frame_count)
     fragments = list(itertools.islice(_iterate_fragments(file), MAX_FRAGMENTS + 1))
     if len(fragments) > MAX_FRAGMENTS:
         raise FrameError(ErrorCode.TOO_MANY_FRAGMENTS, f"The pixel data have more than {MAX_FRAGMENTS} fragments.")
-    if len(fragments) < frame_count:
-        raise _frame_count_error(frame_count, f"Its pixels have only {len(fragments)} fragments")
+    if len(fragments) < (frame_count or 1):
+        raise _frame_count_error(frame_count or 1, f"Its pixels have only {len(fragments)} fragments")
     frames: list[list[Fragment]] = []
     starts_frame = _find_frame_starts(file, fragments, frame_count, offsets)
     for fragment, is_first in zip(fragments, starts_frame, strict=True):
         if is_first:
             frames.append([])
         frames[-1].append(fragment)
-    if len(frames) != frame_count:
+    if frame_count is not None and len(frames) != frame_count:
         raise _frame_count_error(frame_count, f"The start of {len(frames)} frames can be found")
     if any(sum(length for _, length in frame) > max_frame_bytes for frame in frames):
         raise FrameError(ErrorCode.MALFORMED, f"A compressed frame has more than {max_frame_bytes} bytes.")
     return frames
 
 
-def _read_offset_table(file: IO[bytes], frame_count: int) -> tuple[int, ...]:
+def _read_offset_table(file: IO[bytes], frame_count: int | None) -> tuple[int, ...]:
     """Return the Basic Offset Table: the start of each frame in bytes from the table's own end.
 
     Empty if the table has not one entry for each frame.
@@ -96,11 +101,11 @@ def _read_offset_table(file: IO[bytes], frame_count: int) -> tuple[int, ...]:
     length = _read_item_length(file)
     if length is None:
         raise malformed_error()
-    if length > 4 * frame_count:
-        raise _frame_count_error(frame_count, f"The offset table has {length // 4} entries")
+    if length > 4 * (frame_count or MAX_FRAMES):
+        raise _frame_count_error(frame_count or 1, f"The offset table has {length // 4} entries")
     table = file.read(length)
     # Some encoders write an entry for the first frame alone. Such a table says nothing.
-    return struct.unpack(f"<{frame_count}L", table) if length == 4 * frame_count else ()
+    return struct.unpack(f"<{frame_count}L", table) if length == 4 * (frame_count or 0) else ()
 
 
 def _iterate_fragments(file: IO[bytes]) -> Iterator[Fragment]:
@@ -124,18 +129,19 @@ def _read_item_length(file: IO[bytes]) -> int | None:
 
 
 def _find_frame_starts(
-    file: IO[bytes], fragments: list[Fragment], frame_count: int, offsets: tuple[int, ...]
+    file: IO[bytes], fragments: list[Fragment], frame_count: int | None, offsets: tuple[int, ...]
 ) -> list[bool]:
     """Return, for each fragment, whether a frame begins with it.
 
-    If there are as many fragments as frames, each fragment is a frame. Otherwise the offset table decides. Without a
-    table, a frame begins after each end-of-image marker.
+    If there are as many fragments as frames, each fragment is a frame. Otherwise the offset table decides, if it fits
+    the fragments. If not, a frame begins after each end-of-image marker.
     """
     if len(fragments) == frame_count:
         return [True] * frame_count
-    if offsets:
-        starts = {fragments[0][0] + offset for offset in offsets}
-        return [position in starts for position, _ in fragments]
+    starts = {fragments[0][0] + offset for offset in offsets}
+    by_table = [position in starts for position, _ in fragments]
+    if by_table[0] and sum(by_table) == frame_count:
+        return by_table
     return [True, *(_ends_image(file, fragment) for fragment in fragments[:-1])]
 
 

@@ -64,6 +64,26 @@ def add_missing_elements(header: Dataset) -> None:
         header.PixelRepresentation = 0
     if header.SamplesPerPixel > 1 and header.get("PlanarConfiguration") is None:
         header.PlanarConfiguration = 0
+    if declared_frame_count(header) is None:
+        header.pop("NumberOfFrames", None)
+
+
+def declared_frame_count(header: Dataset) -> int | None:
+    """Return the number of frames; None if the header does not have it, or as text that is no number."""
+    try:
+        return int(header.get("NumberOfFrames"))
+    except (TypeError, ValueError):
+        return None
+
+
+def is_frame_count_missing(header: Dataset) -> bool:
+    """Return whether a file of a multi-frame class does not say how many frames it has."""
+    return header.get("SOPClassUID") in MULTI_FRAME_CLASSES and "NumberOfFrames" not in header
+
+
+def missing_frame_count_note(frame_count: int) -> str:
+    """Return the note on frames that were counted in the pixels."""
+    return f"the header does not say how many frames the file has: its pixels are those of {frame_count} frames"
 
 
 def read_pixel_options(header: Dataset) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _apply_window(pixels: np.ndarray, header: Dataset) -> DecodedPixels:
         notes: tuple[str, ...] = ()
     except Exception:  # elements for the display are optional, and may hold values of any type
         windowed, (lowest, highest), bits = pixels, _stored_range(pixels, header), int(header.BitsStored)
-        notes = ("the window in the header is malformed: it was ignored",)
+        notes = ("the window in the header is malformed, or leaves nothing to see: it was ignored",)
     if windowed is pixels and pixels.dtype == np.uint16 and (depth := used_depth(pixels)) < bits and pixels.any():
         notes += (f"the {bits}-bit pixels use {depth} bits: they were read as {depth}-bit pixels",)
         lowest, highest, bits = 0, 2**depth - 1, max(depth, 9)
@@ -79,7 +79,10 @@ def _window(pixels: np.ndarray, header: Dataset) -> tuple[np.ndarray, tuple[floa
     slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
     rescaled = apply_rescale(pixels, header) if (slope, intercept) != (1, 0) else pixels
     lowest, highest = lowest * slope + intercept, highest * slope + intercept
-    return apply_voi_lut(rescaled, header), (lowest, highest), bits
+    windowed = apply_voi_lut(rescaled, header)
+    if not np.isfinite(windowed).all() or (windowed.min() == windowed.max() and pixels.min() < pixels.max()):
+        raise ValueError("the window leaves nothing to see")
+    return windowed, (lowest, highest), bits
 
 
 def _stored_range(pixels: np.ndarray, header: Dataset) -> tuple[float, float]:

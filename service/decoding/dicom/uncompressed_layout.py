@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from pydicom import Dataset
 
-from service.decoding.dicom.header_checks import MULTI_FRAME_CLASSES, check_frame_count
+from service.decoding.dicom.header_checks import check_frame_count, is_frame_count_missing, missing_frame_count_note
 from service.errors import ErrorCode, FrameError
 
 
@@ -41,12 +41,11 @@ def find_layout(header: Dataset, options: dict[str, Any], pixel_bytes: int) -> U
         reason = f"Its pixels have {pixel_bytes} bytes; {frame_count} of {frame_bytes} bytes each are needed."
         raise FrameError(ErrorCode.MALFORMED, f"The DICOM file declares {frame_count} frame(s). {reason}")
     if available > frame_count and pixel_bytes - available * frame_bytes <= 1:
-        is_multi_frame = header.get("SOPClassUID") in MULTI_FRAME_CLASSES
-        if header.get("NumberOfFrames") or not is_multi_frame:
+        if not is_frame_count_missing(header):
             reason = f"Its pixels are those of {available} frames. Correct the number of frames (0028,0008)."
             raise FrameError(ErrorCode.MALFORMED, f"The DICOM file declares {frame_count} frame(s). {reason}")
         check_frame_count(available)
-        notes += (f"the header does not say how many frames the file has: its pixels are those of {available} frames",)
+        notes += (missing_frame_count_note(available),)
         frame_count = available
     return UncompressedLayout(interpretation, frame_bytes, frame_count, notes)
 
