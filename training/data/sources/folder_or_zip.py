@@ -10,6 +10,7 @@ from training.data.source_errors import IngestLog, SourceError
 
 # A file with one of these suffixes is data: a source must not pass it over.
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".dcm", ".dicom", ".jp2", ".jls")
+VIDEO_SUFFIXES = (".mp4", ".avi")
 HIDDEN = {"Thumbs.db", "desktop.ini", "__MACOSX"}  # of file managers; names that begin with a dot are hidden too
 
 

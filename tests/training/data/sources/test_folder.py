@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from tests.frames import disc, png
 from tests.project_copy import nerve
-from training.data.manifest import read_labels
+from training.data.manifest import read_frame, read_labels
 from training.data.source_errors import IngestLog, SourceError
 from training.data.source_ingestion import ingest_source
 from training.data.sources import folder
@@ -160,3 +161,31 @@ def test_an_empty_folder_is_an_error(tmp_path) -> None:
         keys(tmp_path)
     with pytest.raises(ParameterError, match=r"nerve\.path is empty"):
         list(folder.pairs(None, IngestLog(skip=False), CLASSES))
+
+
+def test_a_video_has_a_folder_of_masks(tmp_path) -> None:
+    """Frame 1 has no mask. The masks are JPEG files, as a public data set has them."""
+    path = tmp_path / "set"
+    (path / "videos").mkdir(parents=True)
+    frames = [disc(HEIGHT, WIDTH, across=across) for across in (0.3, 0.5, 0.7)]
+    writer = cv2.VideoWriter(str(path / "videos/case7.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (WIDTH, HEIGHT))
+    for frame in frames:
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
+    writer.release()
+    for index in (0, 2):
+        write(path / f"masks/case7/case7_{index:03}.jpg", encode(np.uint8(255) * MASK, "JPEG"))
+    rows, log = ingest_source(parameters(path), tmp_path / "frames")
+    assert [(row.subject, row.number) for row in rows] == [("case7", 0), ("case7", 2)]
+    assert log.left_out == [("videos/case7.avi[1]", "is a frame of a video without a mask")]
+    read = read_frame(rows[1], tmp_path / "frames").pixels.astype(int)
+    assert np.abs(read - frames[2]).mean() < np.abs(read - frames[1]).mean() / 2
+
+    write(path / "masks/case7/case7_003.png", encode(np.uint8(255) * MASK, "PNG"))
+    with pytest.raises(SourceError, match=r"case7_003\.png: is a mask of no frame"):
+        ingest_source(parameters(path), tmp_path / "more")
+
+
+def test_a_video_without_masks_is_an_error(tmp_path) -> None:
+    write(tmp_path / "a.mp4", b"")
+    with pytest.raises(SourceError, match=r"a\.mp4: is a video without masks"):
+        keys(tmp_path)

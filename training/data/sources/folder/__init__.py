@@ -5,6 +5,7 @@ this order:
   NAME.json              LabelMe annotations, beside the frame or in another folder; the classes are their labels
   NAME_mask.png          a mask beside the frame; the classes are its grey values or colours
   masks/NAME.png         a mask in a folder whose name is one of MASK_FOLDERS
+`videos` reads videos with a folder of masks each.
 
 `nerve.classes` says which classes are nerve, vessel or ignored. `subjects` finds the subject of each frame.
 """
@@ -23,6 +24,7 @@ from training.data.sources.folder.classes import ClassMap
 from training.data.sources.folder.labelme import class_names, draw_labels, read_annotations
 from training.data.sources.folder.mask_images import decode_mask
 from training.data.sources.folder.subjects import SUBJECTS_FILE, find_keys
+from training.data.sources.folder.videos import read_video_pairs, split_video_masks
 from training.data.sources.folder_or_zip import PICTURE_SUFFIXES, SourceFiles
 from training.data.sources.frame_mask_pairing import FrameKey
 from training.workspace.params_file import ParameterError
@@ -55,11 +57,17 @@ def pairs(path: Path | None, log: IngestLog, classes: Mapping[str, str]) -> Iter
 
 
 def _pairs(files: SourceFiles, log: IngestLog, classes: ClassMap) -> Iterator[FrameMaskPair]:
-    annotated = _match_annotations(files, log)
-    if not annotated:
+    videos, names = split_video_masks(files.names)
+    annotated = _match_annotations(names, log)
+    if not annotated and not videos:
         raise SourceError(
             str(files.path), "has no frame with a mask or annotations", "Set nerve.path to such a folder."
         )
+    for video, masks in videos.items():
+        try:
+            yield from read_video_pairs(files, video, masks, classes, log)
+        except SourceError as error:
+            log.report_error(error)
     keys = find_keys(files, [frame.frame for frame in annotated])
     vessels = _have_vessels(files, annotated, classes)
     for item in annotated:
@@ -67,11 +75,11 @@ def _pairs(files: SourceFiles, log: IngestLog, classes: ClassMap) -> Iterator[Fr
             yield pair
 
 
-def _match_annotations(files: SourceFiles, log: IngestLog) -> list[AnnotatedFrame]:
+def _match_annotations(names: list[str], log: IngestLog) -> list[AnnotatedFrame]:
     """Return each frame with its annotations. Report frames without annotations, and annotations without a frame."""
     frames: dict[str, str] = {}
     annotations: dict[str, str] = {}
-    for file in files.names:
+    for file in names:
         path = PurePosixPath(file)
         stem = path.stem
         if path.suffix.lower() == ANNOTATION_SUFFIX:
