@@ -134,6 +134,8 @@ def test_the_subject_comes_from_the_table_the_folder_or_the_name(tmp_path) -> No
     assert keys(tmp_path / "names") == [("anna", 3), ("anna", 5), ("ben", 1)]
     frames_with_masks(tmp_path / "folders", "anna/x1", "anna/x2", "ben/y1")
     assert keys(tmp_path / "folders") == [("anna", 1), ("anna", 2), ("ben", 1)]
+    frames_with_masks(tmp_path / "same names", "anna/images/1", "ben/images/1")
+    assert keys(tmp_path / "same names") == [("anna", 1), ("ben", 1)]
     write(tmp_path / "folders/subjects.csv", b"file,subject\nx1.png,carl\nx2.png,dora\ny1.png,dora\n")
     assert keys(tmp_path / "folders") == [("carl", 1), ("dora", 1), ("dora", 2)]
     write(tmp_path / "folders/subjects.csv", b"file,subject\nx1.png,carl\n")
@@ -154,6 +156,13 @@ def test_nothing_vanishes(tmp_path) -> None:
         "masks/b_9.png": "is a mask without a frame",
         "readme.txt": "is neither a picture nor annotations",
     }
+
+
+def test_two_annotations_of_a_frame_are_an_error(tmp_path) -> None:
+    frames_with_masks(tmp_path, "a_1", "a_2")
+    write(tmp_path / "masks/a_1.png", encode(np.uint8(255) * MASK, "PNG"))
+    with pytest.raises(SourceError, match=r"masks/a_1\.png: has the same name as another file \(a_1_mask\.png\)"):
+        keys(tmp_path)
 
 
 def test_an_empty_folder_is_an_error(tmp_path) -> None:
@@ -188,4 +197,42 @@ def test_a_video_has_a_folder_of_masks(tmp_path) -> None:
 def test_a_video_without_masks_is_an_error(tmp_path) -> None:
     write(tmp_path / "a.mp4", b"")
     with pytest.raises(SourceError, match=r"a\.mp4: is a video without masks"):
+        keys(tmp_path)
+
+
+def coco(**changes: Any) -> dict[str, Any]:
+    images = [{"id": n, "file_name": f"images/a_{n}.png", "height": HEIGHT, "width": WIDTH} for n in (1, 2)]
+    annotation = {
+        "id": 5,
+        "image_id": 1,
+        "category_id": 3,
+        "segmentation": [np.ravel(TRIANGLE).tolist(), np.ravel(SQUARE).tolist()],
+    }
+    return {"images": images, "annotations": [annotation], "categories": [{"id": 3, "name": "神经"}]} | changes
+
+
+def test_coco_annotations_become_labels(tmp_path) -> None:
+    """The second frame has no annotation: it shows no nerve."""
+    for number in (1, 2):
+        write(tmp_path / f"set/images/a_{number}.png", png(disc(HEIGHT, WIDTH, seed=number)))
+    write(tmp_path / "set/instances.json", json.dumps(coco()).encode())
+    rows, _ = ingest_source(parameters(tmp_path / "set"), tmp_path / "frames")
+    assert np.array_equal(read_labels(rows[0], tmp_path / "frames"), polygon(TRIANGLE) | polygon(SQUARE))
+    assert rows[1].nerve_px == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"annotations": [{"image_id": 1, "category_id": 3, "segmentation": {"counts": "x"}}]}, "has run lengths"),
+        ({"annotations": [{"image_id": 1, "category_id": 4, "segmentation": [[1, 1, 2, 2, 3, 3]]}]}, "invalid entry"),
+        ({"images": coco()["images"] + [{"id": 9, "file_name": "b.png", "height": 1, "width": 1}]}, "does not have"),
+    ],
+    ids=str,
+)
+def test_an_invalid_coco_file_is_an_error(tmp_path, changes, reason) -> None:
+    for number in (1, 2):
+        write(tmp_path / f"a_{number}.png", png(disc(HEIGHT, WIDTH)))
+    write(tmp_path / "instances.json", json.dumps(coco(**changes)).encode())
+    with pytest.raises(SourceError, match=f"instances.json.*{reason}"):
         keys(tmp_path)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 
 from training.data.source_errors import SourceError
+from training.data.sources.folder.names import own_folders
 from training.data.sources.folder_or_zip import SourceFiles
 from training.data.sources.frame_mask_pairing import FrameKey
 
@@ -57,7 +58,7 @@ def _read_subjects(files: SourceFiles, frames: list[str]) -> dict[str, str]:
 
 
 def _subjects_of_folders(frames: list[str]) -> dict[str, str]:
-    subjects = {frame: PurePosixPath(frame).parent.name for frame in frames}
+    subjects = {frame: "".join(own_folders(PurePosixPath(frame))[-1:]) for frame in frames}
     return subjects if len(set(subjects.values())) > 1 and all(subjects.values()) else {}
 
 
