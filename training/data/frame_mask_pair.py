@@ -10,6 +10,7 @@ from service.errors import FrameError
 from training.data.source_errors import SourceError
 
 NERVE, VESSEL = 1, 2  # labels; 0 is background
+UNRECORDED_SUBJECTS = {"usgra", "folder"}  # subjects that stand for "not recorded", each the name of its source
 
 
 @dataclass(frozen=True)

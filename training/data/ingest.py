@@ -2,9 +2,9 @@
 
 import sys
 
+from training.data.frame_mask_pair import UNRECORDED_SUBJECTS
 from training.data.source_errors import SourceError
 from training.data.source_ingestion import ingest_source
-from training.data.sources.usgra import UNRECORDED_SUBJECT
 from training.workspace import parameters, paths
 
 
@@ -14,7 +14,7 @@ def main() -> None:
     except SourceError as error:
         sys.exit(f"ingest: {error}")
     labelled = [row for row in rows if row.mask]
-    subjects = {row.subject for row in labelled} - {UNRECORDED_SUBJECT}
+    subjects = {row.subject for row in labelled} - UNRECORDED_SUBJECTS
     without_nerve = sum(row.nerve_px == 0 for row in labelled)
     print(
         f"{len(labelled)} frames with masks of {f'{len(subjects)} subjects' if subjects else 'unrecorded subjects'}, "

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 
 from service.model.card import Card, FailureMode, NetworkInput, TrainedOn
+from training.data.frame_mask_pair import UNRECORDED_SUBJECTS
 from training.data.licences import describe_licences
-from training.data.sources import usgra
 from training.evaluation.failure_modes import FAILURE_MODES
 from training.evaluation.postprocessing_fit import read_postprocessing
 from training.release.training_rows import served_model_rows
@@ -59,7 +59,7 @@ def describe_training_frames() -> TrainedOn:
         source=rows[0].source,
         licence=describe_licences(rows),
         frames=len(rows),
-        subjects=len({row.subject for row in rows} - {usgra.UNRECORDED_SUBJECT}) or None,
+        subjects=len({row.subject for row in rows} - UNRECORDED_SUBJECTS) or None,
     )
 
 
