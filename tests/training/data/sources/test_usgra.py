@@ -1,7 +1,6 @@
 """usgra-seg: read from a folder, a zip file or its git repository; an error names the file of each invalid pair."""
 
 import csv
-import io
 import os
 import re
 import shutil
@@ -28,7 +27,6 @@ from training.release.out_of_distribution import fit_stats
 from training.workspace.parameters import NerveParameters
 
 ROOT = Path(__file__).parents[4]
-CASES = ROOT / "tests/cases"
 REAL = ROOT / ".." / "shared" / "data" / "usgra"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="usgra-seg is not at ../shared/data/usgra")
 
@@ -151,26 +149,6 @@ def test_labels_are_the_indices_of_the_palette(dataset, tmp_path):
     assert (rows[0].nerve_px, rows[0].vessels, rows[0].spacing_mm) == (200, 1, None)
     assert {row.subject for row in rows} == {"usgra"}
     assert rows[0].licence == "", "these frames are not the authors'"
-
-
-def test_a_palette_of_black_and_white_labels_by_colour(dataset):
-    """Index 0 is white: the nerve."""
-    indices = (LABELS != 1).astype(np.uint8)
-    data = palette_png(indices, [255, 255, 255, 0, 0, 0])
-    labels, vessels = usgra.decode_labels(data, "masks/0001.png")
-    assert np.array_equal(labels, LABELS == 1) and not vessels
-
-
-def test_the_handed_palette_mask_has_its_nerve_at_index_0():
-    data = (CASES / "mask_palette_index0_is_nerve.png").read_bytes()
-    labels, _ = usgra.decode_labels(data, "masks/0001.png")
-    white = np.asarray(Image.open(io.BytesIO(data)).convert("L")) == 255
-    assert np.array_equal(labels == 1, white) and 0 < white.mean() < 0.5
-
-
-def test_a_coloured_palette_without_a_black_background_is_an_error():
-    with pytest.raises(SourceError, match="index 0 is not black"):
-        usgra.decode_labels(palette_png(LABELS, [255, 0, 0, 0, 0, 0, 0, 0, 255]), "masks/0001.png")
 
 
 @pytest.mark.parametrize("name", ["images/P-3_0001.png", "images/0099.jpg", "0099.png"])
