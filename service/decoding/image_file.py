@@ -48,10 +48,10 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Frame:
     Raises FrameError: 400 empty, damaged or truncated; 413 more than `max_pixels` pixels; 415 another file type;
     422 a picture that cannot be a frame (too small, several pages, ...).
     """
-    check_format(data)
-    if detect_format(data) is Format.TIFF and len(tiff_file.list_pages(data)) > 1:
+    pages = tiff_file.list_pages(data) if check_format(data) is Format.TIFF else [0]
+    if len(pages) > 1:
         raise unusable_error(ErrorCode.SEVERAL_PAGES, "it has several pages. Send one file for each page.")
-    decoded = decode_picture(data, max_pixels=max_pixels)
+    decoded = decode_picture(data, pages[0], max_pixels)
     return Frame(decoded.pixels, notes=decoded.notes)
 
 

@@ -1,7 +1,4 @@
-"""The file formats of pictures and videos: how to recognise them, and whether they are read.
-
-docs/formats.md is generated from these tables and from those of `dicom.transfer_syntaxes`.
-"""
+"""The file formats of pictures and videos: how to recognise them. `format_table` says what is read of each."""
 
 from enum import Enum
 from typing import NamedTuple

@@ -1,5 +1,6 @@
 """Decode MP4 and AVI videos, as portable probes export them, to grey frames."""
 
+import math
 import os
 
 import cv2
@@ -37,12 +38,17 @@ def decode_video(source: str, target: str, max_pixels: int) -> DecodedPixels:
         while is_open:
             count += 1
             _check_length(count, rows * columns)
+            if frame.shape[:2] != (rows, columns):
+                raise FrameError(
+                    ErrorCode.MALFORMED, f"Frame {count - 1} of the video has another size than the first."
+                )
             output.write(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).data)
             is_open, frame = video.read()
     declared = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     notes = (f"the video declares {declared} frames: {count} of them can be decoded",) if count < declared else ()
     rate = video.get(cv2.CAP_PROP_FPS)
-    return DecodedPixels(np.array([count, rows, columns, round(rate * MILLI)]), notes)
+    milli_rate = round(rate * MILLI) if math.isfinite(rate) else 0  # 0: unknown
+    return DecodedPixels(np.array([count, rows, columns, milli_rate]), notes)
 
 
 def _check_length(count: int, frame_bytes: int) -> None:

@@ -145,3 +145,11 @@ def test_a_tiff_with_white_as_zero_is_inverted(pixels: np.ndarray) -> None:
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, photometric="miniswhite")
     assert np.array_equal(decode_image(file.getvalue()).pixels, np.iinfo(pixels.dtype).max - pixels)
+
+
+def test_a_preview_before_the_picture_is_not_the_frame() -> None:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(np.zeros((30, 40), np.uint8), subfiletype=1)
+        writer.write(NOISE)
+    assert np.array_equal(decode_image(file.getvalue()).pixels, NOISE)

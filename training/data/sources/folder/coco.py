@@ -1,12 +1,11 @@
 """COCO annotations: one JSON file with the polygons of many frames. They become LabelMe annotations of each frame."""
 
-import json
 from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import Any
 
 from training.data.source_errors import SourceError
-from training.data.sources.folder.labelme import ENCODINGS, Annotations
+from training.data.sources.folder.labelme import Annotations, load_json
 
 SECTIONS = ("images", "annotations", "categories")
 
@@ -18,7 +17,7 @@ def read_coco(data: bytes, file: str) -> dict[str, Annotations] | None:
 
     Raises SourceError for a COCO file that is not complete, and for run lengths in place of polygons.
     """
-    content = _load(data)
+    content = load_json(data)
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in SECTIONS):
         return None
     try:
@@ -26,15 +25,6 @@ def read_coco(data: bytes, file: str) -> dict[str, Annotations] | None:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"is a COCO file with a missing or invalid entry ({error!r})"
         raise SourceError(file, reason, "Export it again.") from error
-
-
-def _load(data: bytes) -> Any:
-    for encoding in ENCODINGS:
-        try:
-            return json.loads(data.decode(encoding))
-        except (UnicodeDecodeError, ValueError):
-            continue
-    return None
 
 
 def _convert(content: dict[str, Any], file: str) -> dict[str, Annotations]:

@@ -11,21 +11,27 @@ from training.data.frame_mask_pair import NERVE
 from training.data.source_errors import SourceError
 from training.data.sources.folder.classes import BACKGROUND, ClassMap
 
-ENCODINGS = ("utf-8-sig", "gb18030")  # the second is China's; every text of it is bytes that UTF-8 does not allow
+ENCODINGS = ("utf-8-sig", "gb18030")  # tried in this order; the second is China's
 MIN_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2}
 
 Annotations = dict[str, Any]
 
 
-def read_annotations(data: bytes, file: str) -> Annotations:
-    """Return the content of a LabelMe file. Raises SourceError if it is none."""
+def load_json(data: bytes) -> Any:
+    """Return the content of a JSON file in one of ENCODINGS; None if it is no JSON."""
     for encoding in ENCODINGS:
         try:
-            content = json.loads(data.decode(encoding))
-        except (UnicodeDecodeError, ValueError):
+            return json.loads(data.decode(encoding))
+        except ValueError:  # UnicodeDecodeError is one too
             continue
-        if isinstance(content, dict) and isinstance(content.get("shapes"), list):
-            return content
+    return None
+
+
+def read_annotations(data: bytes, file: str) -> Annotations:
+    """Return the content of a LabelMe file. Raises SourceError if it is none."""
+    content = load_json(data)
+    if isinstance(content, dict) and isinstance(content.get("shapes"), list):
+        return content
     remedy = "Save it again with LabelMe, or remove the pair."
     raise SourceError(file, "is not a LabelMe file (JSON with a list `shapes`)", remedy)
 
