@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from service.clients.file_walk import walk_files
+from service.decoding.dicom_signature import HEAD_BYTES, find_start
+
 FRAME_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jls", ".jxl", ".jp2", ".j2k", ".tif", ".tiff"),
     *(".dcm", ".dicom", ".mp4", ".avi"),
 )
 KINDS_OF_FRAMES = "PNG, JPEG, TIFF, DICOM, MP4 or AVI file"
-DICOM_PREAMBLE_BYTES = 128  # before the letters DICM (DICOM PS3.10, section 7.1)
 
 
 class OutputKind(NamedTuple):
@@ -117,7 +119,11 @@ def find_frames(folder: Path, out: Path, unusable: list[tuple[Path, str]]) -> li
     """
     outputs = out.resolve() if folder.resolve() in out.resolve().parents else None
     frames, others = [], []
-    for path in sorted(_walk(folder, unusable)):
+
+    def add_unusable(error: OSError) -> None:
+        unusable.append((Path(error.filename), f"cannot be read ({error.strerror})"))
+
+    for path in sorted(walk_files(folder, add_unusable)):
         if any(part.startswith(".") for part in path.relative_to(folder).parts) or outputs in path.resolve().parents:
             continue
         if not path.is_file():
@@ -133,20 +139,6 @@ def find_frames(folder: Path, out: Path, unusable: list[tuple[Path, str]]) -> li
     return frames
 
 
-def _walk(folder: Path, unusable: list[tuple[Path, str]]) -> Iterator[Path]:
-    """Yield the files below a folder; add folders that cannot be listed to `unusable`."""
-
-    def add_error(error: OSError) -> None:
-        unusable.append((Path(error.filename), f"cannot be read ({error.strerror})"))
-
-    visited = set()
-    for parent, folders, names in os.walk(folder, onerror=add_error, followlinks=True):
-        visited.add(os.path.realpath(parent))
-        folders[:] = [name for name in folders if os.path.realpath(Path(parent, name)) not in visited]  # no loops
-        for name in names:
-            yield Path(parent, name)
-
-
 def is_dicom(path: Path) -> bool | None:
     """Return whether the file starts as a DICOM file does; None if it cannot be read.
 
@@ -154,10 +146,10 @@ def is_dicom(path: Path) -> bool | None:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(DICOM_PREAMBLE_BYTES + 4)
+            head = file.read(HEAD_BYTES)
     except OSError:
         return None
-    return start[DICOM_PREAMBLE_BYTES:] == b"DICM" and path.name != "DICOMDIR"
+    return find_start(head) is not None and path.name != "DICOMDIR"
 
 
 def cine_output(output: Path, index: int) -> Path:

@@ -1,11 +1,11 @@
 """Read the files of a folder and of a zip file in the same way."""
 
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zipfile import BadZipFile, ZipFile
 
+from service.clients.file_walk import walk_files
 from training.data.source_errors import IngestLog, SourceError
 
 # A file with one of these suffixes is data: a source must not pass it over.
@@ -47,7 +47,7 @@ class SourceFiles:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder, those in linked folders too.
+    """Return all files below a folder, those in linked folders too.
 
     Raises SourceError for a folder that cannot be read.
     """
@@ -56,12 +56,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         remedy = "Make the folder readable, or remove it."
         raise SourceError(str(error.filename), f"cannot be read ({error.strerror})", remedy) from error
 
-    visited = set()
-    for parent, folders, names in os.walk(folder, onerror=raise_error, followlinks=True):
-        visited.add(os.path.realpath(parent))
-        folders[:] = [name for name in folders if os.path.realpath(Path(parent, name)) not in visited]  # no loops
-        for name in names:
-            yield Path(parent, name)
+    return walk_files(folder, raise_error)
 
 
 def _is_hidden(name: str) -> bool:
