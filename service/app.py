@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.api import responses
 from service.api.access_log import AccessLogMiddleware
-from service.api.admission import AdmissionMiddleware
+from service.api.in_flight_limit import InFlightLimitMiddleware
 from service.api.authentication import ApiKeyMiddleware
-from service.api.concurrency_middleware import ConcurrencyMiddleware
+from service.api.request_queue import RequestQueueMiddleware
 from service.api.deployed_model import DeployedModel
 from service.api.dicom_response import dicom_response
 from service.api.error_responses import ErrorMiddleware, frame_error_response
@@ -166,9 +166,9 @@ MIDDLEWARES = (  # from the outermost to the innermost
     AccessLogMiddleware,
     ErrorMiddleware,
     ApiKeyMiddleware,
-    AdmissionMiddleware,
+    InFlightLimitMiddleware,
     UploadMiddleware,
-    ConcurrencyMiddleware,
+    RequestQueueMiddleware,
 )
 for middleware in MIDDLEWARES:
     Nervemask.add_asgi_middleware(middleware)  # type: ignore[attr-defined]

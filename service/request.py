@@ -43,7 +43,7 @@ class RequestState:
     audited: a mask of this request has its line in the audit log.
     abandoned: the client no longer waits for the response; segmentation stops at the next frame.
     finish_step: gives the request's slot to the next request of the queue and waits for another slot; set by
-        ConcurrencyMiddleware, None while the request holds no slot.
+        RequestQueueMiddleware, None while the request holds no slot.
     """
 
     route: str

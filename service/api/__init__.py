@@ -1,1 +1,1 @@
-"""HTTP in and out: authentication, admission, uploads, routes, responses and their OpenAPI document."""
+"""HTTP in and out: authentication, limits, uploads, routes, responses and their OpenAPI document."""

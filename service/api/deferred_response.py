@@ -16,7 +16,7 @@ ReportStep = Callable[[], None]
 class DeferredResponse(Response):
     """A response whose content is computed in steps, in a thread, before the first byte is sent.
 
-    After each step ConcurrencyMiddleware gives the slot to the next request of the queue and extends the response
+    After each step RequestQueueMiddleware gives the slot to the next request of the queue and extends the response
     deadline. When the client disconnects, the request is marked as abandoned, and no further step runs.
 
     compute: returns the response; it must call its argument after each step.

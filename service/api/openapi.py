@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from service.api import response_models as models
 from service.api import responses
 from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
-from service.api.concurrency_middleware import MAX_RESPONSE_SECONDS
+from service.api.request_queue import MAX_RESPONSE_SECONDS
 from service.api.upload import MAX_UPLOAD_BYTES, RAW_CONTENT_TYPES, UPLOAD_FIELD
 from service.api.websocket import MAX_IDLE_SECONDS
 from service.decoding.frame import Frame

@@ -38,7 +38,7 @@ def patch_worker() -> None:
 
 
 def disable_bentoml_timeout() -> None:
-    """Remove BentoML's timeout of a request; UploadMiddleware and ConcurrencyMiddleware have timeouts of their own.
+    """Remove BentoML's timeout of a request; UploadMiddleware and RequestQueueMiddleware have timeouts of their own.
 
     Reason: the timeout includes the upload and the whole of a cine's response, it cannot be switched off, and its timer
     stays in the event loop after the response, with 0.7 KiB of memory per request.

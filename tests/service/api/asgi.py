@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.admission import AdmissionMiddleware
+from service.api.in_flight_limit import InFlightLimitMiddleware
 from service.api.concurrency_limiter import ConcurrencyLimiter
-from service.api.concurrency_middleware import ConcurrencyMiddleware
+from service.api.request_queue import RequestQueueMiddleware
 from service.api.error_responses import ErrorMiddleware
 from service.api.upload import UploadMiddleware
 
@@ -19,7 +19,7 @@ BODY: Message = {"type": "http.request", "body": b"x", "more_body": False}
 
 def with_middlewares(app: ASGIApp, limiter: ConcurrencyLimiter) -> ASGIApp:
     """Return the app in the middlewares of a frame request."""
-    return ErrorMiddleware(AdmissionMiddleware(UploadMiddleware(ConcurrencyMiddleware(app, limiter)), limiter))
+    return ErrorMiddleware(InFlightLimitMiddleware(UploadMiddleware(RequestQueueMiddleware(app, limiter)), limiter))
 
 
 async def post_frames(limiter: ConcurrencyLimiter, apps: Sequence[ASGIApp]) -> list[httpx.Response]:

@@ -18,7 +18,7 @@ log = logging.getLogger("bentoml.nervemask")
 MAX_RESPONSE_SECONDS = 30.0  # until a response, or its next part, has to begin
 
 
-class ConcurrencyMiddleware:
+class RequestQueueMiddleware:
     """ASGI middleware: a frame request runs only while it holds a slot of the concurrency limiter.
 
     A request waits in the queue for a slot. It releases the slot while bytes are sent, so a slow client blocks no other

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from service.api.concurrency_limiter import ConcurrencyLimiter
-from service.api.concurrency_middleware import MAX_RESPONSE_SECONDS, ConcurrencyMiddleware
+from service.api.request_queue import MAX_RESPONSE_SECONDS, RequestQueueMiddleware
 from service.api.error_responses import ErrorMiddleware
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS
 from service.request import RequestState
@@ -96,12 +96,12 @@ def test_a_request_above_the_queue_limit_is_refused_at_once() -> None:
 
 
 def test_the_middleware_refuses_a_request_that_finds_the_queue_full() -> None:
-    """AdmissionMiddleware may have admitted it while the queue had a place."""
+    """InFlightLimitMiddleware may have admitted it while the queue had a place."""
     limiter, request = ConcurrencyLimiter(1, max_running_or_queued=1), FrameRequest()
 
     async def fill_queue_and_send() -> None:
         await limiter.acquire()
-        await request.send_to(ErrorMiddleware(ConcurrencyMiddleware(quick_app, limiter)))
+        await request.send_to(ErrorMiddleware(RequestQueueMiddleware(quick_app, limiter)))
 
     run_in_virtual_time(fill_queue_and_send())
     assert request.status == 429

@@ -10,7 +10,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.admission import MAX_IN_FLIGHT_PER_CLIENT, AdmissionMiddleware
+from service.api.in_flight_limit import MAX_IN_FLIGHT_PER_CLIENT, InFlightLimitMiddleware
 from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED, ConcurrencyLimiter
 from service.decoding.frame import Frame
 from service.errors import FrameError
@@ -26,8 +26,8 @@ ALICE, BOB = ("192.0.2.1", 1), ("192.0.2.2", 1)
 
 @pytest.fixture
 def limits(monkeypatch) -> None:
-    monkeypatch.setattr("service.api.admission.MAX_IN_FLIGHT", 3)
-    monkeypatch.setattr("service.api.admission.MAX_IN_FLIGHT_PER_CLIENT", 2)
+    monkeypatch.setattr("service.api.in_flight_limit.MAX_IN_FLIGHT", 3)
+    monkeypatch.setattr("service.api.in_flight_limit.MAX_IN_FLIGHT_PER_CLIENT", 2)
 
 
 async def slow_app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,19 +54,19 @@ async def statuses(app: ASGIApp, clients: list[tuple[str, int]]) -> list[int]:
 
 
 def test_a_client_cannot_exceed_its_share_and_does_not_block_others(limits) -> None:
-    middleware = AdmissionMiddleware(slow_app, ConcurrencyLimiter(1))
+    middleware = InFlightLimitMiddleware(slow_app, ConcurrencyLimiter(1))
     assert run_in_virtual_time(statuses(middleware, [ALICE, ALICE, ALICE, BOB])) == [200, 200, 429, 200]
     assert middleware.in_flight == {}
 
 
 def test_all_clients_together_cannot_exceed_the_limit(limits) -> None:
-    middleware = AdmissionMiddleware(slow_app, ConcurrencyLimiter(1))
+    middleware = InFlightLimitMiddleware(slow_app, ConcurrencyLimiter(1))
     assert run_in_virtual_time(statuses(middleware, [ALICE, ALICE, BOB, BOB])) == [200, 200, 200, 429]
     assert middleware.in_flight == {}
 
 
 def test_a_failed_request_is_no_longer_in_flight() -> None:
-    middleware = AdmissionMiddleware(failing_app, ConcurrencyLimiter(1))
+    middleware = InFlightLimitMiddleware(failing_app, ConcurrencyLimiter(1))
     with pytest.raises(RuntimeError):
         run_in_virtual_time(FrameRequest().send_to(middleware))
     assert middleware.in_flight == {}
@@ -75,7 +75,7 @@ def test_a_failed_request_is_no_longer_in_flight() -> None:
 def test_a_request_is_refused_before_its_upload_when_the_queue_is_full() -> None:
     async def fill_queue_and_send() -> list[int]:
         await limiter.acquire()
-        return await statuses(AdmissionMiddleware(failing_app, limiter), [ALICE])
+        return await statuses(InFlightLimitMiddleware(failing_app, limiter), [ALICE])
 
     limiter = ConcurrencyLimiter(1, max_running_or_queued=1)
     assert run_in_virtual_time(fill_queue_and_send()) == [429]
@@ -83,7 +83,7 @@ def test_a_request_is_refused_before_its_upload_when_the_queue_is_full() -> None
 
 def test_requests_without_a_frame_have_no_limit(limits) -> None:
     async def send_get_requests() -> None:
-        middleware = AdmissionMiddleware(slow_app, ConcurrencyLimiter(1, max_running_or_queued=0))
+        middleware = InFlightLimitMiddleware(slow_app, ConcurrencyLimiter(1, max_running_or_queued=0))
         scopes = [FrameRequest(path="/model").scope() | {"method": "GET"} for _ in range(10)]
         requests = [FrameRequest() for _ in scopes]
         async with asyncio.TaskGroup() as group:
@@ -155,7 +155,7 @@ def test_a_client_with_too_many_open_uploads_learns_when_to_try_again(address) -
 @pytest.mark.serial
 def test_a_client_refused_during_its_upload_gets_the_whole_response(model_folder, tmp_path) -> None:
     """Without the lingering close, TCP would reset the connection, and the client would lose the response."""
-    patch = "import service.api.admission as admission\nadmission.MAX_IN_FLIGHT = 0"
+    patch = "import service.api.in_flight_limit as in_flight_limit\nin_flight_limit.MAX_IN_FLIGHT = 0"
     with patched(patch, model_folder, tmp_path) as server:
         host, port = server.address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:

@@ -12,7 +12,7 @@ MAX_IN_FLIGHT = 256  # frame requests of one worker
 MAX_IN_FLIGHT_PER_CLIENT = MAX_IN_FLIGHT // 2  # so that one client cannot block all others
 
 
-class AdmissionMiddleware:
+class InFlightLimitMiddleware:
     """ASGI middleware: raises FrameError (429) for frame requests above the limits, before it reads their upload.
 
     It also refuses requests while the concurrency limiter is full: they could only be refused later.
