@@ -35,12 +35,17 @@ ui: setup  ## show the MLflow runs on port 5000 (MLFLOW_PORT)
 
 setup: .venv/ready  ## install the locked requirements into .venv (needs PyPI or a mirror)
 
+# A virtual environment holds its own path: in a moved or copied project it is installed again.
+ifneq ($(shell cat .venv/ready 2>/dev/null),$(CURDIR))
+.PHONY: .venv/ready
+endif
+
 # Bytecode is compiled once here: in a read-only folder Python would compile everything at every start.
 .venv/ready: requirements.txt
-	$(PYTHON) -m venv .venv
+	if [ "$$(cat $@ 2>/dev/null)" != "$(CURDIR)" ]; then $(PYTHON) -m venv --clear .venv; fi
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	VIRTUAL_ENV="$(CURDIR)/.venv" .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
-	touch $@
+	echo "$(CURDIR)" > $@
 
 check: lint  ## quick check: lint, types and unit tests
 	python -m pytest -q -m "not (serial or server or browser or training or slow)" -n 2 --dist loadfile
