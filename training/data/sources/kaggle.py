@@ -5,15 +5,16 @@ train/S_N.tif is frame N of subject S, train/S_N_mask.tif its mask (0 and 255). 
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from training.data.frame_mask_pair import NERVE, FrameMaskPair, check_orientation, decode_frame
+from training.data.frame_mask_pair import NERVE, FrameMaskPair, decode_frame
 from training.data.source_errors import IngestLog, SourceError
 from training.data.sources.folder_or_zip import SourceFiles, leave_out_or_report
-from training.data.sources.frame_mask_pairing import FrameKey, index_by_key, pair_files
+from training.data.sources.frame_mask_pairing import FrameKey, PairFiles, index_by_key, pair_files, read_pair
 from training.workspace.params_file import ParameterError
 
 LICENCE = "the competition's rules (kaggle.com/c/ultrasound-nerve-segmentation)"
@@ -46,11 +47,9 @@ def _pairs(path: Path, log: IngestLog) -> Iterator[FrameMaskPair]:
     if not frames:
         remedy = "Set nerve.path in params.yaml to the competition's folder or zip file."
         raise SourceError(str(path), "has no file S_N.tif", remedy)
-    for key, frame, mask in pair_files(frames, masks, str(path), log):
-        if pair := log.attempt(partial(_read_pair, files, key, frame, mask)):
-            yield pair
-    for key, frame in test_frames.items():
-        if pair := log.attempt(partial(_read_pair, files, key, frame, None)):
+    unlabelled = [PairFiles(key, frame, None) for key, frame in test_frames.items()]
+    for pair_of_files in [*pair_files(frames, masks, str(path), log), *unlabelled]:
+        if pair := log.attempt(partial(_read_pair, files, pair_of_files)):
             yield pair
 
 
@@ -76,41 +75,15 @@ def _match_name(name: str) -> tuple[str, FrameKey] | None:
     return None
 
 
-def _read_pair(files: SourceFiles, key: FrameKey, frame: str, mask: str | None) -> FrameMaskPair:
-    data = files.read(frame)
-    _decode(data, frame)
-    labels = None
-    if mask is not None:
-        mask_data = files.read(mask)
-        check_orientation(data, mask_data, mask)
-        labels = _decode_labels(mask_data, mask)
-    return FrameMaskPair(
-        frame_file=data,
-        suffix=".tif",
-        labels=labels,
-        subject=key.subject,
-        number=key.number,
-        licence=LICENCE,
-        source_name=frame,
-    )
+def _read_pair(files: SourceFiles, pair: PairFiles) -> FrameMaskPair:
+    return replace(read_pair(files, pair, _decode_labels, (HEIGHT_PX, WIDTH_PX)), licence=LICENCE)
 
 
-def _decode_labels(data: bytes, file: str) -> np.ndarray:
-    """Return the labels of a mask: uint8 (420, 580), NERVE where the mask is 255."""
-    mask = _decode(data, file)
+def _decode_labels(data: bytes, file: str) -> tuple[np.ndarray, bool]:
+    """Return the labels of a mask, uint8 (height, width), NERVE where the mask is 255, and that vessels are unknown."""
+    mask = decode_frame(data, file).pixels
     other_values = np.setdiff1d(mask, (0, 255))
     if len(other_values):
         reason = f"has the grey value {other_values[0]}, but a mask has only 0 and 255"
         raise SourceError(file, reason, "Copy it again, or remove the pair.")
-    return (mask == 255).astype(np.uint8) * NERVE
-
-
-def _decode(data: bytes, file: str) -> np.ndarray:
-    """Return the pixels of a frame or a mask: uint8 or uint16 (420, 580). Raises SourceError for another size."""
-    pixels = decode_frame(data, file).pixels
-    if pixels.shape != (HEIGHT_PX, WIDTH_PX):
-        reason = (
-            f"has {pixels.shape[1]}x{pixels.shape[0]} pixels, but the competition's files have {WIDTH_PX}x{HEIGHT_PX}"
-        )
-        raise SourceError(file, reason, "Copy it again, or remove the pair.")
-    return pixels
+    return (mask == 255).astype(np.uint8) * NERVE, False

@@ -1,47 +1,34 @@
 """A folder of frames with masks or LabelMe annotations."""
 
-import io
+import base64
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from tests.frames import disc, png
-from tests.project_copy import nerve
-from training.data.manifest import read_frame, read_labels
+from tests.training.data.sources.folder import datasets
+from tests.training.data.sources.folder.datasets import HEIGHT, SQUARE, TRIANGLE, WIDTH, encode, polygon, write
+from training.data.manifest import read_labels
 from training.data.source_errors import IngestLog, SourceError
 from training.data.source_ingestion import ingest_source
 from training.data.sources import folder
 from training.workspace.parameters import NerveParameters
 from training.workspace.params_file import ParameterError
 
-HEIGHT, WIDTH = 60, 80
-TRIANGLE, SQUARE = [[10, 10], [40, 12], [20, 50]], [[30, 30], [60, 30], [60, 50], [30, 50]]
 CLASSES = {"shenjing": "nerve", "dongmai": "vessel", "jirouzuzhi": "ignore", "神经": "nerve"}
 
 
 def parameters(path: Path, **changes: Any) -> NerveParameters:
-    return nerve({"source": "folder", "path": str(path), "on_error": "stop", "classes": CLASSES} | changes)
-
-
-def write(file: Path, data: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(data)
+    return datasets.parameters(path, **({"classes": CLASSES} | changes))
 
 
 def labelme(*shapes: tuple[str, list[list[float]]], **changes: Any) -> dict[str, Any]:
     entries = [{"label": label, "points": points, "shape_type": "polygon"} for label, points in shapes]
     return {"version": "4.5.6", "imageHeight": HEIGHT, "imageWidth": WIDTH, "shapes": entries} | changes
-
-
-def polygon(points: list[list[float]]) -> np.ndarray:
-    image = Image.new("1", (WIDTH, HEIGHT))
-    ImageDraw.Draw(image).polygon([tuple(point) for point in points], fill=1, outline=1)
-    return np.array(image)
 
 
 def write_labelme_set(path: Path, encoding: str = "utf-8") -> None:
@@ -50,12 +37,6 @@ def write_labelme_set(path: Path, encoding: str = "utf-8") -> None:
         shapes = [("shenjing", TRIANGLE), ("dongmai", SQUARE), ("jirouzuzhi", SQUARE)][: 4 - number]
         text = json.dumps(labelme(*shapes, flags={"备注": "臂丛"}), ensure_ascii=False)
         write(path / f"{case}_{number}.json", text.encode(encoding))
-
-
-def encode(pixels: np.ndarray, file_format: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, file_format)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
@@ -81,7 +62,8 @@ def test_an_unknown_class_is_an_error_that_names_it(tmp_path) -> None:
     [
         (labelme(imageHeight=HEIGHT + 1), "is for 80x61 pixels, but its frame has 80x60"),
         (labelme(("shenjing", [[1, 1], [2, 2]])), "polygon of 2 points, which is no area"),
-        (labelme(("shenjing", [["x", 1]] * 3)), "has a shape with invalid points"),
+        (labelme(("shenjing", [[math.nan, 1], [9, 9], [1, 9]])), "not valid .a point is not finite"),
+        (labelme(("shenjing", [["x", 1]] * 3)), "has a shape of class shenjing that is not valid"),
         ([], "is not a LabelMe file"),
     ],
     ids=str,
@@ -95,7 +77,18 @@ def test_invalid_annotations_are_an_error_that_names_the_file(tmp_path, content,
     assert len(rows) == 2 and [file for file, _ in log.left_out] == ["1_2.json"]
 
 
+def test_a_labelme_mask_is_drawn(tmp_path) -> None:
+    """LabelMe writes such shapes with its AI tools: a PNG, and the corners of its place."""
+    png_text = base64.b64encode(encode(polygon(SQUARE)[30:51, 30:61], "PNG")).decode()
+    shape = {"label": "shenjing", "shape_type": "mask", "points": [[30, 30], [60, 50]], "mask": png_text}
+    write(tmp_path / "set/a_1.png", png(disc(HEIGHT, WIDTH)))
+    write(tmp_path / "set/a_1.json", json.dumps(labelme() | {"shapes": [shape]}).encode())
+    rows, _ = ingest_source(parameters(tmp_path / "set"), tmp_path / "frames")
+    assert np.array_equal(read_labels(rows[0], tmp_path / "frames"), polygon(SQUARE))
+
+
 MASK = polygon(SQUARE)
+WHITE = np.full((HEIGHT, WIDTH), 255, np.uint8)
 MASKS = {
     "0 and 255": (encode(np.uint8(255) * MASK, "PNG"), {}),
     "0 and 1": (encode(MASK.astype(np.uint8), "PNG"), {}),
@@ -105,6 +98,11 @@ MASKS = {
         {"7": "nerve", "9": "ignore"},
     ),
     "JPEG": (encode(np.uint8(255) * MASK, "JPEG"), {}),
+    "a transparent background": (
+        encode(np.dstack([np.full((HEIGHT, WIDTH, 3), 255), 255 * MASK]).astype(np.uint8), "PNG"),
+        {},
+    ),
+    "an unused alpha channel": (encode(np.dstack([*[255 * MASK] * 3, 0 * MASK]).astype(np.uint8), "PNG"), {}),
 }
 
 
@@ -141,6 +139,28 @@ def test_the_subject_comes_from_the_table_the_folder_or_the_name(tmp_path) -> No
     write(tmp_path / "folders/subjects.csv", b"file,subject\nx1.png,carl\n")
     with pytest.raises(SourceError, match=r"subjects\.csv: has no subject for 2 frames, for example anna/x2\.png"):
         keys(tmp_path / "folders")
+    write(
+        tmp_path / "names/subjects.csv", "file,subject\nanna_3.png,李\nanna_5.png,李\nben-1.png,王\n".encode("gb18030")
+    )
+    assert keys(tmp_path / "names") == [("李", 3), ("李", 5), ("王", 1)]
+
+
+@pytest.mark.parametrize("layout", ["{}_images/{}.png {}_masks/{}.png", "images/{}/{}.png masks/{}/{}.png"])
+def test_frames_and_masks_can_have_folders_of_the_same_names(tmp_path, layout) -> None:
+    """The folders of the subjects lie inside those of frames and masks, or are part of their names."""
+    for subject in ("anna", "ben"):
+        image, mask = layout.format(subject, 1, subject, 1).split()
+        write(tmp_path / image, png(disc(HEIGHT, WIDTH)))
+        write(tmp_path / mask, encode(np.uint8(255) * MASK, "PNG"))
+    assert keys(tmp_path) == [("anna", 1), ("ben", 1)]
+
+
+def test_files_of_the_same_name_are_errors_both(tmp_path) -> None:
+    frames_with_masks(tmp_path, "a_1", "a_2")
+    write(tmp_path / "a_1.jpg", encode(disc(HEIGHT, WIDTH), "JPEG"))
+    log = IngestLog(skip=True)
+    assert [pair.source_name for pair in folder.pairs(tmp_path, log, CLASSES)] == ["a_2.png"]
+    assert sorted(file for file, _ in log.left_out) == ["a_1.jpg", "a_1.png", "a_1_mask.png"]
 
 
 def test_nothing_vanishes(tmp_path) -> None:
@@ -161,7 +181,9 @@ def test_nothing_vanishes(tmp_path) -> None:
 def test_two_annotations_of_a_frame_are_an_error(tmp_path) -> None:
     frames_with_masks(tmp_path, "a_1", "a_2")
     write(tmp_path / "masks/a_1.png", encode(np.uint8(255) * MASK, "PNG"))
-    with pytest.raises(SourceError, match=r"masks/a_1\.png: has the same name as another file \(a_1_mask\.png\)"):
+    with pytest.raises(
+        SourceError, match=r"annotates the same frame as another file \(a_1_mask\.png, masks/a_1\.png\)"
+    ):
         keys(tmp_path)
 
 
@@ -170,69 +192,3 @@ def test_an_empty_folder_is_an_error(tmp_path) -> None:
         keys(tmp_path)
     with pytest.raises(ParameterError, match=r"nerve\.path is empty"):
         list(folder.pairs(None, IngestLog(skip=False), CLASSES))
-
-
-def test_a_video_has_a_folder_of_masks(tmp_path) -> None:
-    """Frame 1 has no mask. The masks are JPEG files, as a public data set has them."""
-    path = tmp_path / "set"
-    (path / "videos").mkdir(parents=True)
-    frames = [disc(HEIGHT, WIDTH, across=across) for across in (0.3, 0.5, 0.7)]
-    writer = cv2.VideoWriter(str(path / "videos/case7.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (WIDTH, HEIGHT))
-    for frame in frames:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
-    writer.release()
-    for index in (0, 2):
-        write(path / f"masks/case7/case7_{index:03}.jpg", encode(np.uint8(255) * MASK, "JPEG"))
-    rows, log = ingest_source(parameters(path), tmp_path / "frames")
-    assert [(row.subject, row.number) for row in rows] == [("case7", 0), ("case7", 2)]
-    assert log.left_out == [("videos/case7.avi[1]", "is a frame of a video without a mask")]
-    read = read_frame(rows[1], tmp_path / "frames").pixels.astype(int)
-    assert np.abs(read - frames[2]).mean() < np.abs(read - frames[1]).mean() / 2
-
-    write(path / "masks/case7/case7_003.png", encode(np.uint8(255) * MASK, "PNG"))
-    with pytest.raises(SourceError, match=r"case7_003\.png: is a mask of no frame"):
-        ingest_source(parameters(path), tmp_path / "more")
-
-
-def test_a_video_without_masks_is_an_error(tmp_path) -> None:
-    write(tmp_path / "a.mp4", b"")
-    with pytest.raises(SourceError, match=r"a\.mp4: is a video without masks"):
-        keys(tmp_path)
-
-
-def coco(**changes: Any) -> dict[str, Any]:
-    images = [{"id": n, "file_name": f"images/a_{n}.png", "height": HEIGHT, "width": WIDTH} for n in (1, 2)]
-    annotation = {
-        "id": 5,
-        "image_id": 1,
-        "category_id": 3,
-        "segmentation": [np.ravel(TRIANGLE).tolist(), np.ravel(SQUARE).tolist()],
-    }
-    return {"images": images, "annotations": [annotation], "categories": [{"id": 3, "name": "神经"}]} | changes
-
-
-def test_coco_annotations_become_labels(tmp_path) -> None:
-    """The second frame has no annotation: it shows no nerve."""
-    for number in (1, 2):
-        write(tmp_path / f"set/images/a_{number}.png", png(disc(HEIGHT, WIDTH, seed=number)))
-    write(tmp_path / "set/instances.json", json.dumps(coco()).encode())
-    rows, _ = ingest_source(parameters(tmp_path / "set"), tmp_path / "frames")
-    assert np.array_equal(read_labels(rows[0], tmp_path / "frames"), polygon(TRIANGLE) | polygon(SQUARE))
-    assert rows[1].nerve_px == 0
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"annotations": [{"image_id": 1, "category_id": 3, "segmentation": {"counts": "x"}}]}, "has run lengths"),
-        ({"annotations": [{"image_id": 1, "category_id": 4, "segmentation": [[1, 1, 2, 2, 3, 3]]}]}, "invalid entry"),
-        ({"images": coco()["images"] + [{"id": 9, "file_name": "b.png", "height": 1, "width": 1}]}, "does not have"),
-    ],
-    ids=str,
-)
-def test_an_invalid_coco_file_is_an_error(tmp_path, changes, reason) -> None:
-    for number in (1, 2):
-        write(tmp_path / f"a_{number}.png", png(disc(HEIGHT, WIDTH)))
-    write(tmp_path / "instances.json", json.dumps(coco(**changes)).encode())
-    with pytest.raises(SourceError, match=f"instances.json.*{reason}"):
-        keys(tmp_path)

@@ -1,11 +1,8 @@
 """usgra-seg: read from a folder, a zip file or its git repository; an error names the file of each invalid pair."""
 
 import csv
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,17 +15,20 @@ from skimage import data
 from service.inference.out_of_distribution import image_features, mahalanobis_distance
 from tests.frames import disc, png
 from tests.project_copy import nerve
-from tests.training.data.sources.usgra_dataset import LABELS, encode, palette_png, write_dataset
+from tests.training.data.sources.usgra_dataset import (
+    LABELS,
+    REAL,
+    encode,
+    needs_real_data,
+    palette_png,
+    write_dataset,
+)
 from training.data.manifest import read_frame, read_labels, read_manifest
 from training.data.source_errors import IngestLog, SourceError
 from training.data.source_ingestion import ingest_source
 from training.data.sources import usgra
 from training.release.out_of_distribution import fit_stats
 from training.workspace.parameters import NerveParameters
-
-ROOT = Path(__file__).parents[4]
-REAL = ROOT / ".." / "shared" / "data" / "usgra"
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="usgra-seg is not at ../shared/data/usgra")
 
 
 @pytest.fixture
@@ -190,90 +190,6 @@ def test_the_reason_for_a_broken_mask_is_the_same_in_every_run(dataset, tmp_path
     first, second = ((tmp_path / folder / "left_out.csv").read_text() for folder in ("first", "second"))
     assert first == second
     assert "masks/0003.png,is not a readable mask (not a complete PNG file)" in first
-
-
-@pytest.fixture
-def repository(tmp_path) -> tuple[Path, str]:
-    """A git repository with the data set, and the commit before a frame was removed."""
-    folder = tmp_path / "repository"
-    write_dataset(folder / "dataset", range(1, 4))
-
-    def git(*arguments: str) -> str:
-        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-        return subprocess.run(
-            ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-qm", "the data set")
-    commit = git("rev-parse", "HEAD")
-    (folder / "dataset/images/0001.png").unlink()
-    git("commit", "-qam", "one frame less")
-    return folder, commit
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("digits", [7, 40])
-def test_fetch_returns_the_data_set_at_the_commit(repository, tmp_path, capfd, digits):
-    folder, commit = repository
-    usgra.fetch(tmp_path / "fetched", str(folder), commit[:digits])
-    fetched, _ = read(tmp_path / "fetched")
-    assert fetched == [1, 2, 3]
-    assert not (folder / "dataset/images/0001.png").exists()
-    assert capfd.readouterr() == ("", ""), "it prints nothing"
-
-
-AUDITED_FETCH = """
-import sys
-from pathlib import Path
-from training.data.sources import usgra
-def print_event(event, arguments):
-    if event == "socket.connect" or event == "subprocess.Popen":
-        print(event, arguments)
-sys.addaudithook(print_event)
-usgra.fetch(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
-"""
-
-
-@pytest.mark.slow
-def test_fetch_sends_no_analytics(repository, tmp_path):
-    """It starts no process and opens no connection, even if DVC's analytics are not switched off."""
-    folder, commit = repository
-    environment = {name: value for name, value in os.environ.items() if "ANALYTICS" not in name}
-    fetch = subprocess.run(
-        [sys.executable, "-c", AUDITED_FETCH, tmp_path / "fetched", folder, commit],
-        cwd=ROOT,
-        env=environment | {"HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert (fetch.returncode, fetch.stdout, fetch.stderr) == (0, "", "")
-    assert (tmp_path / "fetched/images/0001.png").is_file()
-
-
-@pytest.mark.parametrize("missing", ["repository", "commit", "folder"])
-def test_a_failed_fetch_explains_how_to_download_by_hand(repository, tmp_path, missing):
-    folder, commit = repository
-    if missing == "repository":
-        folder = tmp_path / "nowhere"
-    elif missing == "commit":
-        commit = "0" * 40
-    else:
-        folder, commit = empty_repository(tmp_path / "empty")
-    with pytest.raises(SourceError, match=r"cannot be downloaded \(.+\)") as raised:
-        usgra.fetch(tmp_path / "fetched", str(folder), commit)
-    assert f"git clone {folder}" in raised.value.remedy
-    assert "nerve.path" in raised.value.remedy
-    assert not (tmp_path / "fetched").exists()
-
-
-def empty_repository(folder: Path) -> tuple[Path, str]:
-    folder.mkdir()
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    for arguments in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "nothing")):
-        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
-    return folder, "HEAD"
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.frames import disc, png
+
+ROOT = Path(__file__).parents[4]
+REAL = ROOT / ".." / "shared" / "data" / "usgra"
+needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="usgra-seg is not at ../shared/data/usgra")
 
 HEIGHT, WIDTH = 64, 48
 LABELS = np.zeros((HEIGHT, WIDTH), np.uint8)
 LABELS[10:20, 10:30] = 1
 LABELS[40:50, 10:15] = 2
-
 
 PALETTE = (0, 0, 0, 255, 255, 0, 200, 0, 0, 0, 0, 255)
 

@@ -1,12 +1,13 @@
-"""Your own frames, as people keep them: a folder of pictures with masks or LabelMe annotations.
+"""Your own frames, as people keep them: pictures, videos and DICOM ultrasound, with masks or annotations.
 
-Every picture below the folder or in the zip file is a frame, a mask, or an error. The masks of a frame NAME.png are, in
-this order:
+Every picture, video and DICOM file below the folder or in the zip file is a frame, a mask, or an error. The masks of a
+frame NAME.png are one of these; two are an error:
   NAME.json              LabelMe annotations, beside the frame or in another folder; the classes are their labels
-  any other .json        COCO annotations of many frames; the classes are its categories
+  any .json              COCO annotations of many frames; the classes are its categories
   NAME_mask.png          a mask beside the frame; the classes are its grey values or colours
   masks/NAME.png         a mask in a folder whose name is one of `names.MASK_FOLDERS`
-`videos` reads videos with a folder of masks each.
+  any DICOM              a DICOM Segmentation that refers to the frame's DICOM file; the classes are its segments
+A video or a DICOM cine has a folder of masks (`cine_masks`), or DICOM Segmentations.
 
 `nerve.classes` says which classes are nerve, vessel or ignored. `subjects` finds the subject of each frame.
 """
@@ -14,34 +15,21 @@ this order:
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
-from training.data.frame_mask_pair import VESSEL, FrameMaskPair, check_orientation, check_size, decode_frame
+import cv2
+
+from training.data.frame_mask_pair import VESSEL, FrameMaskPair, check_size
 from training.data.source_errors import IngestLog, SourceError
+from training.data.sources.folder.annotation import Annotation, FrameId
+from training.data.sources.folder.annotation_search import find_annotations
 from training.data.sources.folder.classes import ClassMap
-from training.data.sources.folder.coco import read_coco
-from training.data.sources.folder.labelme import Annotations, class_names, draw_labels, read_annotations
-from training.data.sources.folder.mask_images import decode_mask
-from training.data.sources.folder.names import frame_key, is_mask
-from training.data.sources.folder.subjects import SUBJECTS_FILE, find_keys
-from training.data.sources.folder.videos import read_video_pairs, split_video_masks
-from training.data.sources.folder_or_zip import PICTURE_SUFFIXES, SourceFiles
-from training.data.sources.frame_mask_pairing import FrameKey
+from training.data.sources.folder.frame_file import FrameFile, crop_to_scan_area, square_spacing_mm
+from training.data.sources.folder.subjects import find_keys
+from training.data.sources.folder_or_zip import SourceFiles
+from training.data.sources.frame_mask_pairing import COPY_AGAIN, FrameKey
 from training.workspace.params_file import ParameterError
-
-ANNOTATION_SUFFIX = ".json"
-
-
-class AnnotatedFrame(NamedTuple):
-    """A frame file and the file of its annotations or its mask.
-
-    shapes: the annotations; None for a mask.
-    """
-
-    frame: str
-    annotation: str
-    shapes: Annotations | None
 
 
 def pairs(path: Path | None, log: IngestLog, classes: Mapping[str, str]) -> Iterator[FrameMaskPair]:
@@ -60,120 +48,58 @@ def pairs(path: Path | None, log: IngestLog, classes: Mapping[str, str]) -> Iter
 
 
 def _pairs(files: SourceFiles, log: IngestLog, classes: ClassMap) -> Iterator[FrameMaskPair]:
-    videos, names = split_video_masks(files.names)
-    annotated = _open_annotations(files, *_sort_files(names, log), log)
-    if not annotated and not videos:
-        raise SourceError(
-            str(files.path), "has no frame with a mask or annotations", "Set nerve.path to such a folder."
-        )
-    for video, masks in videos.items():
-        try:
-            yield from read_video_pairs(files, video, masks, classes, log)
-        except SourceError as error:
-            log.report_error(error)
-    keys = find_keys(files, [frame.frame for frame in annotated])
-    vessels = _have_vessels(annotated, classes)
-    for item in annotated:
-        if pair := log.attempt(partial(_read_pair, files, item, keys[item.frame], classes, vessels)):
-            yield pair
-
-
-def _sort_files(names: list[str], log: IngestLog) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the frames, and the files of annotations or masks, by `frame_key`. Report files with the same key."""
-    frames: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    for file in names:
-        path = PurePosixPath(file)
-        files = annotations
-        if path.suffix.lower() not in (*PICTURE_SUFFIXES, ANNOTATION_SUFFIX):
-            if path.name != SUBJECTS_FILE:
-                log.leave_out(file, "is neither a picture nor annotations")
+    annotations, pictures, videos = find_annotations(files, classes, log)
+    if not annotations:
+        reason = "has no frame with a mask or annotations"
+        raise SourceError(str(files.path), reason, "Set nerve.path to such a folder.")
+    keys = find_keys(files, [annotation.frame for annotation in annotations], videos)
+    vessels = _have_vessels(annotations, classes)
+    for file, of_file in groupby(annotations, lambda annotation: annotation.frame.file):
+        frame_file = log.attempt(partial(FrameFile, files, file, file in pictures))
+        if frame_file is None:
             continue
-        if path.suffix.lower() != ANNOTATION_SUFFIX and not is_mask(path):
-            files = frames
-        if frame_key(path) in files:
-            reason = f"has the same name as another file ({files[frame_key(path)]})"
-            log.report_error(SourceError(file, reason, "Remove one of them, or give each a name of its own."))
-        else:
-            files[frame_key(path)] = file
-    return frames, annotations
+        annotated = list(of_file)
+        for index in sorted(set(range(frame_file.frame_count)) - {item.frame.cine_index or 0 for item in annotated}):
+            log.leave_out(str(FrameId(file, index)), "is a frame of a cine without a mask")
+        for annotation in annotated:
+            read = partial(_read_pair, frame_file, annotation, keys[annotation.frame], vessels)
+            if pair := log.attempt(read):
+                yield pair
 
 
-def _open_annotations(
-    files: SourceFiles, frames: dict[str, str], annotations: dict[str, str], log: IngestLog
-) -> list[AnnotatedFrame]:
-    """Return each frame with its annotations. Report frames without annotations, and annotations without a frame."""
-    opened: dict[str, AnnotatedFrame] = {}
-    for key, file in annotations.items():
-        if file.endswith(ANNOTATION_SUFFIX) and key not in frames:
-            opened |= _open_coco(files, frames, file, log)
-        elif key not in frames:
-            log.report_error(SourceError(file, "is a mask without a frame", "Add its frame, or remove the mask."))
-        elif not file.endswith(ANNOTATION_SUFFIX):
-            opened[key] = AnnotatedFrame(frames[key], file, None)
-        elif (shapes := log.attempt(partial(read_annotations, files.read(file), file))) is not None:
-            opened[key] = AnnotatedFrame(frames[key], file, shapes)
-    for key in sorted(frames.keys() - opened.keys() - annotations.keys()):
-        log.report_error(SourceError(frames[key], "is a frame without a mask", "Add its mask, or remove the frame."))
-    return [opened[key] for key in frames if key in opened]
-
-
-def _open_coco(files: SourceFiles, frames: dict[str, str], file: str, log: IngestLog) -> dict[str, AnnotatedFrame]:
-    """Return the frames that a COCO file annotates, by `frame_key`. Report a file that is none, and missing frames."""
-    coco = log.attempt(partial(read_coco, files.read(file), file))
-    if coco is None:
-        reason = "is neither the annotations of a frame nor a COCO file"
-        log.report_error(SourceError(file, reason, "Add its frame, or remove the file."))
-        return {}
-    key_by_stem = {PurePosixPath(frame).stem: key for key, frame in frames.items()}
-    for stem in sorted(coco.keys() - key_by_stem.keys()):
-        log.report_error(SourceError(f"{file}: {stem}", "is a frame that the folder does not have", "Add the frame."))
-    return {
-        key_by_stem[stem]: AnnotatedFrame(frames[key_by_stem[stem]], file, shapes)
-        for stem, shapes in coco.items()
-        if stem in key_by_stem
-    }
-
-
-def _have_vessels(annotated: list[AnnotatedFrame], classes: ClassMap) -> bool:
+def _have_vessels(annotations: list[Annotation], classes: ClassMap) -> bool:
     """Return whether vessels are labelled in this data set. A frame without a vessel then shows that there is none.
 
     Prints the number of shapes and of frames of each class. Raises ParameterError for an unknown class.
     """
     shapes: Counter[str] = Counter()
     frames: Counter[str] = Counter()
-    for item in annotated:
-        names = class_names(item.shapes) if item.shapes else []
-        for name in names:
-            classes.label(name, item.annotation)
-        shapes.update(names)
-        frames.update(set(names))
+    labels = set()
+    for annotation in annotations:
+        names = annotation.class_names
+        labels |= classes.pixel_labels() if names is None else {classes.label(name, annotation.name) for name in names}
+        shapes.update(names or [])
+        frames.update(set(names or []))
     for name, count in shapes.most_common():
         print(f"class {name}: {count} shapes in {frames[name]} frames")
-    has_masks = any(item.shapes is None for item in annotated)
-    return any(classes.labels[name.strip().lower()] == VESSEL for name in shapes) or (
-        has_masks and VESSEL in classes.pixel_labels()
-    )
+    return VESSEL in labels
 
 
-def _read_pair(
-    files: SourceFiles, item: AnnotatedFrame, key: FrameKey, classes: ClassMap, vessels: bool
-) -> FrameMaskPair:
-    data = files.read(item.frame)
-    frame = decode_frame(data, item.frame)
-    if item.shapes is not None:
-        labels = draw_labels(item.shapes, frame.pixels.shape, classes, item.annotation)
-    else:
-        mask = files.read(item.annotation)
-        check_orientation(data, mask, item.annotation)
-        labels = decode_mask(mask, classes, item.annotation)
-    check_size(labels, frame.pixels, item.annotation, "Copy both again, or remove the pair.")
+def _read_pair(frame_file: FrameFile, annotation: Annotation, key: FrameKey, vessels: bool) -> FrameMaskPair:
+    frame = frame_file.read(annotation)
+    labels = annotation.draw(frame)
+    check_size(labels, frame.decoded.pixels, annotation.name, COPY_AGAIN)
+    file, suffix = frame.picture, PurePosixPath(annotation.frame.file).suffix.lower()
+    if not file:
+        labels = crop_to_scan_area(labels, frame.decoded, annotation.name)
+        file, suffix = cv2.imencode(".png", frame.decoded.scan_pixels)[1].tobytes(), ".png"
     return FrameMaskPair(
-        frame_file=data,
-        suffix=PurePosixPath(item.frame).suffix.lower(),
+        frame_file=file,
+        suffix=suffix,
         labels=labels,
         subject=key.subject,
         number=key.number,
+        spacing_mm=square_spacing_mm(frame.decoded),
         vessels=vessels,
-        source_name=item.frame,
+        source_name=str(annotation.frame),
     )
