@@ -1,18 +1,25 @@
 """Open an upload as a cine: a sequence of frames. A picture file is a cine with one frame."""
 
-import tempfile
+import io
 from typing import IO, Protocol
 
-import numpy as np
-
+from service.decoding.decoded_video import DecodedVideo
 from service.decoding.decoder_process import run_in_decoder_process
 from service.decoding.dicom_signature import HEAD_BYTES, find_start
-from service.decoding.frame import MAX_PIXELS, Frame
-from service.decoding.image_file import MAX_IMAGE_BYTES, check_format, decode_picture
+from service.decoding.frame import Frame
+from service.decoding.image_file import (
+    MAX_IMAGE_BYTES,
+    check_format,
+    decode_picture,
+    decode_tiff_page,
+    list_pages,
+)
 from service.decoding.picture_formats import VIDEOS, Format, detect_format
-from service.decoding.tiff_file import page_numbers
-from service.decoding.video_file import MAX_VIDEO_BYTES, MILLI, decode_video
+from service.decoding.stored_size import read_stored_size
+from service.decoding.temporary_file import write_temporary_file
+from service.decoding.video_file import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
+from service.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 MAX_INDEX_DIGITS = 9  # more digits exceed every frame count, and make `int` slow
 
@@ -21,6 +28,10 @@ class Cine(Protocol):
     """The frames of one upload, numbered from 0. Every method raises FrameError when a frame cannot be used."""
 
     frame_count: int
+
+    def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
+        """Return the memory in bytes that it takes to read, decode and segment a frame, and to render a response."""
+        ...
 
     def read_encoded(self, index: int) -> bytes:
         """Return one frame as it is stored in the file. Call it from one thread at a time."""
@@ -32,47 +43,78 @@ class Cine(Protocol):
 
 
 class PictureCine:
-    """The pictures of a picture file: the pages of a TIFF file, and one for every other format."""
+    """A picture file with one picture.
 
-    def __init__(self, data: bytes):
-        self.data = data
-        self.pages = [0]
-        if check_format(data) is Format.TIFF:
-            self.pages = run_in_decoder_process(page_numbers, data).pixels.tolist()
-        self.frame_count = len(self.pages)
+    page: one of `list_pages`. notes: sentences about the file, for the reader of the answer.
+    """
+
+    frame_count = 1
+
+    def __init__(self, data: bytes, page: int = 0, notes: tuple[str, ...] = ()):
+        self.data, self.page, self.notes = data, page, notes
+        self.size = read_stored_size(io.BytesIO(data), check_format(data), page)
+
+    def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
+        return self.size.frame_bytes(len(self.data), rendered_bytes_per_pixel)
 
     def read_encoded(self, index: int) -> bytes:
         return self.data
 
     def decode(self, encoded: bytes, index: int) -> Frame:
-        pixels, notes = run_in_decoder_process(decode_picture, encoded, self.pages[index])
-        return Frame(pixels, index=index, notes=notes)
+        pixels, notes = run_in_decoder_process(decode_picture, encoded, self.page, size=self.size)
+        return Frame(pixels, index=index, notes=self.notes + notes)
+
+
+class TiffCine:
+    """The pages of a TIFF file.
+
+    The file is on the disk, and a decoder process reads the bytes of one page. Sent to the process, a file of N pages
+    would be sent N times.
+    """
+
+    def __init__(self, data: bytes, pages: list[int], notes: tuple[str, ...]):
+        """Raises FrameError 503 if the disk is full."""
+        self.file = write_temporary_file([data])  # it is deleted with this object
+        self.pages, self.notes = pages, notes
+        self.sizes = [read_stored_size(self.file, Format.TIFF, page) for page in pages]
+        self.file_bytes = len(data)
+        self.frame_count = len(pages)
+
+    def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
+        return self.sizes[index].frame_bytes(self.file_bytes, rendered_bytes_per_pixel)
+
+    def read_encoded(self, index: int) -> bytes:
+        return b""
+
+    def decode(self, encoded: bytes, index: int) -> Frame:
+        page, size = self.pages[index], self.sizes[index]
+        pixels, notes = run_in_decoder_process(decode_tiff_page, self.file.name, page, size=size)
+        return Frame(pixels, index=index, notes=self.notes + notes)
 
 
 class VideoCine:
-    """The frames of a video, decoded once to a temporary file."""
+    """The frames of a video."""
 
-    def __init__(self, data: bytes):
-        self.file = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it is deleted with this object
-        with tempfile.NamedTemporaryFile() as source:
-            source.write(data)
-            source.flush()
-            decoded = run_in_decoder_process(decode_video, source.name, self.file.name, MAX_PIXELS)
-        self.frame_count, self.rows, self.columns, rate = decoded.pixels.tolist()
-        self.notes = decoded.notes
-        self.frame_rate_hz = rate / MILLI if rate > 0 else None
+    def __init__(self, data: bytes, memory: RequestMemory):
+        """Raises FrameError (400, 413, 422, 429, 503)."""
+        self.video = DecodedVideo([data], memory)
+        self.frame_count = self.video.frame_count
+
+    def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
+        return self.video.size.frame_bytes(self.video.size.stored_bytes, rendered_bytes_per_pixel)
 
     def read_encoded(self, index: int) -> bytes:
-        self.file.seek(index * self.rows * self.columns)
-        return self.file.read(self.rows * self.columns)
+        return self.video.read_frame(index)
 
     def decode(self, encoded: bytes, index: int) -> Frame:
-        pixels = np.frombuffer(encoded, np.uint8).reshape(self.rows, self.columns)
-        return Frame(pixels, index=index, notes=self.notes, frame_rate_hz=self.frame_rate_hz)
+        video = self.video
+        return Frame(video.to_pixels(encoded), index=index, notes=video.notes, frame_rate_hz=video.frame_rate_hz)
 
 
-def open_cine(file: IO[bytes]) -> Cine:
+def open_cine(file: IO[bytes], memory: RequestMemory = UNLIMITED_MEMORY) -> Cine:
     """Return the frames in `file`, which stays open: a cine is read frame by frame. Raises FrameError.
+
+    memory: where the bytes of files that are made of this one are reserved.
 
     The type follows from the file's first bytes, never from its name or Content-Type. Another kind of cine needs a
     class that follows `Cine`, and a branch here; another picture format only needs an entry in `image_file`.
@@ -83,14 +125,22 @@ def open_cine(file: IO[bytes]) -> Cine:
     if find_start(head) is not None:
         from service.decoding.dicom.dicom_cine import DicomCine  # loads for 0.25 s, which training never needs
 
-        return DicomCine(file)
+        return DicomCine(file, memory)
     is_video = detect_format(head) in VIDEOS
     max_bytes = MAX_VIDEO_BYTES if is_video else MAX_IMAGE_BYTES
     data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         kind = "video" if is_video else "picture"
         raise FrameError(ErrorCode.TOO_LARGE, f"The {kind} is larger than {max_bytes // 2**20} MiB.")
-    return VideoCine(data) if is_video else PictureCine(data)
+    memory.reserve_file(len(data))
+    return VideoCine(data, memory) if is_video else _open_picture(data)
+
+
+def _open_picture(data: bytes) -> Cine:
+    if check_format(data) is not Format.TIFF:
+        return PictureCine(data)
+    pages, notes = run_in_decoder_process(list_pages, data)
+    return TiffCine(data, pages.tolist(), notes) if len(pages) > 1 else PictureCine(data, int(pages[0]), notes)
 
 
 def select_frame(cine: Cine, index: str | None) -> int:

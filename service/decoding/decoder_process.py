@@ -2,7 +2,8 @@
 
 Compressed pixels are decoded by native code: OpenCV with libpng, libjpeg-turbo and libtiff; Pillow, GDCM and CharLS.
 That code meets whatever a caller sends. So it runs in children of the worker, one call at a time in each, with limits
-on memory and time. Uncompressed DICOM pixels meet no such code; the worker reads them itself.
+on memory and processor time that grow with the pixels. Uncompressed DICOM pixels meet no such code; the worker reads
+them itself.
 
 The worker sends a pickled call and reads raw pixels back. It never unpickles what a child sends. A child ends when its
 worker ends, for any reason: the operating system then closes the worker's end of their socket.
@@ -19,61 +20,107 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from service.decoding.pixel_range import DecodedPixels
+from service.decoding.stored_size import StoredSize
 from service.errors import ErrorCode, FrameError
-from service.machine_resources import CPU_WORKERS, cpu_cores, memory_bytes
+from service.machine_resources import cpu_cores, forbid_core_dumps, return_freed_memory
+from service.worker_memory import FRAME_MEMORY, MIB
 
 log = logging.getLogger("bentoml.nervemask")
 
-MAX_CALL_SECONDS = 20
-LIBRARIES_BYTES = 2**29  # address space of a child's libraries; 55 MiB of it are resident
-MIN_WORKING_BYTES, MAX_WORKING_BYTES = 2**27, 3 * 2**29  # address space of a child beside its libraries
+ATTEMPTS = 2
+MIN_CALL_SECONDS, MAX_CALL_SECONDS = 2.0, 20.0  # of processor time
+SECONDS_PER_MIB = 0.4  # of processor time, for each MiB of pixels; the slowest decoder needs a fifth of that
+MAX_END_SECONDS = 30.0  # until a child that closed its socket has ended: it may give a GiB back
+MIN_WAIT_SECONDS = 60.0  # on the clock, beside ten times the processor time: a machine may be busy
+LIBRARIES_BYTES = 512 * MIB  # address space of a child's libraries; 25 MiB of it are the child's own
+SPARE_BYTES = 128 * MIB  # address space of a call beside its pixels, mostly libraries that are loaded by the first call
+# How a child ends over a file: native code fails, or a limit on processor time (SIGPROF) or on the clock (SIGALRM) is
+# reached. Whoever ends it from outside, such as the kernel when memory is short, uses another signal.
+FILE_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGPROF", "SIGALRM")
+NICENESS = 5  # costly files do not keep the cores from the workers, which also serve everybody else
 ROOT = Path(__file__).parents[2]
 # Only where libraries are found. The rest of the worker's environment may hold secrets.
 ENVIRONMENT = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
-
-
-def decoder_memory_limit(total_bytes: int, cores: int) -> int:
-    """Return the address space of one decoder process, in bytes.
-
-    total_bytes: memory of all processes together. cores: decoder processes of one worker. The decoders of all workers
-    share half of `total_bytes`. A frame of 16 million pixels in 16-bit colour needs about half a GiB beside the
-    libraries; with less, such a frame is refused.
-    """
-    share = total_bytes // 2 // (CPU_WORKERS * cores)
-    return LIBRARIES_BYTES + min(max(share, MIN_WORKING_BYTES), MAX_WORKING_BYTES)
-
-
-MAX_DECODER_BYTES = decoder_memory_limit(memory_bytes(), cpu_cores())
+# Threads of OpenBLAS and arenas of malloc reserve address space.
+ENVIRONMENT |= {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+MAX_DECODER_BYTES = LIBRARIES_BYTES + SPARE_BYTES + FRAME_MEMORY.limit.largest  # address space of a child
 Decoder = Callable[..., DecodedPixels | np.ndarray]
 
 
-def run_in_decoder_process(decoder: Decoder, *arguments: Any) -> DecodedPixels:
+class CallLimits(NamedTuple):
+    """Limits of one call: processor time and time on the clock in seconds, and bytes of address space."""
+
+    processor_seconds: float
+    wait_seconds: float
+    byte_count: int
+
+    @classmethod
+    def of_size(cls, size: StoredSize | None) -> "CallLimits":
+        """Return the limits for a frame of this size; None: unknown."""
+        if size is None:
+            seconds, byte_count = MAX_CALL_SECONDS, MAX_DECODER_BYTES
+        else:
+            seconds = min(MAX_CALL_SECONDS, MIN_CALL_SECONDS + SECONDS_PER_MIB * size.stored_bytes / MIB)
+            byte_count = SPARE_BYTES + size.decoder_bytes
+        return cls(seconds, MIN_WAIT_SECONDS + 10 * seconds, byte_count)
+
+
+class DecoderEndedError(Exception):
+    """A decoder process ended during a call. by_file: nothing but the file can have ended it."""
+
+    def __init__(self, reason: str, by_file: bool):
+        super().__init__(reason)
+        self.by_file = by_file
+
+
+def run_in_decoder_process(decoder: Decoder, *arguments: Any, size: StoredSize | None = None) -> DecodedPixels:
     """Return `decoder(*arguments)`, computed in a child process. Several threads may call it at once.
 
     decoder: a function at the top of a module; it returns DecodedPixels, or integers of any shape without notes.
     arguments: anything that can be pickled.
+    size: what the file declares, for the limits of the call; None: unknown.
 
-    Raises the FrameError that `decoder` raises; FrameError 400 if the child ends, exceeds its memory or takes longer
-    than MAX_CALL_SECONDS; RuntimeError with the traceback of any other exception.
+    A child may be ended from outside, so a call that ends its child is tried once more.
+
+    Raises the FrameError that `decoder` raises; FrameError 400 if the call ended two children, 503 if one of them may
+    have been ended from outside; RuntimeError with the traceback of any other exception.
     """
+    limits = CallLimits.of_size(size)
+    by_file = True
+    for _ in range(ATTEMPTS):
+        try:
+            return _call_idle_process(decoder, arguments, limits)
+        except DecoderEndedError as error:
+            log.error("a decoder process ended over a frame: %s", error)
+            by_file &= error.by_file
+    if by_file:
+        message = "The decoder stopped: the frame's file is damaged, or needs too much memory or time."
+        raise FrameError(ErrorCode.DECODER_ENDED, message)
+    message = "The decoder was stopped from outside, for example because memory is short: try again."
+    raise FrameError(ErrorCode.NO_DECODER, message)
+
+
+def _call_idle_process(decoder: Decoder, arguments: tuple[Any, ...], limits: CallLimits) -> DecodedPixels:
     child = _idle_processes().get()
     try:
         if child is None or child.process.poll() is not None:
             child = DecoderProcess()
-        return child.call(decoder, arguments)
+        return child.call(decoder, arguments, limits)
     finally:
         _idle_processes().put(child)
 
 
-def call_decoder(decoder: Decoder, *arguments: Any) -> DecodedPixels:
-    """Return `decoder(*arguments)`, computed in this process. Raises the exceptions of the decoder."""
+def call_decoder(decoder: Decoder, *arguments: Any, size: StoredSize | None = None) -> DecodedPixels:
+    """Return `decoder(*arguments)`, computed in this process without limits. Raises the exceptions of the decoder."""
     result = decoder(*arguments)
     return result if isinstance(result, DecodedPixels) else DecodedPixels(result)
 
@@ -102,36 +149,45 @@ class DecoderProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service.decoding.decoder_process"],
                 cwd=ROOT,
-                env=ENVIRONMENT | {"OPENBLAS_NUM_THREADS": "1"},  # OpenBLAS reserves address space for each thread
+                env=ENVIRONMENT,
                 stdin=child_end.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
 
-    def call(self, decoder: Decoder, arguments: tuple[Any, ...]) -> DecodedPixels:
-        """Send one call and return its result. Raises as `run_in_decoder_process` does."""
+    def call(self, decoder: Decoder, arguments: tuple[Any, ...], limits: CallLimits) -> DecodedPixels:
+        """Send one call and return its result. Raises as `run_in_decoder_process` does, and DecoderEndedError."""
         try:
-            self.channel.sendall(pickle.dumps((MAX_CALL_SECONDS, decoder, arguments)))
-            reply = json.loads(self.replies.readline())
+            # Unlike pickle.dumps, this makes no copy of the file.
+            pickle.dump((limits, decoder, arguments), SimpleNamespace(write=self.channel.sendall))
+            if not (line := self.replies.readline()):
+                raise EOFError
+            reply = json.loads(line)
             if "shape" in reply:
                 pixels = np.empty(reply["shape"], np.dtype(reply["dtype"]))
                 if self.replies.readinto(pixels.data.cast("B")) < pixels.nbytes:
                     raise EOFError
                 return DecodedPixels(pixels, tuple(reply["notes"]))
         except Exception as error:  # after any failure, the child's next bytes could belong to the wrong call
-            raise self._kill() from error
+            has_ended = isinstance(error, EOFError | OSError)  # its end of the socket is closed
+            raise self._end(MAX_END_SECONDS if has_ended else 0) from error
         if "frame_error" in reply:
             code, message, status = reply["frame_error"]
             raise FrameError(ErrorCode(code), message, status)
         raise RuntimeError(reply["traceback"])
 
-    def _kill(self) -> FrameError:
-        """End the child, log how it ended, and return the error for the caller."""
-        self.process.kill()
-        status = self.process.wait()
-        log.error("a decoder process ended over a frame: %s", signal.Signals(-status).name if status < 0 else status)
-        message = "The decoder stopped: the frame's file is damaged, or needs too much memory or time."
-        return FrameError(ErrorCode.DECODER_ENDED, message)
+    def _end(self, seconds: float) -> DecoderEndedError:
+        """End the child if it does not end by itself within `seconds`, and return how it ended."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return DecoderEndedError("its reply was damaged", by_file=True)
+        if status >= 0:
+            return DecoderEndedError(f"exit status {status}", by_file=status > 0)
+        name = signal.Signals(-status).name
+        return DecoderEndedError(name, by_file=name in FILE_SIGNALS)
 
 
 def serve() -> None:
@@ -141,19 +197,39 @@ def serve() -> None:
     # Both signals are often sent to a whole process group. The worker still has requests to finish then.
     for stop_signal in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop_signal, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold a patient's frame
+    forbid_core_dumps()
     if sys.platform == "linux":  # elsewhere, libraries alone reserve more address space than the limit
         resource.setrlimit(resource.RLIMIT_AS, (MAX_DECODER_BYTES, MAX_DECODER_BYTES))
-    import service.decoding.frame  # noqa: F401 - loads OpenCV before the first call
+    return_freed_memory()
+    os.nice(NICENESS)
+    import cv2
 
+    cv2.setNumThreads(1)  # the stack of each thread would take address space
     with socket.socket(fileno=os.dup(0)) as channel, channel.makefile("rb") as calls:
         while calls.peek(1):
-            seconds, decoder, arguments = pickle.load(calls)
-            signal.alarm(seconds)  # SIGALRM ends this process
-            header, pixels = _run(decoder, arguments)
+            limits, decoder, arguments = pickle.load(calls)  # imports the decoder's module
+            with _limited(limits):
+                header, pixels = _run(decoder, arguments)
             channel.sendall(json.dumps(header).encode() + b"\n")
             channel.sendall(pixels.data.cast("B"))
-            signal.alarm(0)
+
+
+@contextmanager
+def _limited(limits: CallLimits) -> Iterator[None]:
+    """Limit this process in the `with` block. The default action of SIGPROF and SIGALRM ends it."""
+    import resource
+
+    if sys.platform == "linux":
+        used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        allowed = min(MAX_DECODER_BYTES, used_bytes + limits.byte_count)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, MAX_DECODER_BYTES))
+    signal.setitimer(signal.ITIMER_PROF, limits.processor_seconds)
+    signal.setitimer(signal.ITIMER_REAL, limits.wait_seconds)
+    yield
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_DECODER_BYTES, MAX_DECODER_BYTES))
 
 
 def _run(decoder: Decoder, arguments: tuple[Any, ...]) -> tuple[dict[str, Any], np.ndarray]:

@@ -11,6 +11,7 @@ from service.errors import ErrorCode, FrameError
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE_PX = 16
 MAX_FRAMES = 10_000  # of a cine
+MIN_FRAME_RATE_HZ, MAX_FRAME_RATE_HZ = 0.1, 1000.0  # rates outside are taken for errors of the file
 
 
 @dataclass(frozen=True)

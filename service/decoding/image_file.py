@@ -5,9 +5,8 @@ Every picture file becomes pixels here, for the service and for training. Anothe
 """
 
 import io
-import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import cv2
 import imagecodecs
@@ -16,13 +15,16 @@ from PIL import Image
 
 from service.decoding import tiff_file
 from service.decoding.frame import MAX_PIXELS, MIN_SIDE_PX, Frame, too_many_pixels_error
+from service.decoding.jpeg_2000_header import complete_jpeg_2000, read_jpeg_2000_header
+from service.decoding.jpeg_damage import jpeg_damage_notes
 from service.decoding.jpeg_header import JPEG_LS, read_jpeg_header
 from service.decoding.picture_formats import DEFAULT_REMEDY, PICTURES, VIDEOS, Format, detect_format, remedy
-from service.decoding.pixel_range import UPRIGHT, DecodedPixels, spread_to_16_bits, to_grey, turn_upright
+from service.decoding.pixel_range import UPRIGHT, DecodedPixels, blend_with_black, fill_range, to_grey, turn_upright
 from service.errors import ErrorCode, FrameError
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 ORIENTATION = 274  # tag of EXIF and TIFF
+PNG_DEPTH_POSITION = 24  # in the chunk IHDR, which comes first
 # Pillow's names for 8- and 16-bit grey and colour, with and without alpha, and for palettes.
 PNG_MODES = ("L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 
@@ -31,6 +33,7 @@ class StoredPixels(NamedTuple):
     """Pixels as a file stores them, and what its header says about them.
 
     pixels: (height, width), or with 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels, of any type.
+    alpha: (height, width), of the same type; None if it is in `pixels`, or if there is none.
     depth: bits of a sample. orientation: the tag of EXIF and TIFF.
     """
 
@@ -38,6 +41,8 @@ class StoredPixels(NamedTuple):
     depth: int = 16
     orientation: int = UPRIGHT
     notes: tuple[str, ...] = ()
+    alpha: np.ndarray | None = None
+    white_is_zero: bool = False
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Frame:
@@ -48,11 +53,21 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Frame:
     Raises FrameError: 400 empty, damaged or truncated; 413 more than `max_pixels` pixels; 415 another file type;
     422 a picture that cannot be a frame (too small, several pages, ...).
     """
-    pages = tiff_file.list_pages(data) if check_format(data) is Format.TIFF else [0]
-    if len(pages) > 1:
+    pages = list_pages(data)
+    if len(pages.pixels) > 1:
         raise unusable_error(ErrorCode.SEVERAL_PAGES, "it has several pages. Send one file for each page.")
-    decoded = decode_picture(data, pages[0], max_pixels)
-    return Frame(decoded.pixels, notes=decoded.notes)
+    decoded = decode_picture(data, int(pages.pixels[0]), max_pixels)
+    return Frame(decoded.pixels, notes=pages.notes + decoded.notes)
+
+
+def list_pages(data: bytes) -> DecodedPixels:
+    """Return the pages of a picture file as `tiff_file.list_pages` does; 0 alone for all formats but TIFF.
+
+    Raises FrameError (400, 413, 415).
+    """
+    if check_format(data) is Format.TIFF:
+        return tiff_file.list_pages(io.BytesIO(data))
+    return DecodedPixels(np.zeros(1, int))
 
 
 def check_format(data: bytes) -> Format:
@@ -72,14 +87,26 @@ def check_format(data: bytes) -> Format:
 def decode_picture(data: bytes, page: int = 0, max_pixels: int = MAX_PIXELS) -> DecodedPixels:
     """Return the pixels of a picture as `Frame.pixels` holds them, and notes on what was repaired.
 
-    page: position in the file's pages, as `tiff_file.list_pages` gives it; 0 for all other formats. Raises FrameError.
+    page: one of `list_pages`; 0 for the first. Raises FrameError.
     """
-    file_format = check_format(data)
+    return _decode(io.BytesIO(data), check_format(data), page, max_pixels)
+
+
+def decode_tiff_page(path: str, page: int, max_pixels: int = MAX_PIXELS) -> DecodedPixels:
+    """Return a page of a TIFF file on the disk like `decode_picture`. Only the bytes of that page are read."""
+    with open(path, "rb") as file:
+        return _decode(file, Format.TIFF, page, max_pixels)
+
+
+def _decode(file: IO[bytes], file_format: Format, page: int, max_pixels: int) -> DecodedPixels:
     if file_format in VIDEOS:
         reason = "it is a video. Send it to the service as a cine."
         raise unusable_error(ErrorCode.SEVERAL_FRAMES, reason)
     try:
-        stored = READERS[file_format](data, page, max_pixels)
+        if file_format is Format.TIFF:
+            stored = _read_tiff(file, page, max_pixels)
+        else:
+            stored = READERS[file_format](file.read(), max_pixels)
     except FrameError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -91,16 +118,25 @@ def decode_picture(data: bytes, page: int = 0, max_pixels: int = MAX_PIXELS) -> 
 
 def _standardise(stored: StoredPixels) -> DecodedPixels:
     """Return grey, upright pixels that fill their range."""
-    if stored.pixels.dtype not in (np.uint8, np.uint16):
-        reason = f"its pixels are {stored.pixels.dtype}. Send 8- or 16-bit unsigned pixels."
+    colours, alpha = stored.pixels, stored.alpha
+    if colours.dtype not in (np.uint8, np.uint16):
+        reason = f"its pixels are {colours.dtype}. Send 8- or 16-bit unsigned pixels."
         raise unusable_error(ErrorCode.PIXEL_TYPE, reason)
-    if stored.pixels.ndim not in (2, 3) or (stored.pixels.ndim == 3 and stored.pixels.shape[2] not in (2, 3, 4)):
-        reason = f"its pixels have the shape {stored.pixels.shape}. Send grey or RGB pixels."
+    if colours.ndim not in (2, 3) or (colours.ndim == 3 and colours.shape[2] not in (2, 3, 4)):
+        reason = f"its pixels have the shape {colours.shape}. Send grey or RGB pixels."
         raise unusable_error(ErrorCode.PIXEL_TYPE, reason)
-    grey = to_grey(stored.pixels)
-    spread = spread_to_16_bits(grey.pixels, stored.depth)
-    upright = turn_upright(spread.pixels, stored.orientation)
-    return DecodedPixels(upright.pixels, stored.notes + grey.notes + spread.notes + upright.notes)
+    if colours.ndim == 3 and colours.shape[2] in (2, 4):
+        alpha = colours[..., -1]
+        colours = colours[..., 0] if colours.shape[2] == 2 else colours[..., :3]
+    colours, notes = fill_range(colours, stored.depth)
+    grey = to_grey(colours)
+    if stored.white_is_zero:
+        grey = np.iinfo(grey.dtype).max - grey
+    if alpha is not None:
+        grey, alpha_notes = blend_with_black(grey, fill_range(alpha, stored.depth).pixels)
+        notes += alpha_notes
+    upright = turn_upright(np.ascontiguousarray(grey), stored.orientation)
+    return DecodedPixels(upright.pixels, stored.notes + notes + upright.notes)
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:
@@ -112,7 +148,7 @@ def check_size(height: int, width: int, max_pixels: int) -> None:
         raise unusable_error(ErrorCode.TOO_SMALL, reason)
 
 
-def _read_png(data: bytes, page: int, max_pixels: int) -> StoredPixels:
+def _read_png(data: bytes, max_pixels: int) -> StoredPixels:
     header = Image.open(io.BytesIO(data), formats=("PNG",))
     check_size(header.height, header.width, max_pixels)
     if getattr(header, "is_animated", False):
@@ -122,10 +158,20 @@ def _read_png(data: bytes, page: int, max_pixels: int) -> StoredPixels:
         reason = f"its pixels have the type {header.mode}. Send 8- or 16-bit grey or RGB pixels."
         raise unusable_error(ErrorCode.PIXEL_TYPE, reason)
     pixels = _first_success(data, _decode_with_opencv, imagecodecs.png_decode)
-    return StoredPixels(pixels, orientation=_read_orientation(header))
+    return StoredPixels(pixels, orientation=_read_orientation(header), alpha=_transparent_grey(data, header, pixels))
 
 
-def _read_jpeg(data: bytes, page: int, max_pixels: int) -> StoredPixels:
+def _transparent_grey(data: bytes, header: Image.Image, pixels: np.ndarray) -> np.ndarray | None:
+    """Return the alpha of a grey PNG with a transparent grey value (chunk tRNS), which the decoders pass over."""
+    transparent = header.info.get("transparency")
+    if not isinstance(transparent, int) or pixels.ndim != 2:
+        return None
+    white = np.iinfo(pixels.dtype).max
+    scale = white // ((1 << data[PNG_DEPTH_POSITION]) - 1)  # the decoders spread 2 and 4 bits over 8
+    return np.where(pixels == transparent * scale, 0, white).astype(pixels.dtype)
+
+
+def _read_jpeg(data: bytes, max_pixels: int) -> StoredPixels:
     header = read_jpeg_header(data)
     if not header.is_complete:  # some decoders would fill the rest with grey
         raise malformed_error()
@@ -137,53 +183,55 @@ def _read_jpeg(data: bytes, page: int, max_pixels: int) -> StoredPixels:
         return StoredPixels(imagecodecs.jpegls_decode(data), _stored_depth(header.precision))
     decoders = (_decode_with_opencv, imagecodecs.jpeg_decode)
     pixels = _first_success(data, *(decoders if header.precision == 8 else decoders[1:]))
+    if pixels.shape[:2] != (header.rows, header.columns):
+        raise malformed_error()
+    notes = jpeg_damage_notes(data)
     orientation = UPRIGHT
-    notes: tuple[str, ...] = ()
     try:
         exif = Image.open(io.BytesIO(data), formats=("JPEG",))
         orientation = _read_orientation(exif)
         if getattr(exif, "n_frames", 1) > 1:
-            notes = ("the file has further pictures, for example a preview: the first one was read",)
+            notes += ("the file has further pictures, for example a preview: the first one was read",)
     except Exception:  # Pillow does not open every JPEG that the others decode
         pass
     return StoredPixels(pixels, _stored_depth(header.precision), orientation, notes)
 
 
-def _read_jpeg_xl(data: bytes, page: int, max_pixels: int) -> StoredPixels:
+def _read_jpeg_xl(data: bytes, max_pixels: int) -> StoredPixels:
     pixels = imagecodecs.jpegxl_decode(data)
+    if pixels.ndim == 4 or (pixels.ndim == 3 and pixels.shape[2] > 4):
+        raise unusable_error(ErrorCode.SEVERAL_PAGES, "it is an animated JPEG XL. Send one file for each frame.")
     check_size(pixels.shape[0], pixels.shape[1], max_pixels)
     return StoredPixels(pixels)
 
 
-def _read_jpeg_2000(data: bytes, page: int, max_pixels: int) -> StoredPixels:
-    start = data.find(b"\xff\x4f\xff\x51")  # SOC and SIZ (ISO/IEC 15444-1 A.5.1)
-    right, bottom, left, top = struct.unpack_from(">LLLL", data, start + 8)
-    check_size(bottom - top, right - left, max_pixels)
-    precision = (data[start + 42] & 0x7F) + 1
-    return StoredPixels(
-        _first_success(data, imagecodecs.jpeg2k_decode, imagecodecs.htj2k_decode), _stored_depth(precision)
-    )
+def _read_jpeg_2000(data: bytes, max_pixels: int) -> StoredPixels:
+    header = read_jpeg_2000_header(data)
+    check_size(header.rows, header.columns, max_pixels)
+    pixels = _first_success(complete_jpeg_2000(data), imagecodecs.jpeg2k_decode, imagecodecs.htj2k_decode)
+    return StoredPixels(pixels, _stored_depth(header.bits))
 
 
-def _read_tiff(data: bytes, page: int, max_pixels: int) -> StoredPixels:
-    header = tiff_file.read_page_header(data, page)
+def _read_tiff(file: IO[bytes], page: int, max_pixels: int) -> StoredPixels:
+    header = tiff_file.read_page_header(file, page)
     check_size(header.height, header.width, max_pixels)
     if header.unreadable:
         raise unusable_error(
             ErrorCode.PIXEL_TYPE, f"its pixels are {header.unreadable}. Send 8- or 16-bit grey or RGB."
         )
-    return StoredPixels(tiff_file.read_page(data, page), _stored_depth(header.depth), header.orientation)
+    pixels, alpha = tiff_file.read_page(file, page)
+    depth = _stored_depth(header.depth)
+    return StoredPixels(pixels, depth, header.orientation, alpha=alpha, white_is_zero=header.white_is_zero)
 
 
-READERS: dict[Format, Callable[[bytes, int, int], StoredPixels]] = {
+READERS: dict[Format, Callable[[bytes, int], StoredPixels]] = {
     Format.PNG: _read_png,
     Format.JPEG: _read_jpeg,
     Format.JPEG_LS: _read_jpeg,
     Format.JPEG_XL: _read_jpeg_xl,
     Format.JPEG_2000: _read_jpeg_2000,
-    Format.TIFF: _read_tiff,
 }
-assert set(READERS) == set(PICTURES)
+assert {*READERS, Format.TIFF} == set(PICTURES)
 
 
 def _first_success(data: bytes, *decoders: Callable[[bytes], np.ndarray]) -> np.ndarray:
@@ -209,7 +257,7 @@ def _decode_with_opencv(data: bytes) -> np.ndarray:
 
 def _stored_depth(precision: int) -> int:
     """Return the depth to trust: a file with 16-bit samples often uses fewer bits, and one with fewer bits says so."""
-    return precision if 8 < precision < 16 else 16
+    return precision if precision not in (8, 16) else 16
 
 
 def read_orientation(data: bytes) -> int:

@@ -3,10 +3,14 @@
 import struct
 from typing import NamedTuple
 
+from service.errors import ErrorCode, FrameError
+
 # Start of frame, any of its kinds, with JPEG-LS (ITU-T T.81 B.1.1.3, T.87 C.1.1).
 START_OF_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 JPEG_LS = 0xF7
-END_OF_IMAGE = b"\xff\xd9"
+JPEG_LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
+END_OF_IMAGE, START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
+MAX_SCANS = 100  # encoders write ten; each costs as much time as the whole picture
 APP0, APP14 = 0xE0, 0xEE
 RGB_IDS = (ord("R"), ord("G"), ord("B"))
 
@@ -44,7 +48,10 @@ class JpegHeader(NamedTuple):
 
 
 def read_jpeg_header(codestream: bytes) -> JpegHeader:
-    """Return the header. Raises ValueError, IndexError or struct.error for a damaged one."""
+    """Return the header.
+
+    Raises FrameError 413 for more than MAX_SCANS scans; ValueError, IndexError or struct.error for a damaged header.
+    """
     position = 2  # after the marker that starts the image
     has_jfif, adobe_transform = False, None
     while codestream[position] == 0xFF:
@@ -59,8 +66,19 @@ def read_jpeg_header(codestream: bytes) -> JpegHeader:
             components = [body[6 + 3 * index : 8 + 3 * index] for index in range(count)]
             ids, factors = zip(*components, strict=True) if components else ((), ())
             sampling = tuple((factor >> 4, factor & 15) for factor in factors)
+            _check_scans(codestream, position)
             is_complete = END_OF_IMAGE in codestream[position:]
             return JpegHeader(marker, precision, rows, columns, ids, sampling, has_jfif, adobe_transform, is_complete)
         # Any number of bytes 0xFF may precede a marker; the length of a segment counts itself.
         position += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", codestream, position + 2)[0]
     raise ValueError("the codestream has no start of frame")
+
+
+def _check_scans(codestream: bytes, position: int) -> None:
+    """Raise FrameError 413 for more than MAX_SCANS scans. position: of the start of frame.
+
+    The marker cannot be in the compressed data: there, each byte 0xFF is followed by 0.
+    """
+    if (scans := codestream.count(START_OF_SCAN, position)) > MAX_SCANS:
+        message = f"The JPEG has {scans} scans. Send a JPEG of at most {MAX_SCANS} scans, for example a baseline JPEG."
+        raise FrameError(ErrorCode.TOO_MANY_SCANS, message)

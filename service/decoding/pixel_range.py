@@ -5,8 +5,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-DEPTHS = (8, 10, 12, 14, 16)  # bits that devices use
+WHITE_SHARE = 15 / 16  # of the largest value; a picture with brighter pixels reaches its white
 UPRIGHT = 1  # TIFF 6.0 and EXIF 2.3, tag Orientation
+STRIP_ROWS = 64  # a large picture is converted by strips: temporary arrays then stay small
 # What turns the stored pixels upright, by Orientation.
 ROTATIONS = {
     2: lambda pixels: np.fliplr(pixels),
@@ -26,33 +27,43 @@ class DecodedPixels(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def used_depth(pixels: np.ndarray) -> int:
-    """Return the smallest of DEPTHS that holds all values of uint16 pixels."""
-    bits = int(pixels.max(initial=0)).bit_length()
-    return next(depth for depth in DEPTHS if bits <= depth)
+def used_depth(highest: int, sign_bits: int = 0) -> int:
+    """Return the bits of pixels with this highest value, 8 to 16.
+
+    Devices use an even number. An odd one needs a value close to the largest one that it holds: otherwise the picture
+    is a dark one of the next even number.
+
+    sign_bits: 1 for values with a sign.
+    """
+    bits = max(8, highest.bit_length() + sign_bits)
+    is_white_reached = highest >= WHITE_SHARE * (2 ** (bits - sign_bits) - 1)
+    return bits if bits % 2 == 0 or is_white_reached else bits + 1
 
 
-def spread_to_16_bits(pixels: np.ndarray, depth: int = 16) -> DecodedPixels:
-    """Return pixels that fill the 16 bits of uint16.
+def fill_range(pixels: np.ndarray, depth: int = 16) -> DecodedPixels:
+    """Return pixels that fill the 8 bits of uint8, or the 16 bits of uint16.
 
     Many devices store 10 or 12 bits in 16. No file says so reliably, therefore the largest value decides.
 
-    pixels: uint8, which stay as they are, or uint16 of any shape. depth: the bits that the file declares.
+    pixels: uint8 or uint16 of any shape. depth: the bits that the file declares.
     """
-    if pixels.dtype != np.uint16:
-        return DecodedPixels(pixels)
-    if depth == 16:
-        depth = used_depth(pixels)
-        if depth == 16 or not pixels.any():
-            return DecodedPixels(pixels)
-        notes: tuple[str, ...] = (f"the 16-bit pixels use {depth} bits: they were read as {depth}-bit pixels",)
-    else:
-        notes = ()
-    # The highest bits are repeated below the lowest, so white stays white.
+    if pixels.dtype == np.uint8:
+        return DecodedPixels(pixels if depth >= 8 else _spread(pixels.astype(np.uint16), depth, 8).astype(np.uint8))
+    used = used_depth(int(pixels.max(initial=0)))
+    notes: tuple[str, ...] = ()
+    if used > depth or (used < depth == 16 and pixels.any()):
+        notes = (f"the {depth}-bit pixels use {used} bits: they were read as {used}-bit pixels",)
+        depth = used
+    return DecodedPixels(pixels if depth == 16 else _spread(pixels, depth, 16), notes)
+
+
+def _spread(pixels: np.ndarray, depth: int, target_depth: int) -> np.ndarray:
+    """Return uint16 with the lowest `depth` bits of uint16 spread over `target_depth` bits. White stays white."""
     pixels = np.minimum(pixels, (1 << depth) - 1)
-    spread = pixels << (16 - depth)
-    spread |= pixels >> (2 * depth - 16)
-    return DecodedPixels(spread, notes)
+    spread = np.zeros_like(pixels)
+    for shift in range(target_depth - depth, -depth, -depth):  # the bits are repeated below themselves
+        spread |= pixels << shift if shift >= 0 else pixels >> -shift
+    return spread
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> DecodedPixels:
@@ -66,37 +77,29 @@ def turn_upright(pixels: np.ndarray, orientation: int) -> DecodedPixels:
     return DecodedPixels(np.ascontiguousarray(ROTATIONS[orientation](pixels)), (note,))
 
 
-def blend_with_black(colours: np.ndarray, alpha: np.ndarray) -> DecodedPixels:
-    """Return colours over a black background. colours: (height, width[, 3]); alpha: (height, width), both of one type.
+def blend_with_black(grey: np.ndarray, alpha: np.ndarray) -> DecodedPixels:
+    """Return a picture over a black background. grey, alpha: (height, width), both of one type.
 
     A constant alpha is no transparency: many programs leave that channel unused, at 0 or at its maximum.
     """
     if alpha.min() == alpha.max():
-        return DecodedPixels(colours)
-    highest = np.iinfo(colours.dtype).max
-    share = alpha.astype(np.float32) / highest
-    blended = colours * (share[..., np.newaxis] if colours.ndim == 3 else share)
+        return DecodedPixels(grey)
+    blended = grey * (alpha.astype(np.float32) / np.iinfo(alpha.dtype).max)
     note = "the picture has transparent parts: they were read as black"
-    return DecodedPixels(blended.round().astype(colours.dtype), (note,))
+    return DecodedPixels(blended.round().astype(grey.dtype), (note,))
 
 
-def to_grey(pixels: np.ndarray) -> DecodedPixels:
-    """Return (height, width), grey. pixels: (height, width), or with 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels."""
-    notes: tuple[str, ...] = ()
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        colours = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
-        pixels, notes = blend_with_black(np.ascontiguousarray(colours), pixels[..., -1])
-    if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)  # three equal channels give exactly that grey
-    return DecodedPixels(pixels, notes)
+def to_grey(colours: np.ndarray) -> np.ndarray:
+    """Return (height, width). colours: (height, width), or (height, width, 3), RGB."""
+    # Three equal channels give exactly that grey.
+    return colours if colours.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_RGB2GRAY)
 
 
 def apply_palette(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """Return RGB, uint8 (height, width, 3).
 
-    indices: (height, width). palette: (entries, 3), of 8 or 16 bits in integers of any size: some writers store 8-bit
+    indices: (height, width). palette: (entries, 3), of 8 to 16 bits in integers of any size: some writers store 8-bit
     entries in 16-bit words (PS3.3 C.7.6.3.1.5), so the largest entry decides.
     """
-    depth = 8 if palette.max(initial=0) < 256 else 16
-    colours = (palette if depth == 8 else palette >> 8).astype(np.uint8)
+    colours = (palette >> (used_depth(int(palette.max(initial=0))) - 8)).astype(np.uint8)
     return colours[np.minimum(indices, len(colours) - 1)]

@@ -22,6 +22,7 @@ from service.model.card import Card
 from service.rendering.dicom_segmentation_frames import add_frames, pack_masks
 from service.rendering.dicom_segmentation_source import (
     MAX_SERIES_NUMBER,
+    REQUIRED_UIDS,
     SERIES_OFFSET,
     as_single_frame,
     read_number,
@@ -32,7 +33,6 @@ AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of images.NERVE_BGR
 MANUFACTURER = "Nervemask"
 UTF_8 = "ISO_IR 192"  # not the source's character set: highdicom refuses some of those
 MAX_TEXT_LENGTH = 64  # of Content Description and Series Description (value representation LO)
-REQUIRED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 log = logging.getLogger("bentoml.nervemask")
 

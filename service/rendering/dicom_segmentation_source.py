@@ -7,7 +7,7 @@ from typing import Any
 
 from highdicom.enum import PatientSexValues
 from pydicom import Dataset
-from pydicom.uid import UltrasoundImageStorage
+from pydicom.uid import UID, UltrasoundImageStorage
 from pydicom.valuerep import DA, TM
 
 MAX_INTEGER_STRING = 2**31 - 1  # of the value representation IS (PS3.5 6.2)
@@ -26,6 +26,7 @@ COPIED_ATTRIBUTES: dict[str, Callable[[str], Any] | None] = {
     "StudyTime": TM,
     "ReferringPhysicianName": None,
 }
+REQUIRED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
 def as_single_frame(source: Dataset) -> Dataset:
@@ -53,8 +54,8 @@ def read_number(source: Dataset, keyword: str, default: int, maximum: int = MAX_
     return number if 0 <= number <= maximum else default
 
 
-def dropped_value_notes(source: Dataset) -> tuple[str, ...]:
-    """Return a note on each value of the header that is not valid, so that a segmentation does not repeat it."""
+def invalid_value_notes(source: Dataset) -> tuple[str, ...]:
+    """Return a note on each value of the header that is not valid. A segmentation repeats only invalid UIDs."""
     dropped = [
         keyword
         for keyword, convert in COPIED_ATTRIBUTES.items()
@@ -63,7 +64,11 @@ def dropped_value_notes(source: Dataset) -> tuple[str, ...]:
     for keyword, maximum in (("SeriesNumber", MAX_SERIES_NUMBER), ("InstanceNumber", MAX_INTEGER_STRING)):
         if source.get(keyword) not in (None, "") and read_number(source, keyword, -1, maximum) < 0:
             dropped.append(keyword)
-    return tuple(f"{keyword} is not valid in the header: the segmentation leaves it out" for keyword in dropped)
+    notes = [f"{keyword} is not valid in the header: the segmentation leaves it out" for keyword in dropped]
+    for keyword in REQUIRED_UIDS:
+        if not UID(str(source.get(keyword) or "")).is_valid:
+            notes.append(f"{keyword} is not valid in the header: the segmentation repeats it, to refer to this file")
+    return tuple(notes)
 
 
 def _has_valid_spacing(header: Dataset) -> bool:

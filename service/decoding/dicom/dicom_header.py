@@ -1,6 +1,5 @@
 """Read the header of a DICOM file: every element before the pixels, with bounds on the work and memory it takes."""
 
-import tempfile
 import zlib
 from typing import IO, Any, NamedTuple
 
@@ -9,7 +8,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 
 from service.decoding.dicom_signature import FILE_META_GROUP, HEAD_BYTES, find_start, has_explicit_vr
+from service.decoding.temporary_file import raise_no_room, write_temporary_file
 from service.errors import ErrorCode, FrameError
+from service.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 MAX_READS = 50_000  # of header elements and their parts; a hostile header holds millions
 # Bytes of the header that are read. pydicom parses its sequences later; they then take a hundred times their size.
@@ -22,7 +23,7 @@ FIRST_ELEMENT_BYTES = 8  # tag, value representation and length
 
 FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA, PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
 PIXEL_TAGS = (FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA, PIXEL_DATA)
-SUPPORTED_COMPRESSION = "Send it uncompressed, or as RLE, JPEG, JPEG-LS or JPEG 2000"
+SUPPORTED_COMPRESSION = "Send it uncompressed, or as RLE, JPEG, JPEG-LS, JPEG 2000, MPEG-2, H.264 or HEVC"
 
 
 class OpenedDataset(NamedTuple):
@@ -49,10 +50,12 @@ class _BoundedFile:
         return self._read(size)
 
 
-def read_header(file: IO[bytes]) -> OpenedDataset:
+def read_header(file: IO[bytes], memory: RequestMemory = UNLIMITED_MEMORY) -> OpenedDataset:
     """Return all elements before the pixels, without values over MAX_VALUE_BYTES.
 
-    Raises FrameError (413, 422), and any exception of pydicom over a damaged file.
+    memory: where the bytes of an inflated file are reserved.
+
+    Raises FrameError (413, 422, 429), and any exception of pydicom over a damaged file.
     """
     head = file.read(HEAD_BYTES)
     start = find_start(head)
@@ -68,7 +71,7 @@ def read_header(file: IO[bytes]) -> OpenedDataset:
         file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian if explicit else uid.ImplicitVRLittleEndian
     syntax = _check_transfer_syntax(file_meta)
     if syntax.is_deflated:
-        file = _inflate(file)
+        file = _inflate(file, memory)
         bounded_file = _BoundedFile(file)
     header = read_dataset(
         bounded_file,
@@ -81,19 +84,25 @@ def read_header(file: IO[bytes]) -> OpenedDataset:
     return OpenedDataset(header, file)
 
 
-def _inflate(file: IO[bytes]) -> IO[bytes]:
-    """Return a temporary file with the inflated rest of a deflated file (PS3.5 A.5). Raises FrameError 413."""
-    inflated = tempfile.TemporaryFile()  # noqa: SIM115 - the cine reads it later
+def _inflate(file: IO[bytes], memory: RequestMemory) -> IO[bytes]:
+    """Return a temporary file with the inflated rest of a deflated file (PS3.5 A.5).
+
+    Raises FrameError (413, 429, 503).
+    """
+    inflated = write_temporary_file()  # the cine reads it later
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     while chunk := file.read(CHUNK_BYTES):
         while chunk:
-            inflated.write(decompressor.decompress(chunk, CHUNK_BYTES))
+            memory.reserve_file(CHUNK_BYTES)
+            with raise_no_room():
+                inflated.write(decompressor.decompress(chunk, CHUNK_BYTES))
             if inflated.tell() > MAX_INFLATED_BYTES:
                 message = f"The deflated DICOM file inflates to more than {MAX_INFLATED_BYTES // 2**20} MiB."
                 raise FrameError(ErrorCode.TOO_LARGE, message)
             chunk = decompressor.unconsumed_tail
-    inflated.write(decompressor.flush())
-    inflated.seek(0)
+    with raise_no_room():
+        inflated.write(decompressor.flush())
+        inflated.seek(0)
     return inflated
 
 

@@ -18,6 +18,7 @@ from service.errors import ErrorCode, FrameError
 MAX_FRAGMENTS = 200_000  # of compressed pixels: twenty for each frame of the longest cine
 ITEM, SEQUENCE_DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 UNDEFINED_LENGTH = 0xFFFFFFFF
+PIXEL_GROUP = PIXEL_DATA >> 16
 END_OF_IMAGE = b"\xff\xd9"  # the last marker of JPEG, JPEG-LS and JPEG 2000 alike
 TAIL_BYTES = 10  # where that marker is searched: padding may follow it
 
@@ -58,6 +59,18 @@ def available_bytes(file: IO[bytes], length: int) -> int:
     return min(length, end - start)
 
 
+def has_strange_end(file: IO[bytes], length: int) -> bool:
+    """Return whether something else than an element follows `length` bytes of pixels. The position of `file` stays.
+
+    Elements are in the order of their tags, and few have a higher one than the pixels. Zeros are padding.
+    """
+    start = file.tell()
+    file.seek(start + length)
+    tag = file.read(4)
+    file.seek(start)
+    return len(tag) == 4 and any(tag) and max(struct.unpack("<HH", tag)[0], struct.unpack(">HH", tag)[0]) < PIXEL_GROUP
+
+
 def locate_uncompressed_frames(start: int, frame_count: int, frame_bytes: int) -> list[list[Fragment]]:
     """Return one fragment for each frame. start: position of the first byte of the pixels."""
     return [[(start + index * frame_bytes, frame_bytes)] for index in range(frame_count)]
@@ -75,9 +88,7 @@ def locate_compressed_frames(file: IO[bytes], frame_count: int | None, max_frame
     Raises FrameError (400, 413), and other exceptions over a damaged offset table.
     """
     offsets = _read_offset_table(file, frame_count)
-    fragments = list(itertools.islice(_iterate_fragments(file), MAX_FRAGMENTS + 1))
-    if len(fragments) > MAX_FRAGMENTS:
-        raise FrameError(ErrorCode.TOO_MANY_FRAGMENTS, f"The pixel data have more than {MAX_FRAGMENTS} fragments.")
+    fragments = _list_fragments(file)
     if len(fragments) < (frame_count or 1):
         raise _frame_count_error(frame_count or 1, f"Its pixels have only {len(fragments)} fragments")
     frames: list[list[Fragment]] = []
@@ -91,6 +102,25 @@ def locate_compressed_frames(file: IO[bytes], frame_count: int | None, max_frame
     if any(sum(length for _, length in frame) > max_frame_bytes for frame in frames):
         raise FrameError(ErrorCode.MALFORMED, f"A compressed frame has more than {max_frame_bytes} bytes.")
     return frames
+
+
+def locate_video(file: IO[bytes]) -> list[Fragment]:
+    """Return the fragments of a video: one stream of all frames. `file` is at the first byte of the pixel data.
+
+    Raises FrameError (400, 413).
+    """
+    table_length = _read_item_length(file)
+    if table_length is None:
+        raise malformed_error()
+    file.seek(table_length, os.SEEK_CUR)
+    return _list_fragments(file)
+
+
+def _list_fragments(file: IO[bytes]) -> list[Fragment]:
+    fragments = list(itertools.islice(_iterate_fragments(file), MAX_FRAGMENTS + 1))
+    if len(fragments) > MAX_FRAGMENTS:
+        raise FrameError(ErrorCode.TOO_MANY_FRAGMENTS, f"The pixel data have more than {MAX_FRAGMENTS} fragments.")
+    return fragments
 
 
 def _read_offset_table(file: IO[bytes], frame_count: int | None) -> tuple[int, ...]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydicom import Dataset
 
-MIN_FRAME_RATE_HZ, MAX_FRAME_RATE_HZ = 0.1, 1000.0  # rates outside are taken for errors of the header
+from service.decoding.frame import MAX_FRAME_RATE_HZ, MIN_FRAME_RATE_HZ
+
 # Elements that hold the rate, the most reliable first, each with the conversion to frames per second.
 FRAME_RATE_ELEMENTS: dict[str, Callable[[Any], float]] = {
     "RecommendedDisplayFrameRate": float,

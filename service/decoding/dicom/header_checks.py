@@ -1,10 +1,13 @@
 """Check that a DICOM header declares ultrasound, and pixels that can be read."""
 
-from typing import Any
+import io
+from typing import Any, NamedTuple
 
 from pydicom import Dataset, uid
+from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.pixels.utils import as_pixel_options
 
+from service.decoding.dicom.value_checks import check_pixel_numbers, drop_invalid_values, name_element
 from service.decoding.frame import MAX_FRAMES, MAX_PIXELS, MIN_SIDE_PX, too_many_pixels_error
 from service.errors import ErrorCode, FrameError
 
@@ -32,7 +35,7 @@ SECONDARY_CAPTURE_CLASSES = (
 
 def ultrasound_notes(header: Dataset) -> tuple[str, ...]:
     """Return the notes on a file that may not be ultrasound. Raises FrameError 422 when it is not ultrasound."""
-    sop_class, modality = uid.UID(header.get("SOPClassUID", "")), header.get("Modality") or ""
+    sop_class, modality = uid.UID(header.get("SOPClassUID", "")), str(header.get("Modality") or "").strip()
     if sop_class in ULTRASOUND_CLASSES and modality in ("US", ""):
         return ()
     if sop_class in SECONDARY_CAPTURE_CLASSES and modality == "US":
@@ -47,6 +50,13 @@ def ultrasound_notes(header: Dataset) -> tuple[str, ...]:
         raise FrameError(ErrorCode.NOT_ULTRASOUND, message)
     kind = f"{sop_class.name or 'no SOP class'}, modality {modality or 'unknown'}"
     raise FrameError(ErrorCode.NOT_ULTRASOUND, f"Only ultrasound is segmented; this is {kind[:200]}.")
+
+
+class PixelOptions(NamedTuple):
+    """Shape and type of the pixels as pydicom's decoders take them, and what the header got wrong."""
+
+    options: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def add_missing_elements(header: Dataset) -> None:
@@ -64,12 +74,24 @@ def add_missing_elements(header: Dataset) -> None:
         header.PixelRepresentation = 0
     if header.SamplesPerPixel > 1 and header.get("PlanarConfiguration") is None:
         header.PlanarConfiguration = 0
-    if declared_frame_count(header) is None:
+    if not declared_frame_count(header):
         header.pop("NumberOfFrames", None)
 
 
+def correct_interpretation(header: Dataset) -> tuple[str, ...]:
+    """Write the Photometric Interpretation as the standard does. Return a note if that changes more than blanks."""
+    declared = str(header.get("PhotometricInterpretation") or "")
+    interpretation = declared.strip().upper()
+    if not interpretation:
+        return ()
+    header.PhotometricInterpretation = interpretation
+    if interpretation == declared.strip():
+        return ()
+    return (f"{name_element('PhotometricInterpretation')} is malformed: it was read as {interpretation[:16]}",)
+
+
 def declared_frame_count(header: Dataset) -> int | None:
-    """Return the number of frames; None if the header does not have it, or as text that is no number."""
+    """Return the number of frames; None if the header does not have it."""
     try:
         return int(header.get("NumberOfFrames"))
     except (TypeError, ValueError):
@@ -86,21 +108,25 @@ def missing_frame_count_note(frame_count: int) -> str:
     return f"the header does not say how many frames the file has: its pixels are those of {frame_count} frames"
 
 
-def read_pixel_options(header: Dataset) -> dict[str, Any]:
-    """Return shape and type of the pixels as pydicom's decoders take them. Raises FrameError (413, 422).
+def read_pixel_options(header: Dataset) -> PixelOptions:
+    """Return shape and type of the pixels, as the header declares them. Raises FrameError (400, 413, 422).
 
     Keys: rows, columns, number_of_frames, samples_per_pixel, bits_allocated, photometric_interpretation, ...
-    number_of_frames is 1 if the header does not say it.
+    number_of_frames is 1 if the header does not say it. The header is changed: missing elements of the Image Pixel
+    module are added, and optional elements that are not valid are removed.
     """
+    check_pixel_numbers(header)
+    notes = drop_invalid_values(header) + correct_interpretation(header)
     if not (header.get("Rows") and header.get("Columns")):
         raise FrameError(ErrorCode.NO_PIXELS, "The DICOM file declares no rows or no columns.")
+    if declared_frame_count(header) == 0:
+        notes += (f"{name_element('NumberOfFrames')} is 0: it was ignored",)
     add_missing_elements(header)
     options = as_pixel_options(header)
+    options.pop("extended_offsets", None)  # of all frames; the decoders get one frame
     rows, columns, frame_count = options["rows"], options["columns"], options["number_of_frames"]
     if rows * columns > MAX_PIXELS:
         raise too_many_pixels_error(MAX_PIXELS)
-    if frame_count < 1:
-        raise FrameError(ErrorCode.MALFORMED, f"The DICOM file declares {frame_count} frames.")
     check_frame_count(frame_count)
     if min(rows, columns) < MIN_SIDE_PX:
         size, min_size = f"{columns}x{rows}", f"{MIN_SIDE_PX}x{MIN_SIDE_PX}"
@@ -109,7 +135,20 @@ def read_pixel_options(header: Dataset) -> dict[str, Any]:
     if bits not in BITS_ALLOCATED or samples not in SAMPLES_PER_PIXEL:
         message = f"The pixels have {samples} samples of {bits} bits. Send 8- or 16-bit grey or colour."
         raise FrameError(ErrorCode.PIXEL_TYPE, message)
-    return {**options, "pixel_keyword": "PixelData", "transfer_syntax_uid": header.file_meta.TransferSyntaxUID}
+    options |= {"pixel_keyword": "PixelData", "transfer_syntax_uid": header.file_meta.TransferSyntaxUID}
+    _check_with_pydicom(options)
+    return PixelOptions(options, notes)
+
+
+def _check_with_pydicom(options: dict[str, Any]) -> None:
+    """Raise FrameError 400 for options that pydicom's decoders would refuse; pydicom's message names the element."""
+    runner = DecodeRunner(options["transfer_syntax_uid"])
+    runner.set_source(io.BytesIO())  # the bytes of the pixels are checked elsewhere
+    runner.set_options(**options)
+    try:
+        runner.validate()
+    except (AttributeError, ValueError) as error:
+        raise FrameError(ErrorCode.MALFORMED, f"The DICOM header is invalid. {str(error)[:200]}.") from error
 
 
 def check_frame_count(frame_count: int) -> None:

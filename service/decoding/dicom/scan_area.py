@@ -44,6 +44,7 @@ def find_scan_area(header: Dataset) -> ScanArea:
 def _read_tissue_regions(header: Dataset) -> tuple[list[tuple[Box, SpacingMm | None]], tuple[str, ...]]:
     """Return the part of each tissue region on the frame, with its spacing, and a note if some are malformed."""
     regions: list[tuple[Box, SpacingMm | None]] = []
+    notes: tuple[str, ...] = ()
     malformed = 0
     try:
         items = list(header.get("SequenceOfUltrasoundRegions") or [])
@@ -52,13 +53,23 @@ def _read_tissue_regions(header: Dataset) -> tuple[list[tuple[Box, SpacingMm | N
     for item in items:
         try:
             if (item.RegionSpatialFormat, item.RegionDataType) == (TWO_DIMENSIONAL, TISSUE):
-                regions.append((_clip_region(item, header), read_region_spacing(item)))
+                spacing, spacing_notes = _read_spacing(item)
+                regions.append((_clip_region(item, header), spacing))
+                notes += spacing_notes
         except Exception:
             malformed += 1
-    if not malformed:
-        return regions, ()
-    used = "the others were used" if regions else "the whole frame was segmented"
-    return regions, (f"Sequence of Ultrasound Regions (0018,6011) has malformed items: {used}",)
+    if malformed:
+        used = "the others were used" if regions else "the whole frame was segmented"
+        notes += (f"Sequence of Ultrasound Regions (0018,6011) has malformed items: {used}",)
+    return regions, tuple(dict.fromkeys(notes))
+
+
+def _read_spacing(region: Dataset) -> tuple[SpacingMm | None, tuple[str, ...]]:
+    """Return the spacing of a region, and a note if it is malformed."""
+    try:
+        return read_region_spacing(region), ()
+    except Exception:  # a header may hold values of any type
+        return None, ("Physical Delta X or Y (0018,602C or 602E) of a region is malformed: lengths are in pixels only",)
 
 
 def _clip_region(region: Dataset, header: Dataset) -> Box:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import threading
 import time
 
@@ -14,8 +15,9 @@ from pydicom.uid import JPEG2000Lossless
 
 from service.decoding import decoder_process
 from service.decoding.cine import open_cine
-from service.decoding.decoder_process import run_in_decoder_process
+from service.decoding.decoder_process import CallLimits, run_in_decoder_process
 from service.decoding.frame import MAX_PIXELS
+from service.decoding.stored_size import StoredSize
 from service.errors import FrameError
 from service.rendering.images import encode_png
 from tests import decoders
@@ -43,11 +45,62 @@ def test_a_call_that_ends_its_decoder_is_refused_and_the_next_call_gets_another(
     assert run_in_decoder_process(decoders.process_id).pixels not in (before, os.getpid())
 
 
+@pytest.mark.parametrize("first", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT], ids=lambda first: first.name)
+def test_a_decoder_that_ends_once_is_replaced_and_the_call_succeeds(tmp_path, first) -> None:
+    assert run_in_decoder_process(decoders.end_by_signals, str(tmp_path), first).pixels == 1
+
+
+@pytest.mark.parametrize(
+    ("signals", "code", "status"),
+    [
+        ((signal.SIGKILL, signal.SIGKILL), "no_decoder", 503),
+        ((signal.SIGSEGV, signal.SIGKILL), "no_decoder", 503),
+        ((signal.SIGKILL, signal.SIGABRT), "no_decoder", 503),
+        ((signal.SIGHUP, signal.SIGHUP), "no_decoder", 503),
+        ((signal.SIGSEGV, signal.SIGABRT), "decoder_ended", 400),
+    ],
+)
+def test_a_file_is_to_blame_only_if_it_ends_two_decoders(tmp_path, signals, code, status) -> None:
+    """Whoever kills a decoder from outside, such as the kernel when memory is short, uses another signal."""
+    with pytest.raises(FrameError) as error:
+        run_in_decoder_process(decoders.end_by_signals, str(tmp_path), *signals)
+    assert (error.value.code, error.value.status) == (code, status)
+
+
+def test_the_limit_on_time_grows_with_the_pixels_and_counts_processor_time(monkeypatch) -> None:
+    """A machine that is busy refuses no sound frame."""
+    monkeypatch.setattr(decoder_process, "MIN_CALL_SECONDS", 0.3)
+    size = StoredSize(16, 16, 1)
+    assert run_in_decoder_process(decoders.sleep, 1.0, size=size).pixels == 0
+    with pytest.raises(FrameError) as error:
+        run_in_decoder_process(decoders.loop_forever, size=size)
+    assert error.value.code == "decoder_ended"
+    seconds = [CallLimits.of_size(StoredSize(1000, 1000, samples)).processor_seconds for samples in (1, 3)]
+    assert 0.3 < seconds[0] < seconds[1] < decoder_process.MAX_CALL_SECONDS
+
+
+def test_a_decoder_that_waits_for_ever_is_ended(monkeypatch) -> None:
+    monkeypatch.setattr(decoder_process, "MIN_CALL_SECONDS", 0.01)
+    monkeypatch.setattr(decoder_process, "MIN_WAIT_SECONDS", 0.2)
+    with pytest.raises(FrameError) as error:
+        run_in_decoder_process(decoders.sleep, 1e6, size=StoredSize(1, 1, 1))
+    assert error.value.code == "decoder_ended"
+
+
+def test_a_decoder_gets_the_memory_of_the_declared_pixels_and_no_more() -> None:
+    small, large = StoredSize(16, 16, 1), StoredSize(4096, 4096, 3)
+    assert run_in_decoder_process(decoders.allocate, large.decoder_bytes, size=large).pixels == 0
+    with pytest.raises(FrameError) as error:
+        run_in_decoder_process(decoders.allocate, large.decoder_bytes, size=small)
+    assert error.value.code == "decoder_ended"
+    assert run_in_decoder_process(decoders.allocate, large.decoder_bytes, size=large).pixels == 0
+
+
 def test_an_exception_of_a_decoder_reaches_the_caller_and_the_decoder_goes_on() -> None:
     before = run_in_decoder_process(decoders.process_id).pixels
     with pytest.raises(FrameError) as error:
         run_in_decoder_process(decoders.raise_frame_error)
-    assert vars(error.value) == {"code": "too_small", "message": "It is too small.", "status": 422}
+    assert (error.value.code, error.value.message, error.value.status) == ("too_small", "It is too small.", 422)
     with pytest.raises(RuntimeError, match="a bug in the decoder"):
         run_in_decoder_process(decoders.raise_key_error)
     assert run_in_decoder_process(decoders.process_id).pixels == before
@@ -77,7 +130,8 @@ def test_the_largest_compressed_frame_fits_into_a_decoders_memory(monkeypatch) -
 
 
 PATCH = """
-import service.decoding.cine, tests.decoders
+import service.api.decoder_penalties, service.decoding.cine, tests.decoders
+service.api.decoder_penalties.MAX_FREE_ENDS = 1000
 service.decoding.cine.decode_picture = tests.decoders.decode_or_abort"""
 
 
@@ -106,6 +160,6 @@ def test_other_requests_of_the_worker_succeed_while_decoders_end(model_folder, t
     assert {answer.status_code for answer in aborted} == {400}
     assert len(answers) >= 10
     assert {answer.content for answer in answers} == {expected.content}
-    assert server.log.read_text().count("a decoder process ended over a frame: SIGABRT") == 10
+    assert server.log.read_text().count("a decoder process ended over a frame: SIGABRT") == 20
     psutil.wait_procs(children, timeout=60)
     assert not any(child.is_running() for child in children)

@@ -79,6 +79,20 @@ def test_the_spacing_is_unknown_if_a_unit_is_not_centimetres(grey) -> None:
     assert frame_with(grey, make_region(0, 0, 99, 99, PhysicalUnitsXDirection=4)).spacing_mm is None
 
 
+@pytest.mark.parametrize("delta", [0.0, float("nan"), float("inf"), None])
+def test_a_spacing_that_makes_no_sense_has_a_note(grey, delta) -> None:
+    frame = frame_with(grey, make_region(20, 10, 99, 89, PhysicalDeltaX=delta))
+    assert (frame.scan_area, frame.spacing_mm) == (Box(20, 10, 80, 80), None)
+    assert "of a region is malformed" in frame.notes[0]
+
+
+@pytest.mark.parametrize("spacing", [[0, 0.3], [-0.3, 0.3]])
+def test_a_pixel_spacing_that_makes_no_sense_has_a_note(grey, spacing) -> None:
+    frame = frame_with(grey, PixelSpacing=spacing)
+    assert frame.spacing_mm is None
+    assert "Pixel Spacing (0028,0030) is malformed" in frame.notes[0]
+
+
 def test_without_a_region_the_spacing_is_pixel_spacing(grey) -> None:
     assert frame_with(grey, PixelSpacing=[0.3, 0.4]).spacing_mm == (0.4, 0.3)  # the header holds the rows' first
 
