@@ -14,8 +14,16 @@ from service.clients.api_key_header import api_key_header
 from service.clients.bridge_http_client import BridgeHttpClient, StopBridgeError
 from service.clients.http_connection import ProxySettingsError
 from service.clients.orthanc_bridge import OrthancBridge
+from service.clients.printable_text import printable
 
 log = logging.getLogger("nervemask.bridge")
+
+
+class PrintableFormatter(logging.Formatter):
+    """Writes each record in one line that is safe for a terminal: a record may hold a server's text."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatMessage(record))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -56,7 +64,10 @@ def parse_url(text: str) -> httpx.URL:
 
 def main() -> None:
     arguments = parse_arguments()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(True)  # pydicom's warnings quote the file
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
     stop = threading.Event()
@@ -72,7 +83,7 @@ def main() -> None:
         OrthancBridge(orthanc, service).run(arguments.state, arguments.once)
     except (ProxySettingsError, StopBridgeError, OSError) as error:
         if not stop.is_set():
-            sys.exit(f"bridge: {error}")
+            sys.exit(f"bridge: {printable(error)}")
         log.info("%s", error)
 
 

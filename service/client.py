@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from service.clients.output_files import OUTPUT_KINDS, ClientError, OutputFiles, plan_outputs
+from service.clients.printable_text import print_problem
 
 DEFAULT_SERVER = "http://127.0.0.1:3000"
 
@@ -49,7 +50,7 @@ def main() -> None:
 
         failures = segment_files(arguments.server, plan.kind, files, arguments.at_once)
     except (ClientError, OSError) as error:
-        print(f"nervemask: {error}", file=sys.stderr)
+        print_problem(error)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

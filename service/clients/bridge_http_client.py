@@ -6,14 +6,26 @@ import threading
 from typing import IO, Any
 
 import httpx
+from pydantic import TypeAdapter
 
 from service.clients.http_connection import open_http_client
+from service.clients.response_forms import ERROR_RESPONSE
+from service.clients.response_reader import (
+    MAX_FILE_BYTES,
+    MIB,
+    ResponseError,
+    iter_bytes,
+    parse_json,
+    read_bytes,
+    read_error,
+)
 from service.clients.retries import SERVER_FAILURE_STATUSES, backoff_seconds
 
 log = logging.getLogger("nervemask.bridge")
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 600.0  # without a byte; the service sends the response to a long cine only at its end
+MAX_JSON_BYTES = 64 * MIB  # Orthanc lists all instances of a study
 
 
 class StopBridgeError(Exception):
@@ -51,6 +63,7 @@ class BridgeHttpClient:
 
     def __init__(self, name: str, base_url: httpx.URL, auth: tuple[str, str] | None, stop: threading.Event, once: bool):
         self.name = name
+        self.address = str(base_url.copy_with(userinfo=b""))
         self.stop = stop
         self.once = once
         self.client = open_http_client(
@@ -66,16 +79,16 @@ class BridgeHttpClient:
         self,
         method: str,
         path: str,
+        into: TypeAdapter[Any] | IO[bytes],
         body: IO[bytes] | dict[str, Any] | None = None,
-        into: IO[bytes] | None = None,
         final_statuses: tuple[int, ...] = (),
         max_server_failures: int = 0,
     ) -> Any:
-        """Send a request until it succeeds; return the JSON of the response, or None if it is written to `into`.
+        """Send a request until it succeeds; return the JSON of the response, or None if it is written to a file.
 
         method, path: of the request.
+        into: the form of the response's JSON, or a file to write the response to, from its start.
         body: a DICOM file, or a dict to send as JSON.
-        into: a file to write the response to, from its start; None: read JSON.
         final_statuses: statuses that another attempt would not change.
         max_server_failures: number of failures of the server after which the request is given up; 0: never.
 
@@ -84,15 +97,16 @@ class BridgeHttpClient:
         server_failures = 0
         for attempt in itertools.count():
             try:
-                result = self._request_once(method, path, body, into)
+                result = self._request_once(method, path, into, body)
             except _AttemptError as error:
                 server_failures += error.server_failed
                 if error.status in final_statuses or (max_server_failures and server_failures == max_server_failures):
                     raise RejectedError(f"{self.name}: {error}") from None
                 if self.once and not (max_server_failures and error.server_failed):
-                    raise StopBridgeError(f"{self.name} is unavailable ({error}), try again later") from None
+                    reason = f"{self.name} is unavailable ({self.address}: {error}), try again later"
+                    raise StopBridgeError(reason) from None
                 if attempt == 0:
-                    log.warning("%s is unavailable (%s), waiting", self.name, error)
+                    log.warning("%s is unavailable (%s: %s), waiting", self.name, self.address, error)
                 self.pause(backoff_seconds(attempt))
             else:
                 if attempt > 0:
@@ -105,7 +119,7 @@ class BridgeHttpClient:
             raise StopBridgeError("stopped by a signal")
 
     def _request_once(
-        self, method: str, path: str, body: IO[bytes] | dict[str, Any] | None, into: IO[bytes] | None
+        self, method: str, path: str, into: TypeAdapter[Any] | IO[bytes], body: IO[bytes] | dict[str, Any] | None
     ) -> Any:
         content: dict[str, Any] = {"json": body}
         if body and not isinstance(body, dict):
@@ -117,22 +131,20 @@ class BridgeHttpClient:
                     status = response.status_code
                     reason = f"status {status} {_error_code(response)}".strip()
                     raise _AttemptError(reason, status, status in SERVER_FAILURE_STATUSES)
-                if into:
-                    into.seek(0)
-                    into.truncate()
-                    into.writelines(response.iter_bytes())
-                    return None
-                response.read()
-                return response.json()
-        except (httpx.HTTPError, ValueError) as error:
+                if isinstance(into, TypeAdapter):
+                    return parse_json(response, read_bytes(response, MAX_JSON_BYTES), into)
+                into.seek(0)
+                into.truncate()
+                into.writelines(iter_bytes(response, MAX_FILE_BYTES))
+                return None
+        except ResponseError as error:
+            raise _AttemptError(str(error), 0, server_failed=True) from error
+        except httpx.HTTPError as error:
             connected = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
             raise _AttemptError(f"{type(error).__name__}: {error}", 0, connected) from error
 
 
 def _error_code(response: httpx.Response) -> str:
     """Return the service's error code. Its message may quote the file's header, so it is not logged."""
-    try:
-        response.read()
-        return str(response.json()["error"]["code"])
-    except (ValueError, LookupError, TypeError):
-        return ""
+    error = read_error(response, ERROR_RESPONSE)
+    return error.error.code if error else ""

@@ -1,10 +1,15 @@
-"""Open an HTTP client for a server. A server on this machine is reached directly, never through a proxy."""
+"""Open an HTTP client for a server. A server on this machine is reached directly, never through a proxy.
+
+The client follows no redirect: it would send the API key and the frames to another server.
+"""
 
 import ipaddress
 import os
 from typing import Any
 
 import httpx
+
+from service.clients.bounded_network import bound_responses
 
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
@@ -20,7 +25,12 @@ def open_http_client(server: str | httpx.URL, **options: Any) -> httpx.Client:
 
     Raises ProxySettingsError, and httpx.InvalidURL for a server that is no URL.
     """
-    url = httpx.URL(server)
+    client = _open_client(httpx.URL(server), options)
+    bound_responses([client._transport, *client._mounts.values()])
+    return client
+
+
+def _open_client(url: httpx.URL, options: dict[str, Any]) -> httpx.Client:
     if is_loopback(url.host):  # without the environment httpx would not read SSL_CERT_FILE either
         return httpx.Client(base_url=url, trust_env=False, verify=httpx.create_ssl_context(), **options)
     try:

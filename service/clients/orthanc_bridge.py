@@ -10,9 +10,26 @@ import logging
 import os
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO
 
 from service.clients.bridge_http_client import BridgeHttpClient, RejectedError, StopBridgeError
+from service.clients.orthanc_forms import (
+    CHANGES,
+    INSTANCE,
+    INSTANCE_METADATA,
+    INSTANCES,
+    LAST_CHANGE,
+    SERIES_LIST,
+    STORED_INSTANCE,
+    STUDIES,
+    Changes,
+    Instance,
+    InstanceMetadata,
+    Series,
+    StoredInstance,
+    Study,
+)
+from service.clients.response_forms import MODEL_DESCRIPTION
 from service.clients.retries import DELETED_STATUSES, MAX_SERVER_FAILURES, UNUSABLE_STATUSES
 
 log = logging.getLogger("nervemask.bridge")
@@ -41,58 +58,65 @@ class OrthancBridge:
         write_position(state_file, saved_position)  # fails now rather than later if the file cannot be written
         unstable: dict[str, int] = {}  # unstable studies, each with a position before its new instances
         while True:
-            last = self.orthanc.request("GET", "/changes?last")["Last"]
+            last = self.orthanc.request("GET", "/changes?last", LAST_CHANGE).Last
             if last < position:
                 log.warning("Orthanc has %d changes, fewer than before (%d): all are read again", last, position)
                 position, unstable = 0, {}
-            changes = self.orthanc.request("GET", f"/changes?since={position}&limit={CHANGES_PER_REQUEST}")
+            changes: Changes = self.orthanc.request(
+                "GET", f"/changes?since={position}&limit={CHANGES_PER_REQUEST}", CHANGES
+            )
             # Not StableStudy: Orthanc forgets its unstable studies at a restart, and does not report them as stable.
-            new_instances = [change["ID"] for change in changes["Changes"] if change["ChangeType"] == "NewInstance"]
+            new_instances = [change.ID for change in changes.Changes if change.ChangeType == "NewInstance"]
             studies = self._studies_of([*unstable, *new_instances])
             for study in studies:
-                if study["IsStable"]:
-                    self.segment_study(study["ID"])
-            unstable = {study["ID"]: unstable.get(study["ID"], position) for study in studies if not study["IsStable"]}
-            position = changes["Last"]
+                if study.IsStable:
+                    self.segment_study(study.ID)
+            unstable = {study.ID: unstable.get(study.ID, position) for study in studies if not study.IsStable}
+            has_more = changes.Last > position and not changes.Done
+            position = changes.Last
             if saved_position != (done_position := min([position, *unstable.values()])):
                 saved_position = done_position
                 write_position(state_file, saved_position)
-            if once and changes["Done"]:
+            if once and not has_more:
                 return
-            self.orthanc.pause(POLL_SECONDS if changes["Done"] else 0)
+            self.orthanc.pause(0 if has_more else POLL_SECONDS)
 
     def segment_study(self, study_id: str) -> None:
         """Segment each ultrasound instance of a study that has no segmentation by this model run.
 
         Raises StopBridgeError.
         """
+        path = f"/studies/{study_id}"
         try:
-            path = f"/studies/{study_id}"
-            instances = self.orthanc.request("GET", f"{path}/instances", final_statuses=DELETED_STATUSES)
-            series = self.orthanc.request("GET", f"{path}/series", final_statuses=DELETED_STATUSES)
+            instances: list[Instance] = self.orthanc.request(
+                "GET", f"{path}/instances", INSTANCES, final_statuses=DELETED_STATUSES
+            )
+            series: list[Series] = self.orthanc.request(
+                "GET", f"{path}/series", SERIES_LIST, final_statuses=DELETED_STATUSES
+            )
         except RejectedError:
             log.info("study %s: deleted", study_id)
             return
         log.info("study %s: %d instance(s) in %d series", study_id, len(instances), len(series))
-        modalities = {one_series["ID"]: one_series["MainDicomTags"].get("Modality", "") for one_series in series}
+        modalities = {one_series.ID: one_series.MainDicomTags.Modality for one_series in series}
         # UIDs of this study, not of all studies: a study that is sent again for another patient keeps its UIDs.
-        study_uids = {instance["MainDicomTags"]["SOPInstanceUID"] for instance in instances}
+        study_uids = {instance.MainDicomTags.SOPInstanceUID for instance in instances}
         for instance in instances:
             self.orthanc.pause(0)
-            modality = modalities.get(instance["ParentSeries"])
+            modality = modalities.get(instance.ParentSeries, "unknown")
             if modality not in ("US", "", "SEG"):
-                log.info("instance %s: skipped (modality %s)", instance["ID"], modality)
+                log.info("instance %s: skipped (modality %s)", instance.ID, modality)
             elif modality != "SEG":
                 try:
-                    log.info("instance %s: %s", instance["ID"], self._segment_instance(instance, modality, study_uids))
+                    log.info("instance %s: %s", instance.ID, self._segment_instance(instance, modality, study_uids))
                 except RejectedError as error:
-                    log.warning("instance %s: skipped (%s)", instance["ID"], error)
+                    log.warning("instance %s: skipped (%s)", instance.ID, error)
 
     def model_run_id(self) -> str:
         """Return the run ID of the service's model. Raises StopBridgeError."""
-        return str(self.service.request("GET", "/model")["run_id"])
+        return str(self.service.request("GET", "/model", MODEL_DESCRIPTION).run_id)
 
-    def _segment_instance(self, instance: dict[str, Any], modality: str, study_uids: set[str]) -> str:
+    def _segment_instance(self, instance: Instance, modality: str, study_uids: set[str]) -> str:
         """Segment an instance, store the segmentation in Orthanc, and return a description of the result.
 
         instance: as Orthanc lists it.
@@ -103,31 +127,33 @@ class OrthancBridge:
 
         Raises RejectedError and StopBridgeError.
         """
-        from pydicom import dcmread
-
+        from service.clients.segmentation_check import check_segmentation
         from service.decoding.dicom.header_checks import SECONDARY_CAPTURE_CLASSES, ULTRASOUND_CLASSES
         from service.rendering.dicom_segmentation import derive_uid
 
-        path = f"/instances/{instance['ID']}"
-        metadata = self.orthanc.request("GET", f"{path}/metadata?expand", final_statuses=DELETED_STATUSES)
-        sop_class = metadata.get("SopClassUid")
+        path = f"/instances/{instance.ID}"
+        metadata: InstanceMetadata = self.orthanc.request(
+            "GET", f"{path}/metadata?expand", INSTANCE_METADATA, final_statuses=DELETED_STATUSES
+        )
+        sop_class = metadata.SopClassUid
         if sop_class not in ULTRASOUND_CLASSES and not (sop_class in SECONDARY_CAPTURE_CLASSES and modality == "US"):
             return "skipped (not an ultrasound image)"
-        if derive_uid(instance["MainDicomTags"]["SOPInstanceUID"], self.model_run_id()) in study_uids:
+        if derive_uid(instance.MainDicomTags.SOPInstanceUID, self.model_run_id()) in study_uids:
             return "skipped (already segmented)"
         with TemporaryFile() as source, TemporaryFile() as segmentation:
             self._request_segmentation(path, source, segmentation)
-            header = dcmread(segmentation, specific_tags=["SOPInstanceUID"], stop_before_pixels=True)
-            if header.SOPInstanceUID in study_uids:
+            if check_segmentation(segmentation, source) in study_uids:
                 # Storing it again would be a change, and the bridge would process the study without end.
                 return "skipped (already segmented with another UID)"
             # Check again: a segmentation would bring back a study that was deleted in the meantime.
-            self.orthanc.request("GET", path, final_statuses=DELETED_STATUSES)
-            stored = self.orthanc.request("POST", "/instances", body=segmentation, final_statuses=UNUSABLE_STATUSES)
-        return f"segmented, {stored['ID']} ({stored['Status']})"
+            self.orthanc.request("GET", path, INSTANCE, final_statuses=DELETED_STATUSES)
+            stored: StoredInstance = self.orthanc.request(
+                "POST", "/instances", STORED_INSTANCE, body=segmentation, final_statuses=UNUSABLE_STATUSES
+            )
+        return f"segmented, {stored.ID} ({stored.Status})"
 
     def _request_segmentation(self, path: str, source: IO[bytes], segmentation: IO[bytes]) -> None:
-        """Write the file of an instance to `source`, and its segmentation to `segmentation`; rewind `segmentation`.
+        """Write the file of an instance to `source`, and its segmentation to `segmentation`.
 
         path: of the instance in Orthanc.
 
@@ -143,20 +169,18 @@ class OrthancBridge:
         self.service.request(
             "POST",
             "/dicom",
-            body=source,
             into=segmentation,
+            body=source,
             final_statuses=UNUSABLE_STATUSES,
             max_server_failures=MAX_SERVER_FAILURES,
         )
-        segmentation.seek(0)
 
-    def _studies_of(self, resource_ids: list[str]) -> list[dict[str, Any]]:
+    def _studies_of(self, resource_ids: list[str]) -> list[Study]:
         """Return the studies of these studies and instances, each once, as Orthanc describes them; not deleted ones."""
         if not resource_ids:
             return []
-        studies: list[dict[str, Any]] = self.orthanc.request(
-            "POST", "/tools/bulk-content", body={"Resources": resource_ids, "Level": "Study", "Metadata": False}
-        )
+        body = {"Resources": resource_ids, "Level": "Study", "Metadata": False}
+        studies: list[Study] = self.orthanc.request("POST", "/tools/bulk-content", STUDIES, body=body)
         return studies
 
 

@@ -1,7 +1,6 @@
 """Choose the input and output files of a batch. Each response gets its own file, and a file is complete or absent."""
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from service.clients.file_walk import walk_files
+from service.clients.printable_text import print_problem
 from service.decoding.dicom_signature import HEAD_BYTES, find_start
 
 FRAME_SUFFIXES = (
@@ -135,7 +135,7 @@ def find_frames(folder: Path, out: Path, unusable: list[tuple[Path, str]]) -> li
     if not frames and not unusable:
         raise ClientError(f"{folder} holds no {KINDS_OF_FRAMES}")
     for path in others:
-        print(f"nervemask: {path} is skipped: not a {KINDS_OF_FRAMES}", file=sys.stderr)
+        print_problem(f"{path} is skipped: not a {KINDS_OF_FRAMES}")
     return frames
 
 
@@ -184,7 +184,7 @@ class OutputFiles:
                 self.reserve(output)
                 self.pending[frame] = output
         if kept := len(plan.outputs) - len(self.pending):
-            print(f"nervemask: {kept} outputs exist already and are kept; --overwrite replaces them", file=sys.stderr)
+            print_problem(f"{kept} outputs exist already and are kept; --overwrite replaces them")
 
     def _is_complete(self, frame: Path, output: Path) -> bool:
         """Return whether a kept output is the response to a frame. Raises ClientError for a cine's existing output."""

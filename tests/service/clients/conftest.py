@@ -5,6 +5,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,11 +32,11 @@ class ConsoleOutput(NamedTuple):
 
 
 @pytest.fixture
-def run_client(address, tmp_path, monkeypatch, capsys) -> Callable[..., ConsoleOutput]:
-    """run_client(*arguments, server, status): call the batch client in an empty folder; it must exit with `status`."""
+def call_client(tmp_path, monkeypatch, capsys) -> Callable[..., ConsoleOutput]:
+    """call_client(*arguments, server, status): call the batch client in an empty folder; it must exit with `status`."""
     monkeypatch.chdir(tmp_path)
 
-    def run_client(*arguments: str, server: str = address, status: int = 0) -> ConsoleOutput:
+    def call_client(*arguments: str, server: str, status: int = 0) -> ConsoleOutput:
         monkeypatch.setenv("NERVEMASK_SERVER", server)
         monkeypatch.setattr(sys, "argv", ["client", *arguments])
         with pytest.raises(SystemExit) as exit_info:
@@ -44,7 +45,13 @@ def run_client(address, tmp_path, monkeypatch, capsys) -> Callable[..., ConsoleO
         assert exit_info.value.code == status, output.stderr
         return output
 
-    return run_client
+    return call_client
+
+
+@pytest.fixture
+def run_client(call_client, address) -> Callable[..., ConsoleOutput]:
+    """run_client(*arguments, server, status): as call_client, by default with the real server."""
+    return partial(call_client, server=address)
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,8 @@ def test_a_service_that_stays_busy_is_given_up(run_client, proxy, frame_files) -
 @pytest.mark.parametrize("out", ["o.json", "o.dcm", "o.png"])
 def test_an_incomplete_response_leaves_no_file(run_client, proxy, frame_files, out) -> None:
     write_file("frame.dcm", frame_files[".dcm"])
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/jsonl\r\ncontent-length: 1000\r\n\r\n"
+    content_type = b"application/dicom" if out == "o.dcm" else b"application/jsonl"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: " + content_type + b"\r\ncontent-length: 1000\r\n\r\n"
     proxy.replies = [head + b'{"frame": {"index": 0}, "error": {"message": "damaged"}}\n{"frame": {"ind']
     output = run_client("frame.dcm", "--out", out, server=proxy.address, status=1)
     assert "frame.dcm: the response is incomplete" in output.stderr

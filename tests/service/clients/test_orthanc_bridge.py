@@ -123,7 +123,7 @@ def test_user_and_password_come_from_the_url_or_the_environment(orthanc, address
     url, state_file = orthanc.address_without_user, tmp_path / "state"
     refused = run_bridge_once(url, address, state_file)
     assert refused.returncode == 1
-    assert refused.stderr.splitlines()[-1] == "bridge: Orthanc is unavailable (status 401), try again later"
+    assert refused.stderr.splitlines()[-1] == f"bridge: Orthanc is unavailable ({url}: status 401), try again later"
     assert run_bridge_once(orthanc.address, address, state_file).returncode == 0
     accepted = run_bridge_once(url, address, state_file, ORTHANC_USER=USER, ORTHANC_PASSWORD=PASSWORD)
     assert accepted.returncode == 0, accepted.stderr
@@ -150,9 +150,9 @@ def bridge_with_stub_service(orthanc: Orthanc, before_response: Callable[[], obj
 
     def respond(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/model":
-            return httpx.Response(200, json={"run_id": "a"})
+            return httpx.Response(200, stream=httpx.ByteStream(b'{"run_id": "a"}'))
         before_response()
-        return httpx.Response(200, content=segmentation)
+        return httpx.Response(200, stream=httpx.ByteStream(segmentation))
 
     stop = threading.Event()
     service = BridgeHttpClient("the service", httpx.URL("http://service"), None, stop, once=False)

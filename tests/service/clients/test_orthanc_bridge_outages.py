@@ -76,5 +76,5 @@ def test_once_does_not_wait(tmp_path) -> None:
     closed = f"http://127.0.0.1:{free_port()}"
     completed = run_bridge_once(closed, closed, tmp_path / "state")
     assert completed.returncode == 1
-    assert completed.stderr.splitlines()[-1].startswith("bridge: the service is unavailable (ConnectError")
+    assert completed.stderr.splitlines()[-1].startswith(f"bridge: the service is unavailable ({closed}: ConnectError")
     assert "Traceback" not in completed.stderr
