@@ -1,8 +1,7 @@
-# syntax=docker/dockerfile:1
 # The service with the champion from models/champion. The image has the same content as the Bento.
-#   docker build -f deploy/images/service.Dockerfile -t nervemask:0.1.0 .
-#   docker build -f deploy/images/service.Dockerfile -t nervemask-gpu:0.1.0 --build-arg LOCK=deploy/requirements-gpu.txt .
-ARG PYTHON=python:3.11.13-slim-bookworm
+#   docker build -f deploy/images/service.Dockerfile -t nervemask:0.2.0 .
+#   docker build -f deploy/images/service.Dockerfile -t nervemask-gpu:0.2.0 --build-arg LOCK=deploy/requirements-gpu.txt .
+ARG PYTHON=python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
 
 FROM ${PYTHON} AS packages
 ARG LOCK=deploy/requirements.txt

@@ -1,9 +1,8 @@
-# syntax=docker/dockerfile:1
 # The training pipeline and the MLflow server. Mount a checkout of the project as the working directory:
-#   docker build -f deploy/images/training.Dockerfile -t nervemask-training:0.1.0 .
-#   docker run --rm --read-only --tmpfs /tmp --user "$(id -u):$(id -g)" -v "$PWD:/project" nervemask-training:0.1.0 \
+#   docker build -f deploy/images/training.Dockerfile -t nervemask-training:0.2.0 .
+#   docker run --rm --read-only --tmpfs /tmp --user "$(id -u):$(id -g)" -v "$PWD:/project" nervemask-training:0.2.0 \
 #     dvc repro package
-ARG PYTHON=python:3.11.13-slim-bookworm
+ARG PYTHON=python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
 
 FROM ${PYTHON} AS packages
 COPY deploy/requirements-training.txt /requirements.txt

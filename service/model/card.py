@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_val
 from pydantic.dataclasses import dataclass
 
 from service.errors import ModelFolderError
+from service.model.card_schema import CARD_SCHEMA, CardSchema, CardSchemaError, upgrade
 from service.model.platt_scaling import STRICT, PlattScaling
 
 CARD_FILE = "card.json"
@@ -162,10 +163,12 @@ class FailureMode:
 class Card:
     """What the service must know about a network, and what users should know about it.
 
+    schema_version: of the card's form (`service.model.card_schema`).
     name, version: of the registered model.
     candidate: its name in params.yaml.
     run_id: MLflow run of the served model.
     commit, dirty: Git commit of the training, and whether uncommitted changes were used.
+    commit_error: why `commit` is empty, for users.
     data: hash of the data set.
     trained_on: the training data.
     input, postprocessing: how the service prepares a frame, and makes the mask.
@@ -184,6 +187,7 @@ class Card:
     files: SHA-256 of each file beside the card.
     """
 
+    schema_version: CardSchema = dataclasses.field(default=CARD_SCHEMA, kw_only=True)
     name: HeaderText
     version: HeaderText
     candidate: str
@@ -199,6 +203,7 @@ class Card:
     refit: bool
     metrics: dict[str, Any]
     baselines: dict[str, Any]
+    commit_error: str = ""
     intended_use: str = ""
     method: dict[str, Any] = dataclasses.field(default_factory=dict)
     groups: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -212,16 +217,19 @@ class Card:
     def read(cls, folder: Path) -> Self:
         """Return the card of `folder`, after a check of every field and of the SHA-256 of every file beside it.
 
+        A card of an earlier release is upgraded.
         Raises ModelFolderError, which names the file and the remedy.
         """
         path = Path(folder) / CARD_FILE
         try:
-            card = TypeAdapter(cls).validate_json(path.read_bytes())
+            card = TypeAdapter(cls).validate_json(upgrade(path.read_bytes()))
         except FileNotFoundError:
             missing = path if path.parent.is_dir() else path.parent
             raise ModelFolderError(f"{missing} is missing: {REMEDY}.") from None
         except OSError as error:
             raise ModelFolderError(f"{path} cannot be read ({error.strerror}): {REMEDY}.") from error
+        except CardSchemaError as error:
+            raise ModelFolderError(f"{path} {error}.") from error
         except ValidationError as error:
             raise ModelFolderError(f"{path} {_describe(error)}: {REMEDY}.") from error
         for network in {NETWORK_FILE, NETWORK_FILES[card.precision]}:
