@@ -100,8 +100,8 @@ def measure_decoding(file: bytes) -> float:
     encoded_frames = [cine.read_encoded(index) for index in range(30)]
     start = time.perf_counter()
     for index, encoded in enumerate(encoded_frames):
-        if cine.decoder.is_encapsulated:
-            decompress_frame(encoded, cine.one_frame_options)
+        if cine.options["transfer_syntax_uid"].is_encapsulated:
+            decompress_frame(encoded, cine.options)
         else:
             cine.decode(encoded, index)
     return (time.perf_counter() - start) * 1000 / len(encoded_frames)

@@ -75,7 +75,7 @@ def measure(seconds: int = RUN_SECONDS) -> dict[str, Any]:
 
 def _fuzz_corpus(corpus: str, seconds: int) -> tuple[int, list[str]]:
     """Run the fuzzer in a child process. Return its exit code and its log, which also goes to standard error."""
-    limits = [f"-max_total_time={seconds}", f"-max_len={MAX_MUTANT_BYTES}", f"-timeout={MAX_CALL_SECONDS}"]
+    limits = [f"-max_total_time={seconds}", f"-max_len={MAX_MUTANT_BYTES}", f"-timeout={MAX_CALL_SECONDS:.0f}"]
     limits += [f"-rss_limit_mb={MAX_DECODER_BYTES // 2**20}"]
     outputs = [f"-artifact_prefix={FAILURES_FOLDER}/", "-print_final_stats=1"]
     command = [sys.executable, "-m", "benchmarks.coverage_fuzz", FUZZER_OPTION, corpus, *limits, *outputs]

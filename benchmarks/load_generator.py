@@ -64,9 +64,10 @@ class LoadResult:
         return float(np.percentile(self.milliseconds, percent))
 
 
-def encode_request(path: str, content_type: str, body: bytes) -> str:
-    """Return a complete HTTP/1.1 POST request, base64."""
+def encode_request(path: str, content_type: str, body: bytes, key: str = "") -> str:
+    """Return a complete HTTP/1.1 POST request, base64. key: an API key, if the server needs one."""
     headers = f"host: 127.0.0.1\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}"
+    headers += f"\r\nx-api-key: {key}" if key else ""
     return base64.b64encode(f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + body).decode()
 
 

@@ -18,7 +18,7 @@ from tabulate import tabulate
 from service.machine_resources import cpu_cores, gpu_name
 from service.model.card import Card
 from service.model.model_folder import model_folder
-from training.workspace.tracking import git_commit
+from training.workspace.provenance import git_state
 
 FOLDER = Path("benchmarks")
 REPORT = "report"
@@ -38,7 +38,7 @@ def describe_machine() -> dict[str, Any]:
     """Return the date, the machine, the commit and the champion of a measurement."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     card = Card.read(model_folder())
-    sha, dirty = git_commit()
+    git = git_state()
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": cpu[1] if cpu else "unknown",
@@ -46,7 +46,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "gpu": gpu_name() or "none",
         "load_before": round(os.getloadavg()[0], 2),
-        "commit": sha[:12] + ("+" if dirty else ""),
+        "commit": git.commit[:12] + ("+" if git.dirty else ""),
         "champion": f"{card.candidate}, {card.input.height}x{card.input.width}, {card.precision}",
         "trained_on": card.trained_on.source,
     }

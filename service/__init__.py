@@ -3,6 +3,8 @@
 import os
 import sys
 
+VERSION = "0.2.0"  # of this release; pyproject.toml and the image tags of deploy/ have the same
+
 # Turn telemetry off. BentoML accepts only the word True. OpenVINO reports each import unless this module is missing.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from pathlib import Path
 from service.api.api_keys import ApiKeysError, check_api_keys
 
 DRAIN_SECONDS = 15  # for running requests, after the signal to stop
-PATH_VARIABLES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL")
+PATH_VARIABLES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL", "NERVEMASK_CERTIFICATE")
 
 
 def main() -> None:
@@ -31,6 +31,7 @@ def main() -> None:
     options += ["--timeout-graceful-shutdown", str(DRAIN_SECONDS)]
     if arguments.certificate:
         check_certificate(arguments.certificate, arguments.private_key)
+        os.environ["NERVEMASK_CERTIFICATE"] = str(arguments.certificate)  # its end is a metric
         options += ["--ssl-certfile", str(arguments.certificate.absolute())]
         options += ["--ssl-keyfile", str(arguments.private_key.absolute())]
     os.environ["BENTOML_HOME"] = str(make_bentoml_home(arguments.port))

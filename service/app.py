@@ -3,44 +3,55 @@
 import functools
 import gc
 import logging
-import os
-import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import bentoml
+import cv2
 import numpy as np
+from bentoml._internal.context import server_context
 from bentoml.validators import ContentType
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.api import responses
 from service.api.access_log import AccessLogMiddleware
-from service.api.in_flight_limit import InFlightLimitMiddleware
+from service.api.allowed_hosts import AllowedHostsMiddleware
 from service.api.authentication import ApiKeyMiddleware
-from service.api.request_queue import RequestQueueMiddleware
+from service.api.concurrency_limiter import LIMITER
 from service.api.deployed_model import DeployedModel
 from service.api.dicom_response import dicom_response
 from service.api.error_responses import ErrorMiddleware, frame_error_response
 from service.api.frame_request import GEOJSON, FrameRequest
+from service.api.in_flight_limit import InFlightLimitMiddleware
+from service.api.readiness import ReadinessMiddleware
+from service.api.request_queue import RequestQueueMiddleware
 from service.api.routes import set_deployed_model, starlette_app
-from service.api.server_patches import patch_supervisor, patch_worker
+from service.api.server_patches import configure_uvicorn, patch_supervisor, patch_worker
 from service.api.startup_checks import check_startup
 from service.api.upload import UploadMiddleware
+from service.api.worker_health import HEALTH, Problem
+from service.api.worker_supervision import end_with_supervisor, replace_silent_workers
+from service.api.worker_table import WorkerTable
 from service.decoding.decoder_process import start_decoder_process
-from service.errors import FrameError, ModelFolderError
+from service.errors import FrameError
 from service.inference.results import FrameResult
-from service.machine_resources import CPU_WORKERS, cpu_cores, gpu_name
+from service.machine_resources import CPU_WORKERS, cpu_cores, forbid_core_dumps, gpu_name, return_freed_memory
 from service.model.model_folder import model_folder
-from service.monitoring.json_logs import configure_log_format
+from service.monitoring.audit_log import audit_writer
+from service.monitoring.certificate_expiry import report_certificate_expiry
+from service.monitoring.json_logs import configure_logs
+from service.monitoring.monitored_segmenter import MonitoredSegmenter
 from service.monitoring.prometheus_metrics import STEP_DURATION_SECONDS
+from service.monitoring.refusal_summary import REFUSALS
 from service.monitoring.tracing import TRACING
 from service.rendering import images
+from service.request import RequestState
 
 log = logging.getLogger("bentoml.nervemask")
 
+MAX_THREADS = 64  # frames that wait for memory hold a thread too; the concurrency limiter has fewer slots
 PNG = ContentType("image/png")
 DICOM = ContentType("application/dicom")
-RESTART_PAUSE_SECONDS = 5  # before a worker without a model ends and the supervisor starts the next one
 
 
 def respond_to_frame_errors(route: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,7 +72,7 @@ def respond_to_frame_errors(route: Callable[..., Any]) -> Callable[..., Any]:
     name="nervemask",
     resources={"gpu": 1} if gpu_name() else {"cpu": str(cpu_cores())},
     workers=1 if gpu_name() else CPU_WORKERS,
-    threads=cpu_cores(),
+    threads=MAX_THREADS,
     metrics={"enabled": False},  # /metrics has the service's own
     logging={"access": {"enabled": False}},  # the audit log has a line for every response
     tracing=TRACING,
@@ -71,22 +82,36 @@ class Nervemask:
     """Nerve masks of ultrasound frames."""
 
     def __init__(self) -> None:
-        configure_log_format()
+        forbid_core_dumps()
+        end_with_supervisor()
+        configure_logs()
+        return_freed_memory()
+        cv2.setNumThreads(1)  # a large frame of one client would delay the frames of others; slots use the cores
         patch_worker()
-        self.deployed_model = load_deployed_model()
+        self.deployed_model = DeployedModel(model_folder())
         start_decoder_process()
         set_deployed_model(self.deployed_model)
         self.deployed_model.watch()
-        log_deployed_model(self.deployed_model)
+        if model := self.deployed_model.deployed:
+            log_model(model)
+        start_health_checks(self.deployed_model)
+        report_certificate_expiry()
         gc.freeze()  # all objects so far stay: collecting them would stop every thread for 50 ms
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
         """Run in the supervisor before it starts the workers."""
-        configure_log_format()
+        forbid_core_dumps()
+        configure_logs()
         check_startup()
         patch_supervisor()
+        replace_silent_workers()
+
+    @bentoml.on_shutdown
+    def finish_audit_log(self) -> None:
+        """Write what is summed up and not written yet."""
+        REFUSALS.write()
 
     @bentoml.api(route="/mask")
     @respond_to_frame_errors
@@ -98,6 +123,7 @@ class Nervemask:
     @respond_to_frame_errors
     def overlay(self, ctx: bentoml.Context) -> Annotated[bytes, PNG]:
         """Return the frame with the mask's outline and tint: a colour PNG."""
+        RequestState.of(ctx.request.scope).memory.rendered_bytes_per_pixel = images.OVERLAY_BYTES
         return self._picture_response(ctx, lambda result: images.draw_overlay(result.frame, result.segmentation.mask))
 
     @bentoml.api(route="/segment")
@@ -144,27 +170,34 @@ class Nervemask:
         return Response(data, media_type="image/png", headers=headers)  # type: ignore[return-value]
 
 
-def load_deployed_model() -> DeployedModel:
-    """Load the champion; a worker without one pauses and ends."""
-    try:
-        return DeployedModel(model_folder())
-    except ModelFolderError as error:
-        log.critical("%s", error)
-        time.sleep(RESTART_PAUSE_SECONDS)  # the next worker starts at once, and probably fails too
-        os._exit(1)
-
-
-def log_deployed_model(deployed_model: DeployedModel) -> None:
+def log_model(model: MonitoredSegmenter) -> None:
     """Log the model, its device and its warnings."""
-    card = deployed_model.segmenter.card
-    log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, deployed_model.segmenter.device)
+    card = model.card
+    log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, model.device)
     for warning in responses.collect_warnings(card):
         log.warning(warning)
+
+
+def start_health_checks(deployed_model: DeployedModel) -> None:
+    """Begin to look for problems that /readyz names, and to show the supervisor that this worker's event loop runs."""
+    HEALTH.add_check("audit", find_audit_problem)
+    HEALTH.add_check("model", lambda: deployed_model.problem)
+    number = server_context.worker_index or 1
+    HEALTH.start(number, lambda: deployed_model.description)
+    LIMITER.greedy_clients.join(WorkerTable.open(), number)
+
+
+def find_audit_problem() -> Problem | None:
+    """Return why the audit log cannot be written; None if it can."""
+    reason = audit_writer().find_problem()
+    return ("audit", f"the audit log cannot be written: {reason}") if reason else None
 
 
 MIDDLEWARES = (  # from the outermost to the innermost
     AccessLogMiddleware,
     ErrorMiddleware,
+    AllowedHostsMiddleware,
+    ReadinessMiddleware,
     ApiKeyMiddleware,
     InFlightLimitMiddleware,
     UploadMiddleware,
@@ -172,3 +205,4 @@ MIDDLEWARES = (  # from the outermost to the innermost
 )
 for middleware in MIDDLEWARES:
     Nervemask.add_asgi_middleware(middleware)  # type: ignore[attr-defined]
+configure_uvicorn()

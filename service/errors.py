@@ -22,13 +22,14 @@ class ErrorCode(StrEnum):
 
     MALFORMED = "malformed", "The file is damaged or truncated.", 400
     BROKE_OFF = "broke_off", "The client closed the connection before the end of the request.", 400
-    DECODER_ENDED = "decoder_ended", "The file is damaged or too costly to decode: its decoder process ended.", 400
+    DECODER_ENDED = "decoder_ended", "The file is damaged or too costly to decode: it ended two decoder processes.", 400
     EMPTY = "empty", "The upload is empty.", 400
     INDEX = "index", "The parameter `index` is not a frame number.", 400
     MULTIPART = "multipart", "The multipart body is malformed.", 400
     NOT_A_FILE = "not_a_file", "The field `frame`, or the message of a stream, holds text instead of a file.", 400
     ONE_FRAME = "one_frame", "The form does not have exactly one file in the field `frame`.", 400
     BAD_REQUEST = "bad_request", "The server rejected the request before it read the upload.", 400
+    HOST = "host", "The Host header names a host that the service does not serve.", 400
     PICTURE = "picture", "The parameter `picture` has an unknown value, or GeoJSON is requested with it.", 400
     SETTINGS = "settings", "A parameter of the stream is unknown or has an unknown value.", 400
     UNKNOWN_PARAMETER = "unknown_parameter", "A parameter or form field is unknown, or occurs twice.", 400
@@ -37,8 +38,10 @@ class ErrorCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed", "The route does not accept this HTTP method.", 405
     TOO_LARGE = "too_large", "The upload is larger than the limit in bytes.", 413
     TOO_MANY_FRAGMENTS = "too_many_fragments", "The DICOM file's pixel data has too many fragments.", 413
+    TOO_MANY_SCANS = "too_many_scans", "The JPEG has too many scans.", 413
     TOO_MANY_FRAMES = "too_many_frames", "The cine has too many frames.", 413
-    TOO_MANY_PIXELS = "too_many_pixels", "The frame has too many pixels.", 413
+    TOO_MANY_PIXELS = "too_many_pixels", "The frame has too many pixels for the service, or for its memory.", 413
+    URL_TOO_LONG = "url_too_long", "The URL is too long.", 414
     UNKNOWN_TYPE = "unknown_type", "The type of the file is not read.", 415
     CONTENT_TYPE = "content_type", "The Content-Type is not supported.", 415
     TOO_SMALL = "too_small", "The frame is too small.", 422
@@ -54,8 +57,11 @@ class ErrorCode(StrEnum):
     TRANSFER_SYNTAX = "transfer_syntax", "The DICOM transfer syntax is not supported.", 422
     TOO_MANY = "too_many", "Too many requests at once: try again after the seconds in Retry-After.", 429
     WRONG_KEYS = "wrong_keys", "Too many wrong API keys: try again after the seconds in Retry-After.", 429
+    HEADERS_TOO_LARGE = "headers_too_large", "The request has too many or too large headers.", 431
     INTERNAL = "internal", "The service failed on this request.", 500
     NOT_READY = "not_ready", "The service is not ready.", 503
+    NO_DECODER = "no_decoder", "A decoder process was ended from outside, for example because memory is short.", 503
+    NO_MEMORY = "no_memory", "The service has no memory for the frame now.", 503
     NO_AUDIT = "no_audit", "The service cannot write its audit log.", 503
     NO_ROOM = "no_room", "The service has no disk space for the upload.", 503
     TOO_SLOW = "too_slow", "The response did not begin in time, or the upload was too slow.", 504
@@ -67,11 +73,14 @@ class FrameError(Exception):
     code: a member of ErrorCode.
     message: says what is wrong and what to do.
     status: one of the code's statuses; None for the only one.
+    retry_after_seconds: when to send the request again, if the status is 429 or 503.
 
     Raises ValueError for a status that does not belong to the code, and for None if the code has several statuses.
     """
 
-    def __init__(self, code: ErrorCode, message: str, status: int | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode, message: str, status: int | None = None, retry_after_seconds: float = 1.0
+    ) -> None:
         super().__init__(message)
         if status is None and len(code.statuses) == 1:
             status = code.statuses[0]
@@ -80,6 +89,7 @@ class FrameError(Exception):
         self.code = code
         self.message = message
         self.status: int = status
+        self.retry_after_seconds = retry_after_seconds
 
 
 def too_many_error() -> FrameError:

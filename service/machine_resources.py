@@ -2,13 +2,19 @@
 
 import ctypes
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
+# The kernel writes no core file of one byte. It also starts no program for core dumps at this limit, but at 0 it does.
+NO_CORE_BYTES = 1
 MAX_GPU_NAME_BYTES = 256
 CGROUP = Path("/sys/fs/cgroup")  # inside a container: the container's own control group
+OWN_CGROUPS = Path("/proc/self/cgroup")
 # Worker processes of a service on a CPU: one answers while the other is replaced. On a GPU there is one worker, because
 # all workers would use the same GPU.
 CPU_WORKERS = 2
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
+MIN_RETURNED_BYTES = 4 * 2**20
 
 
 def cpu_cores() -> int:
@@ -24,18 +30,36 @@ def cpu_cores() -> int:
         return cores
 
 
-def memory_bytes(cgroup: Path = CGROUP) -> int:
+def memory_bytes(cgroup: Path = CGROUP, own_cgroups: Path = OWN_CGROUPS) -> int:
     """Return the bytes of memory that all processes of the service may use together.
 
-    Returns the machine's memory, or a container's memory limit if that is lower.
+    Returns the machine's memory, or the lowest limit of a control group that this process is in: of a container, or of
+    a service of systemd.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit_file in ("memory.max", "memory/memory.limit_in_bytes"):  # of cgroup version 2 and of version 1
+    for limit_file in _memory_limit_files(cgroup, own_cgroups):
         try:
-            memory = min(memory, int((cgroup / limit_file).read_text()))
-        except (OSError, ValueError):  # no control group, or the limit "max"
+            memory = min(memory, int(limit_file.read_text()))
+        except (OSError, ValueError):  # no such control group, or the limit "max"
             continue
     return memory
+
+
+def _memory_limit_files(cgroup: Path, own_cgroups: Path) -> Iterator[Path]:
+    """Yield the files that may hold a limit: of the control groups that are mounted, and of those of this process."""
+    version_1 = cgroup / "memory"
+    yield cgroup / "memory.max"
+    yield version_1 / "memory.limit_in_bytes"
+    try:
+        lines = own_cgroups.read_text().splitlines()
+    except OSError:  # not on Linux
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        folders = [PurePosixPath(path.lstrip("/")), *PurePosixPath(path.lstrip("/")).parents]
+        if not controllers:
+            yield from (cgroup / folder / "memory.max" for folder in folders)
+        elif "memory" in controllers.split(","):
+            yield from (version_1 / folder / "memory.limit_in_bytes" for folder in folders)
 
 
 def gpu_name() -> str | None:
@@ -56,3 +80,23 @@ def raise_open_file_limit() -> None:
 
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+
+
+def forbid_core_dumps() -> None:
+    """Let no crash of this process, or of a process that it starts, write its memory: it holds patients' frames."""
+    import resource  # Windows does not have it
+
+    hard_limit = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    limit = hard_limit if hard_limit == 0 else NO_CORE_BYTES
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+
+
+def return_freed_memory() -> None:
+    """Let this process give blocks of 4 MiB and more back to the system as soon as they are free.
+
+    By default glibc keeps freed blocks of up to 32 MiB: after a large frame, every thread would hold on to some.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, MIN_RETURNED_BYTES)
+        mallopt(M_TRIM_THRESHOLD, 2 * MIN_RETURNED_BYTES)

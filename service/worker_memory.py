@@ -17,10 +17,10 @@ from service.errors import ErrorCode, FrameError
 from service.machine_resources import CPU_WORKERS, cpu_cores, memory_bytes
 
 MIB = 2**20
-SHARED_BYTES = 256 * MIB  # the supervisor, and the libraries that all processes map
-NETWORK_BYTES = 320 * MIB  # a worker with its network, the next champion's network, and unread bytes of connections
-DECODER_BYTES = 48 * MIB  # a decoder process that waits for a call
-RESERVE_SHARE = 0.1  # of the memory, for what nobody counts
+SHARED_BYTES = 192 * MIB  # the supervisor, and the libraries that all processes map
+NETWORK_BYTES = 256 * MIB  # a worker with its network, the next champion's network, and unread bytes of connections
+DECODER_BYTES = 40 * MIB  # a decoder process that waits for a call
+RESERVE_SHARE = 0.05  # of the memory, for what nobody counts
 MAX_UPLOADS_BYTES = 2048 * MIB  # of one worker
 STREAMS_SHARE = 0.25  # of the bytes of uploads, beside them
 MIN_UPLOADS_SHARE = 0.3  # of a worker's bytes, if they are few
@@ -40,7 +40,7 @@ class WorkerMemory(NamedTuple):
 def share_memory(memory: int, cores: int) -> WorkerMemory:
     """Return the part of one worker. memory: bytes of all processes together."""
     fixed = SHARED_BYTES + CPU_WORKERS * (NETWORK_BYTES + cores * DECODER_BYTES)
-    rest = max(0, round(memory * (1 - RESERVE_SHARE)) - fixed) // CPU_WORKERS
+    rest = max(0, int(memory * (1 - RESERVE_SHARE)) - fixed) // CPU_WORKERS
     most = min(MAX_UPLOADS_BYTES, memory // 4 // CPU_WORKERS)
     uploads = min(most, round(max(MIN_UPLOADS_SHARE * rest, (rest - ENOUGH_FRAME_BYTES) / (1 + STREAMS_SHARE))))
     streams = round(STREAMS_SHARE * uploads)

@@ -1,4 +1,7 @@
-"""Count every response. Write an audit line for each response without a mask."""
+"""Count every response. Write an audit line for each response without a mask.
+
+Refusals of requests without a valid API key, and responses of probes, have no line each: anybody can send them.
+"""
 
 import time
 
@@ -6,7 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.monitoring import audit_log
 from service.monitoring.prometheus_metrics import REQUEST_DURATION_SECONDS, REQUESTS_TOTAL
-from service.request import POLLED_ROUTES, RequestState
+from service.monitoring.refusal_summary import REFUSALS
+from service.request import POLLED_ROUTES, PROBE_ROUTES, RequestState
 
 
 class AccessLogMiddleware:
@@ -25,7 +29,7 @@ class AccessLogMiddleware:
         finally:
             # A refused WebSocket has a status; an accepted one has an audit line for each frame.
             if scope["type"] == "http" or recorder.status:
-                recorder.finish()
+                await recorder.finish()
 
 
 class ResponseRecorder:
@@ -46,10 +50,10 @@ class ResponseRecorder:
         if message["type"].endswith("http.response.start"):
             self.status = message["status"]
         elif message["type"].endswith("http.response.body") and not message.get("more_body"):
-            self.finish()  # before the last bytes are sent: a client that has the response finds its audit line
+            await self.finish()  # before the last bytes are sent: a client that has the response finds its audit line
         await self.wrapped_send(message)
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """Update the metrics and write the audit line, unless it is done already."""
         if self.recorded:
             return
@@ -59,5 +63,10 @@ class ResponseRecorder:
         REQUEST_DURATION_SECONDS.labels(self.state.route).observe(seconds)
         if self.status == 200 and (self.state.route in POLLED_ROUTES or self.state.audited):
             return
+        if self.state.route in PROBE_ROUTES:
+            return
+        if not self.state.is_authorized:
+            REFUSALS.add(self.state.client_address, self.status)
+            return
         fields = audit_log.request_fields(self.state)
-        audit_log.write_or_log(fields | {"status": self.status, "milliseconds": round(seconds * 1000, 2)})
+        await audit_log.write_or_log_async(fields | {"status": self.status, "milliseconds": round(seconds * 1000, 2)})

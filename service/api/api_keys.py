@@ -91,32 +91,54 @@ def is_key_name(name: str) -> bool:
 
 
 class KeyFile:
-    """The keys of a file, as they are now. When the file becomes unreadable or invalid, the last keys stay valid."""
+    """The keys of a file, as they are now. When the file becomes unreadable or invalid, the last keys stay valid.
+
+    error: why the file cannot be used now; None if it can.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.fingerprint: tuple[int, ...] | None = None
         self.hashes: dict[str, str] = {}
+        self.error: str | None = None
 
     def find_name(self, key: str) -> str | None:
         """Return the name of a key; None for an unknown key.
 
         The time does not depend on the key: every hash is compared, each in constant time.
         """
-        self._reload_if_changed()
+        self.reload_if_changed()
         key_hash = hash_key(key)
         names = [name for name, known_hash in self.hashes.items() if hmac.compare_digest(known_hash, key_hash)]
         return names[0] if names else None
 
-    def _reload_if_changed(self) -> None:
+    def reload_if_changed(self) -> None:
+        """Read the file if it has changed or could not be read before."""
         try:
             status = self.path.stat()
             # ctime: after a change of its mode, an unreadable file may be readable.
             fingerprint = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
             if fingerprint == self.fingerprint:
                 return
-            self.fingerprint = fingerprint
             self.hashes = read_key_hashes(self.path)
+            self.fingerprint, self.error = fingerprint, None
             log.info("read %d API keys from %s", len(self.hashes), self.path)
         except (OSError, ApiKeysError) as error:
-            log.error("the API keys stay unchanged: %s", error)
+            self.fingerprint = None
+            if str(error) != self.error:
+                log.error("the API keys stay unchanged: %s", error)
+            self.error = str(error)
+
+    def find_problem(self) -> tuple[str, str] | None:
+        """Return the kind and the text of what is wrong with the keys; None if nothing is."""
+        self.reload_if_changed()
+        if not self.hashes:
+            return "keys", "there is no valid API key" + (": their file cannot be read" if self.error else "")
+        return ("old_keys", "the file of API keys cannot be read: the last keys stay valid") if self.error else None
+
+
+def warn_if_others_can_write(path: Path) -> None:
+    """Log a warning if other users can change the file of keys: they could add a key of their own."""
+    if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = stat.filemode(path.stat().st_mode)
+        log.warning("other users can add API keys to %s (%s): run `chmod go-w` on it.", path, mode)

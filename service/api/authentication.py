@@ -1,7 +1,6 @@
 """Require an API key for every route except the probes, and slow down clients that send wrong keys."""
 
 import asyncio
-import ipaddress
 import math
 import os
 import time
@@ -16,14 +15,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.api_keys import ApiKeysError, KeyFile, key_file_path
 from service.api.error_responses import error_response
+from service.api.worker_health import HEALTH
 from service.errors import ErrorCode
 from service.monitoring.prometheus_metrics import WRONG_KEYS_TOTAL
-from service.request import PROBE_ROUTES, RequestState
+from service.request import PROBE_ROUTES, RequestState, client_network
 
 MAX_FREE_WRONG_KEYS = 5  # of one client, before the service refuses it for some time
 MAX_RETRY_AFTER_SECONDS = 60
 MAX_REFUSAL_DELAY_SECONDS = 1.0  # a refused client waits this long for its response, even if Retry-After is longer
 WRONG_KEY_MEMORY_SECONDS = 600  # after a client's last wrong key its count starts again
+MAX_WRONG_KEYS_PER_SECOND = 100  # of all clients of a worker; then everybody with a wrong key waits
 MAX_CLIENTS = 4096  # with wrong keys; the service forgets the one that was first to send its last wrong key
 SEND_A_KEY = "Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
 
@@ -34,11 +35,21 @@ class WrongKeyLimiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.clock = clock
         self.wrong_keys: OrderedDict[str, tuple[int, float]] = OrderedDict()  # count and time of the last, by client
+        self.second = 0
+        self.count_of_second = 0
+
+    @property
+    def is_flooded(self) -> bool:
+        """Return whether there were too many wrong keys in this second, perhaps from many addresses."""
+        return self.count_of_second > MAX_WRONG_KEYS_PER_SECOND
 
     def record(self, client_address: str) -> float:
         """Count a wrong key; return the seconds until the client may try again, 0 for its first wrong keys."""
-        client = _client_network(client_address)
+        client = client_network(client_address)
         now = self.clock()
+        if self.second != int(now):
+            self.second, self.count_of_second = int(now), 0
+        self.count_of_second += 1
         count, last = self.wrong_keys.pop(client, (0, now))
         count = 1 if now - last > WRONG_KEY_MEMORY_SECONDS else count + 1
         self.wrong_keys[client] = count, now
@@ -55,25 +66,36 @@ class ApiKeyMiddleware:
         self.app = app
         self.wrong_key_limiter = WrongKeyLimiter()
         self.key_file = _open_key_file()
+        if self.key_file:
+            HEALTH.add_check("keys", self.key_file.find_problem)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self.key_file is None or scope["path"] in PROBE_ROUTES:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in PROBE_ROUTES:
             await self.app(scope, receive, send)
             return
-        key = _read_key(Headers(scope=scope))
-        name = self.key_file.find_name(key) if key else None
-        if name:
-            RequestState.of(scope).api_key_name = name
-        if name or (scope["path"] == "/metrics" and os.environ.get("NERVEMASK_METRICS") == "open"):
+        state, key = RequestState.of(scope), _read_key(Headers(scope=scope))
+        if self._authorize(state, key) or (
+            scope["path"] == "/metrics" and os.environ.get("NERVEMASK_METRICS") == "open"
+        ):
             await self.app(scope, receive, send)
             return
         response = await self._refuse_wrong_key(scope) if key else _unauthorized(SEND_A_KEY)
         await response(scope, receive, send)
 
+    def _authorize(self, state: RequestState, key: str) -> bool:
+        """Return whether the request may use the service, and note it in its state."""
+        if key_file := self.key_file:
+            state.api_key_name = key_file.find_name(key) if key else None
+            state.has_valid_key = lambda: key_file.find_name(key) is not None
+        state.is_authorized = self.key_file is None or state.api_key_name is not None
+        return state.is_authorized
+
     async def _refuse_wrong_key(self, scope: Scope) -> Response:
         WRONG_KEYS_TOTAL.inc()
         seconds = self.wrong_key_limiter.record(RequestState.of(scope).client_address or "")
         if not seconds:
+            if self.wrong_key_limiter.is_flooded:
+                await asyncio.sleep(MAX_REFUSAL_DELAY_SECONDS)
             return _unauthorized("This key is not valid.")
         await asyncio.sleep(min(seconds, MAX_REFUSAL_DELAY_SECONDS))
         message = f"Too many wrong keys: try again in {seconds:.0f} seconds."
@@ -106,12 +128,3 @@ def _read_key(headers: Headers) -> str:
         except ValueError:
             return credentials
     return headers.get("x-api-key", "").strip()
-
-
-def _client_network(address: str) -> str:
-    """Return the address range of one client: an IPv4 address, or the 64-bit prefix of an IPv6 address (RFC 6177)."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address

@@ -1,8 +1,12 @@
 """The deployed champion, and its replacement without a restart.
 
-NERVEMASK_MODEL names the champion's folder, or a symbolic link to it. When another model folder appears there, it is
-loaded beside the current one and must pass its self-test; only then it gets new requests. Requests in flight finish
-with the old champion. A folder that fails changes nothing, and the log says why.
+NERVEMASK_MODEL names the champion's folder, or a symbolic link to it. One rule holds at the start and later:
+
+- A model folder that appears there is loaded beside the current model and must pass its self-test; only then it gets
+  new requests. Requests in flight finish with the old model.
+- If it fails, the current model stays. Without a current model, the previous champion is served. Without both, the
+  service has no model and is not ready.
+- It is tried again as soon as a file there changes, and else after pauses that grow.
 
 `python -m service.champion` changes the link: see `promote` and `rollback`.
 """
@@ -10,17 +14,23 @@ with the old champion. A folder that fails changes nothing, and the log says why
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 
-from service.errors import ModelFolderError
+from service.api.worker_health import Problem
+from service.errors import ErrorCode, FrameError, ModelFolderError
 from service.inference.segmenter import Segmenter
 from service.inference.self_test import run_self_test
+from service.model.card import REMEDY
 from service.monitoring.monitored_segmenter import MonitoredSegmenter
 
 log = logging.getLogger("bentoml.nervemask")
 
 CHECK_INTERVAL_SECONDS = 2.0
-Fingerprint = tuple[tuple[str, int, int, int], ...]  # name, inode, modification time and size of each file
+MAX_PAUSE_SECONDS = 60.0  # between two attempts with the same files
+MAX_UNREADABLE_PAUSE_SECONDS = 8.0  # if a file could not be read: a disk may come back without a change of the files
+# Of each file: name, inode, modification time, size, and change time, because a file can become readable again.
+Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 
 
 def load_and_test(folder: Path) -> Segmenter:
@@ -31,28 +41,31 @@ def load_and_test(folder: Path) -> Segmenter:
 
 
 class DeployedModel:
-    """The champion that responds to requests. A request reads `segmenter` once and keeps it.
-
-    If the folder cannot be served, the previous champion is served, if there is one: a worker that replaces a crashed
-    one may start when the folder is broken.
+    """The model that responds to requests. A request reads `segmenter` once and keeps it.
 
     folder: the model folder, or a symbolic link to it.
-
-    Raises ModelFolderError if neither can be served.
+    problem: why another model than that of the folder is served, or none; None if the folder's model is served.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.fingerprint = folder_fingerprint(folder) if folder.exists() else ()
-        try:
-            segmenter = load_and_test(folder.resolve())
-        except ModelFolderError as error:
-            if not previous_link(folder).exists():
-                raise
-            log.critical("%s The previous champion is served instead.", error)
-            segmenter = load_and_test(previous_link(folder).resolve())
-        self.segmenter = MonitoredSegmenter(segmenter)
-        self.segmenter.activate()
+        self.deployed: MonitoredSegmenter | None = None
+        self.problem: Problem | None = None
+        self.fingerprint: Fingerprint | None = None  # of the last attempt
+        self.pause_seconds = self.next_attempt_seconds = 0.0
+        self.update()
+
+    @property
+    def segmenter(self) -> MonitoredSegmenter:
+        """The deployed model. Raises FrameError (503) without one."""
+        if self.deployed is None:
+            raise FrameError(ErrorCode.NOT_READY, "The service has no model now: /readyz says why.")
+        return self.deployed
+
+    @property
+    def description(self) -> str:
+        """Name and version of the deployed model; empty without one."""
+        return f"{self.deployed.card.name} {self.deployed.card.version}" if self.deployed else ""
 
     def watch(self) -> None:
         """Check for another champion every CHECK_INTERVAL_SECONDS, in a daemon thread."""
@@ -61,46 +74,68 @@ class DeployedModel:
     def _watch(self) -> None:
         pause = threading.Event()
         while not pause.wait(CHECK_INTERVAL_SECONDS):
-            self.reload_if_changed()
+            self.update()
 
-    def reload_if_changed(self) -> None:
-        """Deploy the champion in the folder if it is another one and passes its self-test."""
-        try:
-            fingerprint = folder_fingerprint(self.folder)
-        except OSError:  # the folder is being replaced right now
-            return
+    def update(self) -> None:
+        """Deploy the folder's model if it is another one, or failed before and is due, and passes its self-test."""
+        fingerprint = folder_fingerprint(self.folder)
         if fingerprint == self.fingerprint:
-            return
+            if not self.problem or time.monotonic() < self.next_attempt_seconds:
+                return
+        else:
+            self.pause_seconds = 0.0
         self.fingerprint = fingerprint
-        old = self.segmenter
         try:
-            new = MonitoredSegmenter(load_and_test(self.folder.resolve()))
+            self._deploy(load_and_test(self.folder.resolve()))
+            self.problem = None
         except Exception as error:
-            expected = isinstance(error, ModelFolderError)
-            log.error(
-                "the new champion is rejected, version %s stays deployed: %s",
-                old.card.version,
-                error,
-                exc_info=not expected,
-            )
-            return
-        old.deactivate()
+            self._fail(error)
+
+    def _deploy(self, segmenter: Segmenter) -> None:
+        old, new = self.deployed, MonitoredSegmenter(segmenter)
+        if old:
+            old.deactivate()
         new.activate()  # after deactivate(): both may have the same version, and then the same metric
-        self.segmenter = new
-        log.info(
-            "the champion is now version %s (run %s, %s), before it was version %s (run %s)",
-            new.card.version,
-            new.card.run_id or "unknown",
-            self.folder.resolve(),
-            old.card.version,
-            old.card.run_id or "unknown",
-        )
+        self.deployed = new
+        before = f", before it was version {old.card.version} (run {old.card.run_id})" if old else ""
+        log.info("the model is %s (run %s, %s)%s", self.description, new.card.run_id, segmenter.folder, before)
+
+    def _fail(self, error: Exception) -> None:
+        """Record why the folder's model is not served. Without a current model, deploy the previous champion."""
+        expected = isinstance(error, ModelFolderError)
+        reason = str(error).rstrip(".") if expected else f"{type(error).__name__}: {error}"
+        if not self.deployed:
+            try:
+                self._deploy(load_and_test(previous_link(self.folder).resolve()))
+            except Exception as previous_error:
+                log.debug("the previous champion is not served: %s", previous_error)
+        problem: Problem = "model", f"no model is served: {self._without_paths(reason)}"
+        if self.deployed:
+            wrong = f"not the one in {self.folder.name}: {self._without_paths(reason)}"
+            problem = "old_model", f"the served model is {self.description}, {wrong}"
+        if problem != self.problem:
+            served = f"{self.description} is served instead" if self.deployed else "no model is served"
+            log.error("%s: %s.", served, reason, exc_info=None if expected else error)
+        self.problem = problem
+        unreadable = isinstance(error.__cause__, OSError)
+        max_pause_seconds = MAX_UNREADABLE_PAUSE_SECONDS if unreadable else MAX_PAUSE_SECONDS
+        self.pause_seconds = min(max(2 * self.pause_seconds, CHECK_INTERVAL_SECONDS), max_pause_seconds)
+        self.next_attempt_seconds = time.monotonic() + self.pause_seconds
+
+    def _without_paths(self, reason: str) -> str:
+        """Return a reason for /readyz, which everybody can read."""
+        for folder in (self.folder.parent, self.folder.resolve().parent):
+            reason = reason.replace(f"{folder}/", "")
+        return reason.removesuffix(f": {REMEDY}")
 
 
 def folder_fingerprint(folder: Path) -> Fingerprint:
-    """Return a value that changes when a file of the folder changes. Raises OSError."""
-    stats = ((entry.name, entry.stat()) for entry in os.scandir(folder))
-    return tuple(sorted((name, stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in stats))
+    """Return a value that changes when a file of the folder changes; empty if the folder cannot be read."""
+    try:
+        stats = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+    except OSError:
+        return ()
+    return tuple(sorted((name, stat.st_ino, stat.st_mtime_ns, stat.st_size, stat.st_ctime_ns) for name, stat in stats))
 
 
 def previous_link(link: Path) -> Path:

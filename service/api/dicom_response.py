@@ -19,12 +19,12 @@ def dicom_response(request: FrameRequest) -> DeferredResponse:
     """Return the response with the DICOM Segmentation of the uploaded DICOM file. Raises FrameError."""
     from service.decoding.dicom.dicom_cine import DicomCine  # pydicom and highdicom would slow every start
     from service.rendering.dicom_segmentation import build_dicom_segmentation
-    from service.rendering.dicom_segmentation_source import dropped_value_notes
+    from service.rendering.dicom_segmentation_source import invalid_value_notes
 
     cine = request.open_cine()
     if not isinstance(cine, DicomCine):
         raise FrameError(ErrorCode.NOT_DICOM, "A DICOM Segmentation refers to a DICOM file: upload one.")
-    headers = model_headers(request.card, cine.notes + dropped_value_notes(cine.header))
+    headers = model_headers(request.card, cine.notes + invalid_value_notes(cine.header))
 
     def compute(report_step: ReportStep) -> Response:
         try:

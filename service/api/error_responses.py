@@ -3,10 +3,9 @@
 The body never shows internals of the service.
 """
 
-import asyncio
-import contextlib
 import json
 import logging
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -22,7 +21,6 @@ RETRY_STATUSES = (429, 503)
 # Starlette redirects a path with a slash too many to an address that only the server knows.
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 CONNECTION_CLOSE = (b"connection", b"close")
-MAX_LINGER_SECONDS = 1.0  # for the rest of a request body, before the connection closes
 INTERNAL_ERROR_MESSAGE = "The service failed on this request; its log says why."
 ERRORS_BY_STATUS = {
     404: (ErrorCode.NOT_FOUND, "There is no such route: see /docs.json."),
@@ -44,7 +42,9 @@ def frame_error_response(error: FrameError) -> JSONResponse:
     With 429 and 503 it closes the connection: the client's next connection may reach another worker. On the same
     connection the client would always reach this worker, even when another one is idle.
     """
-    headers = {"connection": "close"} if error.status in RETRY_STATUSES else {}
+    headers = {}
+    if error.status in RETRY_STATUSES:
+        headers = {"connection": "close", "retry-after": str(math.ceil(error.retry_after_seconds))}
     return error_response(error.status, error.code, error.message, **headers)
 
 
@@ -73,12 +73,11 @@ class ErrorResponder:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send):
         self.scope = scope
-        self.wrapped_receive = receive
+        self.receive = receive
         self.wrapped_send = send
         self.held_start: Message | None = None
         self.body = b""
         self.response_started = False
-        self.more_request_body = True
 
     async def run(self, app: ASGIApp) -> None:
         """Run `app`. Respond to an exception, or raise it if the response has started."""
@@ -97,12 +96,6 @@ class ErrorResponder:
                 raise
             log.exception("%s failed", self.scope["path"])
             await self._respond(error_response(500, ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE))
-
-    async def receive(self) -> Message:
-        """Return the next message of the client."""
-        message = await self.wrapped_receive()
-        self.more_request_body = message.get("more_body", False)
-        return message
 
     async def send(self, message: Message) -> None:
         """Send a message of the response; hold an error response until its body is complete."""
@@ -131,22 +124,8 @@ class ErrorResponder:
         replaced = (b"content-length", b"content-type")
         headers = [(name, value) for name, value in start["headers"] if name.lower() not in replaced]
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        closes = CONNECTION_CLOSE in headers
         await self.wrapped_send({**start, "headers": headers})
-        await self.wrapped_send({"type": "http.response.body", "body": body, "more_body": closes})
-        if closes:
-            await self._linger()
-            await self.wrapped_send({"type": "http.response.body"})
-
-    async def _linger(self) -> None:
-        """Read the rest of the request body.
-
-        If the connection closed with unread bytes, TCP would reset it, and the client would lose the response.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(MAX_LINGER_SECONDS):
-                while self.more_request_body:
-                    await self.receive()
+        await self.wrapped_send({"type": "http.response.body", "body": body})
 
 
 def _not_found_start(start: Message) -> Message:

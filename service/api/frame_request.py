@@ -1,9 +1,10 @@
 """A request that uploads a frame or cine: its parameters, its frames and the model that segments them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from service.api.responses import PICTURE_KINDS
+from service.api.responses import PICTURE_KINDS, RENDERED_PICTURE_BYTES
 from service.decoding.cine import Cine, open_cine, select_frame
 from service.errors import ErrorCode, FrameError
 from service.inference.results import FrameFailure, FrameResult
@@ -34,6 +35,7 @@ class FrameRequest:
     def picture_kind(self) -> str | None:
         """Return the parameter `picture`, one of PICTURE_KINDS; None without it. Raises FrameError (400)."""
         kind = self.parameters.get("picture")
+        self.state.memory.rendered_bytes_per_pixel = RENDERED_PICTURE_BYTES if kind else 0
         if kind not in (None, *PICTURE_KINDS):
             kinds = ", ".join(PICTURE_KINDS)
             raise FrameError(ErrorCode.PICTURE, f"The parameter picture is {kind[:20]!r}: use one of {kinds}.")
@@ -46,7 +48,8 @@ class FrameRequest:
         """Return the frames of the uploaded file. Raises FrameError."""
         if self.state.upload is None:
             raise RuntimeError("the upload middleware did not read this request's upload")
-        return open_cine(self.state.upload)
+        with self._counting_ended_decoders():
+            return open_cine(self.state.upload, self.state.memory)
 
     def asks_for_all_frames(self, cine: Cine) -> bool:
         """Return whether the client uploads a cine and does not choose one of its frames."""
@@ -54,7 +57,17 @@ class FrameRequest:
 
     def segment_frame(self, cine: Cine) -> FrameResult:
         """Segment the frame that the parameter `index` names, or the only frame. Raises FrameError."""
-        return self.segmenter.segment_cine_frame(cine, select_frame(cine, self.parameters.get("index")), self.state)
+        with self._counting_ended_decoders():
+            index = select_frame(cine, self.parameters.get("index"))
+            return self.segmenter.segment_cine_frame(cine, index, self.state)
+
+    @contextmanager
+    def _counting_ended_decoders(self) -> Iterator[None]:
+        try:
+            yield
+        except FrameError as error:
+            self.state.count_ended_decoders(error)
+            raise
 
     def segment_cine(self, cine: Cine) -> Iterator[list[FrameResult | FrameFailure]]:
         """Segment all frames; yield their results in order, in lists, as soon as they are ready. Raises FrameError."""

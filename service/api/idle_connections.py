@@ -1,49 +1,98 @@
-"""Limit connections that send no request.
+"""Limit connections on which the service waits for the client.
 
 uvicorn keeps such connections open, and has no limit that spares busy ones: a few thousand would leave a worker without
-file descriptors. Here a connection must send a complete request within MAX_IDLE_SECONDS and take its response at
+file descriptors. Here a client must send a complete request within MAX_IDLE_SECONDS, and take what it is sent at
 MIN_BYTES_PER_SECOND. Above MAX_CONNECTIONS the connection that has been idle longest is closed for each new one, so
 idle clients never block others.
 """
 
 import asyncio
+import ctypes
+import gc
+import random
 from typing import Any, NamedTuple
 
-from service.api.slow_client_timeout import MIN_BYTES_PER_SECOND
+from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
 
 MAX_CONNECTIONS = 1024  # of one worker
 MAX_IDLE_SECONDS = 10.0
 CHECK_INTERVAL_SECONDS = 2.0
+LINGER_SECONDS = 2.0
+TRIM_CONNECTIONS = 100  # after as many, the worker gives memory back to the system
+
+
+class MeasuredTransport:
+    """An asyncio.Transport that counts the bytes that its client has taken, and can close late.
+
+    closes_late: `close` waits for LINGER_SECONDS to twice as long. If a connection closed with unread input, TCP would
+        reset it, and the client would lose the last response. It also slows down clients that connect again at once.
+    """
+
+    def __init__(self, transport: Any):
+        self.transport = transport
+        self.written_bytes = 0
+        self.closes_late = False
+        self.closing: asyncio.TimerHandle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, or buffer them. Without a connection they are dropped, as asyncio does; uvloop would raise."""
+        if self.transport.is_closing():
+            return
+        self.written_bytes += len(data)
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection when what is written is sent."""
+        if not self.closes_late:
+            self.transport.close()
+        elif not self.closing:  # at random, so that refused clients do not all come back at the same moment
+            seconds = LINGER_SECONDS * (1 + random.random())
+            self.closing = asyncio.get_running_loop().call_later(seconds, self.transport.close)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Return the number of bytes that the client has not taken."""
+        return int(self.transport.get_write_buffer_size())
+
+    @property
+    def taken_bytes(self) -> int:
+        """Return the number of bytes that the client, or a buffer of the system, has taken."""
+        return self.written_bytes - self.unsent_bytes
 
 
 class IdleConnection(NamedTuple):
     """The time since which a connection is idle. Both other fields show whether it was busy meanwhile.
 
     since: seconds of the event loop's clock.
-    unsent_bytes: bytes of responses that the client has not taken.
-    last_cycle: uvicorn's object of the connection's last request.
+    taken_bytes: bytes that the client has taken.
+    last_request: uvicorn's object of the connection's last request.
     """
 
     since: float
-    unsent_bytes: int
-    last_cycle: Any
+    taken_bytes: int
+    last_request: Any
 
 
 class ConnectionLimiter:
-    """Closes connections of one worker on which no request runs, the longest idle first.
+    """Closes connections of one worker that wait for their client, the longest idle first.
 
-    protocol_class: uvicorn's class of HTTP connections; connections of other classes (WebSockets) are left alone.
+    A connection (HttpProtocol, WebSocketProtocol) has these attributes: `loop`; `connections`, uvicorn's set of open
+    connections; `transport`, a MeasuredTransport; `is_serving`, whether a request or a stream runs on it; and
+    `last_request`, another object after each request.
     """
 
-    def __init__(self, protocol_class: Any):
-        self.protocol_class = protocol_class
-        self.connections: set[Any] = set()  # uvicorn's own set of open connections
+    def __init__(self) -> None:
+        self.connections: set[Any] = set()
         self.idle: dict[Any, IdleConnection] = {}  # the longest idle first
         self.checks: asyncio.Task[None] | None = None
+        self.most_connections = 0  # since memory was given back
 
     def add(self, connection: Any) -> None:
         """Register a new connection; above MAX_CONNECTIONS, close the one that has been idle longest."""
-        self.idle.setdefault(connection, IdleConnection(connection.loop.time(), 0, None))
+        self.idle.setdefault(connection, IdleConnection(connection.loop.time(), 0, connection.last_request))
         if not self.checks:
             self.connections = connection.connections
             self.checks = connection.loop.create_task(self._check_forever())
@@ -54,34 +103,56 @@ class ConnectionLimiter:
         while True:
             await asyncio.sleep(CHECK_INTERVAL_SECONDS)
             self.close_idle(asyncio.get_running_loop().time())
+            self._trim_memory()
 
     def close_idle(self, now: float) -> None:
-        """Update the list of idle connections, and close those that have been idle for MAX_IDLE_SECONDS."""
-        states: dict[Any, IdleConnection] = {}
-        for connection in self.connections:
-            if not isinstance(connection, self.protocol_class) or _is_busy(connection):
-                continue
-            unsent_bytes = connection.transport.get_write_buffer_size()
-            before = self.idle.get(connection, IdleConnection(now, unsent_bytes, connection.cycle))
-            takes_response = before.unsent_bytes - unsent_bytes >= MIN_BYTES_PER_SECOND * CHECK_INTERVAL_SECONDS
-            had_request = connection.cycle is not before.last_cycle
-            since = now if takes_response or had_request else before.since
-            states[connection] = IdleConnection(since, unsent_bytes, connection.cycle)
+        """Update the list of idle connections, and close those that have been idle too long."""
+        states = {
+            connection: self._idle_state(connection, now) for connection in self.connections if is_idle(connection)
+        }
         self.idle = dict(sorted(states.items(), key=lambda item: item[1].since))
-        for connection, state in states.items():
-            if now - state.since >= MAX_IDLE_SECONDS:
+        for connection, state in self.idle.items():
+            limit = MAX_CLIENT_WAIT_SECONDS if connection.is_serving else MAX_IDLE_SECONDS
+            if now - state.since >= limit:
                 connection.transport.abort()
+
+    def _idle_state(self, connection: Any, now: float) -> IdleConnection:
+        transport, last_request = connection.transport, connection.last_request
+        before = self.idle.get(connection, IdleConnection(now, transport.taken_bytes, last_request))
+        if transport.unsent_bytes:  # a further request does not make up for a response that is not taken
+            taken_bytes = transport.taken_bytes - before.taken_bytes
+            was_busy = taken_bytes >= MIN_BYTES_PER_SECOND * CHECK_INTERVAL_SECONDS
+        else:
+            was_busy = last_request is not before.last_request
+        return IdleConnection(now if was_busy else before.since, transport.taken_bytes, last_request)
+
+    def _trim_memory(self) -> None:
+        """Give free memory back to the system when most of many connections are gone."""
+        self.most_connections = max(self.most_connections, len(self.connections))
+        if self.most_connections >= TRIM_CONNECTIONS and len(self.connections) < self.most_connections / 2:
+            self.most_connections = len(self.connections)
+            trim_memory()
 
     def close_longest_idle(self) -> None:
         """Close the connection that has been idle longest, if one is idle."""
         for connection in self.idle:
-            if not _is_busy(connection):
+            if connection in self.connections and is_idle(connection):
                 del self.idle[connection]
                 connection.transport.abort()
                 return
 
 
-def _is_busy(connection: Any) -> bool:
-    """Return whether a request runs on a uvicorn connection."""
-    cycle = connection.cycle
-    return cycle is not None and not cycle.response_complete and not connection.transport.is_closing()
+def is_idle(connection: Any) -> bool:
+    """Return whether a connection waits for its client: for a request, or to take a response."""
+    transport = connection.transport
+    return not connection.is_serving or transport.unsent_bytes > 0 or bool(transport.is_closing())
+
+
+def trim_memory() -> None:
+    """Give free memory back to the system; glibc keeps it otherwise. Other C libraries have no such function."""
+    gc.collect()  # closed connections are reference cycles; Python would keep them until there are many new objects
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
+CONNECTION_LIMITER = ConnectionLimiter()

@@ -1,43 +1,63 @@
 """Limit how many frame requests are in flight, from their head to the end of their response."""
 
-from collections import Counter
+import asyncio
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.concurrency_limiter import LIMITER, ConcurrencyLimiter
-from service.errors import too_many_error
+from service.api.decoder_penalties import PENALTIES
+from service.errors import FrameError, too_many_error
 from service.request import RequestState, is_frame_request
+from service.worker_memory import SharedLimit
 
-MAX_IN_FLIGHT = 256  # frame requests of one worker
-MAX_IN_FLIGHT_PER_CLIENT = MAX_IN_FLIGHT // 2  # so that one client cannot block all others
+MAX_IN_FLIGHT = 1024  # frame requests of one worker
+MAX_IN_FLIGHT_PER_CLIENT = 128
+# A client that ignores Retry-After would keep a core busy with refusals. So they wait, longer if they are many.
+MIN_REFUSAL_SECONDS, MAX_REFUSAL_SECONDS = 1.0, 10.0
+MAX_WAITING_REFUSALS = 1024  # of one worker
 
 
 class InFlightLimitMiddleware:
     """ASGI middleware: raises FrameError (429) for frame requests above the limits, before it reads their upload.
 
-    It also refuses requests while the concurrency limiter is full: they could only be refused later.
+    Each limit is one of a client, so no client is refused because of another one. It also refuses a client's requests
+    while the concurrency limiter takes none of them (they could only be refused later), and while the client has to
+    wait because its files ended decoder processes.
     """
 
     def __init__(self, app: ASGIApp, limiter: ConcurrencyLimiter = LIMITER):
         self.app = app
         self.limiter = limiter
-        self.in_flight: Counter[str] = Counter()  # frame requests by client
+        self.in_flight = SharedLimit(MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CLIENT)
+        self.waiting_refusals = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_frame_request(scope):
             await self.app(scope, receive, send)
             return
-        client = RequestState.of(scope).client_id
-        if (
-            self.in_flight.total() >= MAX_IN_FLIGHT
-            or self.in_flight[client] >= MAX_IN_FLIGHT_PER_CLIENT
-            or self.limiter.is_full
-        ):
-            raise too_many_error()
-        self.in_flight[client] += 1
+        state = RequestState.of(scope)
+        try:
+            self._admit(state.client_id)
+        except FrameError:
+            await self._delay_refusal()
+            raise
         try:
             await self.app(scope, receive, send)
         finally:
-            self.in_flight[client] -= 1
-            if not self.in_flight[client]:
-                del self.in_flight[client]
+            self.in_flight.release(state.client_id)
+            PENALTIES.record(state)
+
+    def _admit(self, client: str) -> None:
+        PENALTIES.check(client)
+        self.limiter.check_room(client)
+        if not self.in_flight.reserve(client):
+            raise too_many_error()
+
+    async def _delay_refusal(self) -> None:
+        if self.waiting_refusals < MAX_WAITING_REFUSALS:
+            share = self.waiting_refusals / MAX_WAITING_REFUSALS
+            self.waiting_refusals += 1
+            try:
+                await asyncio.sleep(MIN_REFUSAL_SECONDS + share * (MAX_REFUSAL_SECONDS - MIN_REFUSAL_SECONDS))
+            finally:
+                self.waiting_refusals -= 1

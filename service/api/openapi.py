@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from service import VERSION
 from service.api import response_models as models
 from service.api import responses
 from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
-from service.api.request_queue import MAX_RESPONSE_SECONDS
+from service.api.request_queue import MAX_QUEUE_SECONDS, MAX_RESPONSE_SECONDS
 from service.api.upload import MAX_UPLOAD_BYTES, RAW_CONTENT_TYPES, UPLOAD_FIELD
-from service.api.websocket import MAX_IDLE_SECONDS
+from service.api.websocket import MAX_IDLE_SECONDS, MAX_STREAMS, MAX_STREAMS_PER_CLIENT
+from service.api.websocket_protocol import MAX_MESSAGE_BYTES
 from service.decoding.frame import Frame
 from service.decoding.image_file import MAX_IMAGE_BYTES
 from service.decoding.video_file import MAX_VIDEO_BYTES
@@ -21,7 +23,6 @@ from service.request import FRAME_ROUTES
 
 Json = dict[str, Any]
 
-MAX_MESSAGE_BYTES = 16 * 2**20  # of a WebSocket: uvicorn's default
 MAX_FRAME_INDEX = 9999
 
 MIB = 2**20
@@ -31,19 +32,22 @@ multipart/form-data, or as the raw body with its Content-Type. Pictures may have
 {MAX_UPLOAD_BYTES // MIB} MiB. Pixels have 8 or 16 bits, grey or colour.
 Frames of a cine are numbered from 0.
 
-A request waits while the service is busy. The service returns 429 while {MAX_RUNNING_OR_QUEUED} requests run or wait in
-one of its processes, and 504 when no response begins within {MAX_RESPONSE_SECONDS:.0f} seconds.
+A request waits while the service is busy; clients take turns. The service returns 429 while {MAX_RUNNING_OR_QUEUED}
+requests of one client run or wait in one of its processes, and for a request that waits for
+{MAX_QUEUE_SECONDS:.0f} seconds; 503 while its memory is full; 504 when no response begins within
+{MAX_RESPONSE_SECONDS:.0f} more seconds.
 
 `/stream` is a WebSocket. A binary message holds a frame's file; the response is JSON text, described by the schema
 StreamResponse. A cine gets a response for each frame. Parameters: `?picture=` as for /segment; `?drop=true` (default
 `false`) drops waiting messages and returns `"dropped": true` when a newer one arrives. Other parameters get the error
 `settings`. A message may have up to {MAX_MESSAGE_BYTES // MIB} MiB. The service closes the stream with 1009 after a
-larger message, 1008 after a wrong parameter or for another site's page, 1001 after {MAX_IDLE_SECONDS:.0f} seconds
-without a message, and 1013 when its limits are reached.
+larger message, 1008 after a wrong parameter or when its API key was removed, 1001 after {MAX_IDLE_SECONDS:.0f} seconds
+without a message, and 1013 when its messages hold too many bytes. A handshake gets HTTP 403 for another site's page.
+It gets 429 while {MAX_STREAMS_PER_CLIENT} streams of the client, or {MAX_STREAMS} of all, are open in one process.
 
 Research software, not a medical device."""
 
-UPLOAD_STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
+UPLOAD_STATUSES = (400, 401, 413, 414, 415, 422, 429, 431, 500, 503, 504)
 KEY_STATUSES = (401, 429)  # where the service requires keys
 
 SECURITY_SCHEMES = {
@@ -82,20 +86,20 @@ def openapi_document(card: Card) -> Json:
     dicom = {"application/dicom": {"schema": BINARY}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Nervemask", "version": "0.1.0", "description": DESCRIPTION},
+        "info": {"title": "Nervemask", "version": VERSION, "description": DESCRIPTION},
         "paths": {
             "/mask": _post("/mask", "The mask, 0 or 255, in the frame's size", png, PICTURE_HEADERS),
             "/overlay": _post("/overlay", "The frame with the mask's outline and tint", png, PICTURE_HEADERS),
             "/segment": _post("/segment", "The mask as JSON or GeoJSON", _segment_content(card), {}),
             "/dicom": _post("/dicom", "The DICOM Segmentation of a DICOM ultrasound", dicom, MODEL_HEADERS),
-            "/model": _get("The model's card, device and warnings", "application/json", OBJECT, *KEY_STATUSES),
+            "/model": _get("The model's card, device and warnings", "application/json", OBJECT, *KEY_STATUSES, 503),
             f"/model/{WORST_FRAMES_IMAGE}": _get(
-                "The worst test frames with masks", "image/png", BINARY, *KEY_STATUSES, 404
+                "The worst test frames with masks", "image/png", BINARY, *KEY_STATUSES, 404, 503
             ),
             "/": _get("The page for people", "text/html", TEXT, *KEY_STATUSES),
-            "/docs.json": _get("This document", "application/json", OBJECT, *KEY_STATUSES),
+            "/docs.json": _get("This document", "application/json", OBJECT, *KEY_STATUSES, 503),
             "/livez": _get("Whether the service is alive", "text/plain", TEXT, 503),
-            "/readyz": _get("Whether the service is ready", "text/plain", TEXT, 503),
+            "/readyz": _get("The served model, and a line for each warning", "text/plain", TEXT, 503),
             "/metrics": _get("Prometheus metrics", "text/plain", TEXT, *KEY_STATUSES, 404),
         },
         "components": {"schemas": _schemas(), "securitySchemes": SECURITY_SCHEMES},

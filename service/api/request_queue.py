@@ -10,12 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.concurrency_limiter import LIMITER, ConcurrencyLimiter
 from service.api.error_responses import frame_error_response
 from service.api.slow_client_timeout import SlowClientTimeout
-from service.errors import ErrorCode, FrameError, too_slow_error
+from service.errors import ErrorCode, FrameError, too_many_error, too_slow_error
 from service.request import RequestState, is_frame_request
 
 log = logging.getLogger("bentoml.nervemask")
 
-MAX_RESPONSE_SECONDS = 30.0  # until a response, or its next part, has to begin
+MAX_QUEUE_SECONDS = 20.0  # until a request gets its first slot
+MAX_RESPONSE_SECONDS = 30.0  # from then until its response, or the next part of it, has to begin
 
 
 class RequestQueueMiddleware:
@@ -51,13 +52,13 @@ class LimitedRequest:
         self.holds_slot = False
         self.response_started = False
         self.timed_out = False
-        self._extend_deadline()
+        self.deadline = math.inf
 
     async def run(self, app: ASGIApp) -> None:
         """Wait for a slot, run `app` and send its response.
 
-        Raises FrameError while no response has started: 429 when the limiter is full, 504 when the deadline passes in
-        the queue, 400 when the client disconnects in the queue (the audit log records it; no client reads it).
+        Raises FrameError while no response has started: 429 when the client has too many requests or gets no slot in
+        time, 400 when the client disconnects in the queue (the audit log records it; no client reads it).
         """
         await self._wait_in_queue()
         self.state.finish_step = self._finish_step
@@ -80,9 +81,9 @@ class LimitedRequest:
                 self._release()
 
     async def _wait_in_queue(self) -> None:
-        acquire = asyncio.create_task(self.limiter.acquire(refuse_when_full=True))
+        acquire = asyncio.create_task(self.limiter.acquire(self.state.client_id, refuse_when_full=True))
         disconnect = asyncio.create_task(self._wait_for_disconnect())
-        await asyncio.wait({acquire, disconnect}, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({acquire, disconnect}, timeout=MAX_QUEUE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         self.holds_slot = acquire.done() and acquire.exception() is None
         if disconnect.done():
             acquire.cancel()
@@ -92,8 +93,9 @@ class LimitedRequest:
         disconnect.cancel()
         if not acquire.done():
             acquire.cancel()
-            raise too_slow_error(MAX_RESPONSE_SECONDS)
+            raise too_many_error()
         acquire.result()
+        self._extend_deadline()
 
     async def _wait_for_disconnect(self) -> None:
         """Receive until the client disconnects; keep other messages for the app."""
@@ -124,6 +126,8 @@ class LimitedRequest:
         self.response_started = True
         self.deadline = math.inf
         is_body = message["type"] == "http.response.body"
+        if is_body and not message.get("more_body", False):
+            self.state.memory.shrink_only_frame(len(message.get("body", b"")))
         if is_body and self.holds_slot:
             self._release()
         await self.slow_client_timeout.send(self.wrapped_send, message)
@@ -140,12 +144,12 @@ class LimitedRequest:
         self._extend_deadline()
 
     async def _acquire(self) -> None:
-        await self.limiter.acquire()
+        await self.limiter.acquire(self.state.client_id)
         self.holds_slot = True
 
     def _release(self) -> None:
         self.holds_slot = False
-        self.limiter.release()
+        self.limiter.release(self.state.client_id)
 
     def _extend_deadline(self) -> None:
         self.deadline = asyncio.get_running_loop().time() + MAX_RESPONSE_SECONDS

@@ -15,6 +15,7 @@ from service.rendering import contours, images, run_lengths
 
 PHANTOM_WARNING = "the model was trained on simulated frames: its masks of real frames mean nothing"
 PICTURE_KINDS = ("mask", "overlay", "frame")  # values of the parameter `picture`
+RENDERED_PICTURE_BYTES = 24  # of a pixel: an overlay that does not compress, as base64, with the copies of the JSON
 
 
 def collect_warnings(card: Card, *notes: str) -> list[str]:

@@ -13,9 +13,11 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from service.api.deployed_model import DeployedModel
+from service.api.error_responses import frame_error_response
 from service.api.openapi import openapi_document
 from service.api.responses import collect_warnings
 from service.api.websocket import OpenStreams, serve_stream
+from service.errors import FrameError
 from service.model.card import WORST_FRAMES_IMAGE
 from service.monitoring.monitored_segmenter import MonitoredSegmenter
 from service.monitoring.prometheus_metrics import render_metrics
@@ -64,6 +66,12 @@ def _deployed_segmenter(request: Request) -> MonitoredSegmenter:
     return request.app.state.deployed_model.segmenter
 
 
+def respond_to_frame_error(request: Request, error: Exception) -> Response:
+    """Return the response of a FrameError that a route raises."""
+    assert isinstance(error, FrameError)
+    return frame_error_response(error)
+
+
 starlette_app = Starlette(
     routes=[
         Route("/", get_page),
@@ -73,7 +81,8 @@ starlette_app = Starlette(
         Route("/metrics", get_metrics),
         WebSocketRoute("/stream", serve_stream),
         Mount("/page", StaticFiles(directory=PAGE_FOLDER)),
-    ]
+    ],
+    exception_handlers={FrameError: respond_to_frame_error},
 )
 
 

@@ -4,37 +4,40 @@ Each function makes one change. Its docstring gives the reason, the version for 
 it unnecessary. tests/service/api/test_server_patches.py fails when a change is no longer needed.
 """
 
+import atexit
+import functools
 import os
+import shutil
 import socket
+import tempfile
 from typing import Any
 
+import uvicorn
 import uvloop
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
-from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from service.api.idle_connections import ConnectionLimiter
+from service.api.http_protocol import HttpProtocol
+from service.api.idle_connections import CONNECTION_LIMITER, ConnectionLimiter
 from service.api.shared_socket_server import serve_shared_socket
-from service.api.upload_buffers import HighWaterLimit
+from service.api.websocket_protocol import MAX_MESSAGE_BYTES, WebSocketProtocol
 from service.machine_resources import raise_open_file_limit
 
 WORKER_CHECK_SECONDS = 0.5
+TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # authenticated encryption and forward secrecy; TLS 1.3 has no others
 
 
 def patch_supervisor() -> None:
     """Change BentoML and circus in the supervisor, before it starts the workers."""
     replace_killed_workers_in_containers()
     check_workers_often()
+    hide_supervisor_controls()
 
 
 def patch_worker() -> None:
     """Change BentoML, uvicorn and uvloop in a worker, before it serves."""
     disable_bentoml_timeout()
     raise_open_file_limit()
-    limiter = ConnectionLimiter(AutoHTTPProtocol)
-    limit_connections(limiter)
-    share_upload_buffers(limiter)
-    accept_one_by_one(limiter)
+    accept_one_by_one(CONNECTION_LIMITER)
 
 
 def disable_bentoml_timeout() -> None:
@@ -48,32 +51,37 @@ def disable_bentoml_timeout() -> None:
     TimeoutMiddleware.__call__ = lambda self, *request: self.app(*request)  # type: ignore[method-assign]
 
 
-def limit_connections(limiter: ConnectionLimiter) -> None:
-    """Register every HTTP connection of this process with a ConnectionLimiter.
+def configure_uvicorn() -> None:
+    """Set the options of uvicorn that BentoML does not pass on. BentoML imports the service before it makes a Config.
 
-    Reason: uvicorn has no timeout for a connection that has sent no complete request, and BentoML has no setting for
-    uvicorn's protocol class.
+    http, ws: uvicorn has no limits on heads, pipelined requests, chunks and pings, and no timeout for a connection that
+    has sent no complete request.
+    ws_per_message_deflate: a small message would become a thousand times larger before the service sees it.
+    forwarded_allow_ips: uvicorn's default lets every process on this machine choose its client address.
+    ssl_ciphers: BentoML's default (TLSv1) allows only ciphers of TLS 1.2 without authenticated encryption.
+
     Made for: uvicorn 0.54.0, BentoML 1.4.39.
-    Unnecessary when: uvicorn has a timeout for the head of a request and a limit that closes idle connections first; or
-    when the service is reachable only through a proxy that has both.
+    Unnecessary when: BentoML has settings for these options.
     """
-    connection_made = AutoHTTPProtocol.connection_made
+    initialize = uvicorn.Config.__init__
 
-    def register(self: Any, transport: Any) -> None:
-        connection_made(self, transport)
-        limiter.add(self)
+    @functools.wraps(initialize)
+    def initialize_with_options(self: uvicorn.Config, app: Any, **options: Any) -> None:
+        initialize(self, app, **{**options, **uvicorn_options()})
 
-    AutoHTTPProtocol.connection_made = register  # type: ignore[method-assign]
+    uvicorn.Config.__init__ = initialize_with_options  # type: ignore[method-assign,assignment]
 
 
-def share_upload_buffers(limiter: ConnectionLimiter) -> None:
-    """Let uvicorn buffer more of an upload while there are few connections.
-
-    Reason: with uvicorn's constant of 64 KiB a large upload is read in many small pieces, which takes longer.
-    Made for: uvicorn 0.54.0.
-    Unnecessary when: uvicorn has a setting for its high-water mark.
-    """
-    httptools_impl.HIGH_WATER_LIMIT = HighWaterLimit(limiter)  # type: ignore[assignment]
+def uvicorn_options() -> dict[str, Any]:
+    """Return the options of uvicorn.Config that hold for every server of this process."""
+    return {
+        "http": HttpProtocol,
+        "ws": WebSocketProtocol,
+        "ws_max_size": MAX_MESSAGE_BYTES,
+        "ws_per_message_deflate": False,
+        "forwarded_allow_ips": os.environ.get("FORWARDED_ALLOW_IPS", ""),
+        "ssl_ciphers": TLS_1_2_CIPHERS,
+    }
 
 
 def accept_one_by_one(limiter: ConnectionLimiter) -> None:
@@ -120,5 +128,26 @@ def check_workers_often() -> None:
 
         def manage_watchers(self) -> Any:
             return super().manage_watchers() if self._exclusive_running_command is None else None
+
+    circus.Arbiter = Arbiter  # type: ignore[misc]
+
+
+def hide_supervisor_controls() -> None:
+    """Let circus' control sockets be files of this user.
+
+    Reason: BentoML opens them on TCP ports of the loopback address, without authentication. Every process of the
+    machine could let the supervisor run any command.
+    Made for: BentoML 1.4.39 with kantoku 0.18.3 (its copy of circus).
+    Unnecessary when: BentoML has a setting for the endpoints, or uses files itself.
+    """
+    from bentoml._internal.utils import circus
+
+    folder = tempfile.mkdtemp(prefix="nervemask-supervisor-")  # with the mode 0700
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+    class Arbiter(circus.Arbiter):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            endpoints = {"endpoint": f"ipc://{folder}/control", "pubsub_endpoint": f"ipc://{folder}/events"}
+            super().__init__(*arguments, **{**options, **endpoints})
 
     circus.Arbiter = Arbiter  # type: ignore[misc]

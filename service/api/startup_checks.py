@@ -3,27 +3,28 @@
 import os
 import sys
 
-from service.api.api_keys import ApiKeysError, check_api_keys
-from service.errors import ModelFolderError
-from service.model.card import Card
-from service.model.model_folder import model_folder
-from service.monitoring import audit_log
+from service.api.api_keys import ApiKeysError, check_api_keys, key_file_path, warn_if_others_can_write
+from service.monitoring import audit_writer
 from service.monitoring.review_spool import open_review_spool
 
 SETTINGS = {"NERVEMASK_METRICS": ("open", "key", "off"), "NERVEMASK_LOG": ("text", "json")}  # with their values
 
 
 def check_startup() -> None:
-    """Check settings, model folder, API keys, audit log and review spool. Raises SystemExit with one line."""
+    """Check settings, API keys, audit log and review spool. Raises SystemExit with one line.
+
+    Without a usable model folder the service starts, is not ready, and waits for one: see `deployed_model`.
+    """
     for name, values in SETTINGS.items():
         if (value := os.environ.get(name)) not in (None, "", *values):
             sys.exit(f"nervemask: {name} is {value!r}: use one of {', '.join(values)}.")
     try:
-        Card.read(model_folder())
         check_api_keys()
-        audit_log.check_writable()
+        if path := key_file_path():
+            warn_if_others_can_write(path)
+        audit_writer.check_opens()
         open_review_spool()
-    except (ModelFolderError, ApiKeysError) as error:
+    except ApiKeysError as error:
         sys.exit(f"nervemask: {error}")
     except (OSError, ValueError) as error:
         sys.exit(f"nervemask: NERVEMASK_AUDIT or NERVEMASK_SPOOL cannot be used: {error}")

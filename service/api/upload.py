@@ -1,6 +1,7 @@
 """Read the upload of a frame request: the multipart field `frame`, or the raw body."""
 
 import asyncio
+import contextlib
 import logging
 import tempfile
 from contextlib import aclosing
@@ -11,18 +12,17 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.byte_budget import ByteBudget, worker_budget_bytes
 from service.api.slow_client_timeout import MIN_BYTES_PER_SECOND, SlowClientTimeout
 from service.errors import ErrorCode, FrameError
-from service.machine_resources import memory_bytes
 from service.request import FRAME_ROUTES, RequestState, is_frame_request
+from service.worker_memory import FILE_MEMORY, RequestMemory
 
 log = logging.getLogger("bentoml.nervemask")
 
 MIB = 2**20
-UPLOAD_BUDGET_BYTES = worker_budget_bytes(memory_bytes())
-MAX_UPLOAD_BYTES = min(512 * MIB, UPLOAD_BUDGET_BYTES)  # an uncompressed cine of one minute
+MAX_UPLOAD_BYTES = min(512 * MIB, FILE_MEMORY.largest)  # an uncompressed cine of one minute
 MAX_UPLOAD_SECONDS = 240  # for the largest upload: 2 MiB per second
+MAX_MEMORY_WAIT_SECONDS, MEMORY_CHECK_SECONDS = 20.0, 0.05  # of an upload, for the bytes that it declares
 MAX_IN_MEMORY_BYTES = 16 * MIB  # a larger upload goes to the disk
 UPLOAD_FIELD = "frame"
 FORM_CONTENT_TYPE = "multipart/form-data"
@@ -47,7 +47,6 @@ class UploadMiddleware:
 
     def __init__(self, app: ASGIApp):
         self.app = app
-        self.budget = ByteBudget(UPLOAD_BUDGET_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raise FrameError (400, 413, 415, 429, 503, 504) for an upload that cannot be read."""
@@ -57,13 +56,13 @@ class UploadMiddleware:
         request = Request(scope)
         check_query(request)
         state = RequestState.of(scope)
-        body = UploadBody(receive, SlowClientTimeout(state), self.budget)
+        body = UploadBody(receive, SlowClientTimeout(state), state.memory)
         try:
-            state.upload = await read_upload(Request(scope, body.receive))
+            state.upload = await read_upload(Request(scope, body.receive), body)
             with state.upload:
                 await self.app(_without_body(scope), _empty_body(receive), send)
         finally:
-            self.budget.release(body.reserved_bytes)
+            state.memory.release()
 
 
 def check_query(request: Request) -> None:
@@ -85,30 +84,56 @@ def check_query(request: Request) -> None:
 class UploadBody:
     """Receives the body of one upload within its limits on bytes and time."""
 
-    def __init__(self, receive: Receive, timeout: SlowClientTimeout, budget: ByteBudget):
+    def __init__(self, receive: Receive, timeout: SlowClientTimeout, memory: RequestMemory):
         self.wrapped_receive = receive
         self.timeout = timeout
-        self.budget = budget
-        self.reserved_bytes = 0
+        self.memory = memory
+        self.received_bytes = 0
+
+    async def wait_for_memory(self, byte_count: int) -> None:
+        """Reserve the bytes that the client declares before any is kept. Raises FrameError (413, 429)."""
+        if byte_count > MAX_UPLOAD_BYTES:  # refused before it is sent
+            raise _too_large_error()
+        end = asyncio.get_running_loop().time() + MAX_MEMORY_WAIT_SECONDS
+        while True:
+            try:
+                self.memory.reserve_file(byte_count)
+                return
+            except FrameError as error:
+                if error.code is not ErrorCode.TOO_MANY:
+                    raise
+                if asyncio.get_running_loop().time() > end:
+                    await self._discard()
+                    raise
+            await asyncio.sleep(MEMORY_CHECK_SECONDS)
+
+    async def _discard(self) -> None:
+        """Read the body and forget it: many clients read no response while they still send."""
+        with contextlib.suppress(TimeoutError):
+            while (await self.timeout.receive(self.wrapped_receive)).get("more_body", False):
+                pass
 
     async def receive(self) -> Message:
         """Return the next message. Raises FrameError (413, 429) and TimeoutError."""
         message = await self.timeout.receive(self.wrapped_receive)
         byte_count = len(message.get("body", b""))
-        if self.reserved_bytes + byte_count > MAX_UPLOAD_BYTES:
+        self.received_bytes += byte_count
+        if self.received_bytes > MAX_UPLOAD_BYTES:
             raise _too_large_error()
-        if not self.budget.reserve(byte_count):
-            reason = "The service receives too many bytes of uploads at once: try again in a few seconds."
-            raise FrameError(ErrorCode.TOO_MANY, reason)
-        self.reserved_bytes += byte_count
+        if self.received_bytes > self.memory.file_bytes:  # the client did not declare the length
+            self.memory.reserve_file(self.received_bytes - self.memory.file_bytes)
         return message
 
 
-async def read_upload(request: Request) -> IO[bytes]:
+async def read_upload(request: Request, body: UploadBody) -> IO[bytes]:
     """Return the request's only file; the caller closes it. Raises FrameError (400, 413, 415, 429, 503, 504)."""
+    is_form = _is_form(request)
+    content_length = request.headers.get("content-length", "0")
+    if content_length.isdecimal():
+        await body.wait_for_memory(int(content_length))
     try:
         async with asyncio.timeout(MAX_UPLOAD_SECONDS):
-            return await _read_by_content_type(request)
+            return await (_read_multipart(request) if is_form else _read_raw(request))
     except TimeoutError as error:
         message = f"The upload is too slow: send at least {MIN_BYTES_PER_SECOND // 1024} KiB per second."
         raise FrameError(ErrorCode.TOO_SLOW, message) from error
@@ -120,7 +145,8 @@ async def read_upload(request: Request) -> IO[bytes]:
         raise FrameError(ErrorCode.BROKE_OFF, "The client disconnected during the upload.") from error
 
 
-async def _read_by_content_type(request: Request) -> IO[bytes]:
+def _is_form(request: Request) -> bool:
+    """Return whether the body is a form, and not the file itself. Raises FrameError 415."""
     if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
         message = f"The body is compressed (Content-Encoding {encoding[:40]}): send it uncompressed."
         raise FrameError(ErrorCode.CONTENT_TYPE, message)
@@ -132,10 +158,7 @@ async def _read_by_content_type(request: Request) -> IO[bytes]:
             f"{', '.join(RAW_CONTENT_TYPES)}."
         )
         raise FrameError(ErrorCode.CONTENT_TYPE, message)
-    content_length = request.headers.get("content-length", "0")
-    if content_length.isdecimal() and int(content_length) > MAX_UPLOAD_BYTES:  # refused before it is sent
-        raise _too_large_error()
-    return await (_read_multipart(request) if content_type == FORM_CONTENT_TYPE else _read_raw(request))
+    return content_type == FORM_CONTENT_TYPE
 
 
 def _too_large_error() -> FrameError:

@@ -17,19 +17,20 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service.api import responses
-from service.api.byte_budget import ByteBudget, worker_budget_bytes
 from service.api.concurrency_limiter import LIMITER
-from service.api.error_responses import INTERNAL_ERROR_MESSAGE
+from service.api.decoder_penalties import PENALTIES
+from service.api.error_responses import INTERNAL_ERROR_MESSAGE, frame_error_response
 from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
-from service.machine_resources import memory_bytes
-from service.monitoring.monitored_segmenter import MonitoredSegmenter
+from service.monitoring.monitored_segmenter import MonitoredSegmenter, record_failure
 from service.request import RequestState
+from service.worker_memory import FREE_SHARES, WORKER_MEMORY, SharedLimit
 
 MAX_STREAMS = 16  # of one worker
+MAX_STREAMS_PER_CLIENT = MAX_STREAMS // 4  # so that one client cannot hold all places
 MAX_QUEUED_FRAMES = 8  # of one stream, with their bytes; then the client must wait
 MAX_QUEUED_DROPPED_FRAMES = 1024  # of one stream with drop=true, which keeps the bytes of the newest frame only
-STREAM_BUDGET_BYTES = worker_budget_bytes(memory_bytes()) // 4  # of all streams of one worker
+STREAM_BUDGET_BYTES = WORKER_MEMORY.streams  # of all streams of one worker
 MAX_IDLE_SECONDS = 300.0  # without a message; then the stream is closed, and another client can use its place
 
 log = logging.getLogger("bentoml.nervemask")
@@ -39,8 +40,16 @@ log = logging.getLogger("bentoml.nervemask")
 class OpenStreams:
     """The open streams of one worker, and the bytes that their queues may hold together."""
 
-    sockets: set[WebSocket] = field(default_factory=set)
-    budget: ByteBudget = field(default_factory=lambda: ByteBudget(STREAM_BUDGET_BYTES))
+    clients: dict[WebSocket, str] = field(default_factory=dict)  # by socket: who has it, see RequestState.client_id
+    budget: SharedLimit = field(default_factory=lambda: SharedLimit(STREAM_BUDGET_BYTES, free_shares=FREE_SHARES))
+
+    def check_room(self, client: str) -> None:
+        """Raise FrameError (429) if this client, or all clients together, can open no more streams."""
+        if list(self.clients.values()).count(client) >= MAX_STREAMS_PER_CLIENT:
+            message = "You have too many streams open: close one, or try again in a second."
+            raise FrameError(ErrorCode.TOO_MANY, message)
+        if len(self.clients) >= MAX_STREAMS:
+            raise FrameError(ErrorCode.TOO_MANY, "Too many streams are open: try again in a second.")
 
 
 @dataclass(frozen=True)
@@ -86,26 +95,35 @@ class FrameQueue:
     """The messages of one stream that have no response yet.
 
     drop: keep the bytes of the newest message only.
-    budget: bytes that the messages of all streams may hold together.
+    budget: bytes that the messages of all streams may hold together. client: who sends the messages.
     """
 
-    def __init__(self, drop: bool, budget: ByteBudget):
+    def __init__(self, drop: bool, budget: SharedLimit, client: str):
         self.drop = drop
         self.budget = budget
+        self.client = client
         max_size = MAX_QUEUED_DROPPED_FRAMES if drop else MAX_QUEUED_FRAMES
         self.queue: asyncio.Queue[StreamMessage | None] = asyncio.Queue(max_size)
         self.newest: StreamMessage | None = None
 
     async def fill(self, socket: WebSocket) -> None:
-        """Receive messages until the client disconnects, is idle too long or exceeds the budget; then queue None."""
+        """Receive messages until the stream ends; then queue None.
+
+        It ends when the client disconnects, is idle too long, exceeds the budget, or sends a message after its API key
+        was removed.
+        """
         number = 0
+        has_valid_key = RequestState.of(socket.scope).has_valid_key
         while (received := await self._receive(socket))["type"] == "websocket.receive":
+            if not has_valid_key():
+                await socket.close(WS_1008_POLICY_VIOLATION, "the API key is no longer valid")
+                break
             if self.drop and self.newest:
                 self.newest.dropped = True
                 self.release(self.newest)
             data = received.get("bytes")
             message = StreamMessage(number, data or b"", is_text=data is None)
-            if not self.budget.reserve(len(message.data)):
+            if not self.budget.reserve(self.client, len(message.data)):
                 await socket.close(WS_1013_TRY_AGAIN_LATER, "the streams hold too many bytes at once")
                 break
             self.newest = message
@@ -133,7 +151,7 @@ class FrameQueue:
 
     def release(self, message: StreamMessage) -> None:
         """Forget a message's bytes."""
-        self.budget.release(len(message.data))
+        self.budget.release(self.client, len(message.data))
         message.data = b""
 
     def clear(self) -> None:
@@ -149,9 +167,20 @@ async def serve_stream(socket: WebSocket) -> None:
     if not _has_same_origin(socket):
         await socket.close(WS_1008_POLICY_VIOLATION)
         return
-    if len(streams.sockets) >= MAX_STREAMS:
-        await socket.close(WS_1013_TRY_AGAIN_LATER)
+    client = RequestState.of(socket.scope).client_id
+    try:
+        streams.check_room(client)
+    except FrameError as error:
+        await socket.send_denial_response(frame_error_response(error))
         return
+    streams.clients[socket] = client  # before anything is awaited: another stream may begin meanwhile
+    try:
+        await _serve_counted_stream(socket, streams)
+    finally:
+        streams.clients.pop(socket, None)
+
+
+async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None:
     await socket.accept()
     try:
         settings = StreamSettings.parse(socket.query_params)
@@ -159,8 +188,9 @@ async def serve_stream(socket: WebSocket) -> None:
         await socket.send_text(json.dumps(responses.build_error(error)))
         await socket.close(WS_1008_POLICY_VIOLATION)
         return
-    streams.sockets.add(socket)
-    queue = FrameQueue(settings.drop, streams.budget)
+    if settings.picture:
+        RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = responses.RENDERED_PICTURE_BYTES
+    queue = FrameQueue(settings.drop, streams.budget, RequestState.of(socket.scope).client_id)
     receiving = asyncio.create_task(queue.fill(socket))
     try:
         await _respond_to_all(socket, queue, settings)
@@ -169,7 +199,6 @@ async def serve_stream(socket: WebSocket) -> None:
     finally:
         receiving.cancel()
         queue.clear()
-        streams.sockets.discard(socket)
 
 
 async def _respond_to_all(socket: WebSocket, queue: FrameQueue, settings: StreamSettings) -> None:
@@ -182,13 +211,17 @@ async def _respond_to_all(socket: WebSocket, queue: FrameQueue, settings: Stream
 
 async def _respond(message: StreamMessage, socket: WebSocket, settings: StreamSettings) -> None:
     """Send the responses to one message, each computed in a slot of the concurrency limiter."""
+    state = RequestState.of(socket.scope)
+    await asyncio.sleep(PENALTIES.seconds_left(state.client_id))
     encoded_responses = _compute_responses(message, socket, settings)
     is_last = False
     while not is_last:
-        async with LIMITER.slot():
+        async with LIMITER.slot(state.client_id):
             text, is_last = await run_in_threadpool(next, encoded_responses)
         await socket.send_text(text)
     encoded_responses.close()  # so that the threads of a cine end
+    state.memory.release()
+    PENALTIES.record(state)
 
 
 class EncodedResponse(NamedTuple):
@@ -209,23 +242,23 @@ def _compute_responses(
     if message.dropped:
         yield encode({"dropped": True})
         return
-    segmenter: MonitoredSegmenter = socket.app.state.deployed_model.segmenter
     state = RequestState.of(socket.scope)
     try:
+        segmenter: MonitoredSegmenter = socket.app.state.deployed_model.segmenter
         if message.is_text:
             raise FrameError(ErrorCode.NOT_A_FILE, "The message is text: send the file in a binary message.")
-        cine = open_cine(io.BytesIO(message.data))
+        cine = open_cine(io.BytesIO(message.data), state.memory)
         outcomes = chain.from_iterable(segmenter.segment_cine(cine, state))
         for number, outcome in enumerate(outcomes, 1):
             response = responses.build_outcome(outcome, segmenter.card, settings.picture)
             yield encode(response, is_last=number == cine.frame_count)
     except FrameError as error:
-        segmenter.record_failure(error, state)
+        record_failure(error, state)
         yield encode(responses.build_error(error))
     except Exception:
         log.exception("message %d of a stream failed", message.number)
         internal_error = FrameError(ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)
-        segmenter.record_failure(internal_error, state)
+        record_failure(internal_error, state)
         yield encode(responses.build_error(internal_error))
 
 

@@ -3,9 +3,11 @@
 import cv2
 import numpy as np
 
-from service.inference.probability_histogram import calibrate_pixels
+from service.inference.probability_histogram import BIN_COUNT, calibrated_bins, compute_histogram
 from service.model.card import PostprocessingConfig
 from service.model.platt_scaling import PlattScaling
+
+STRIP_ROWS = 64  # pixels are counted by strips: the arrays of a large frame would fill the memory
 
 
 def mask_confidence(probability: np.ndarray, mask: np.ndarray, config: PostprocessingConfig) -> float | None:
@@ -30,4 +32,8 @@ def mean_mask_probability(probability: np.ndarray, mask: np.ndarray, calibration
     """
     if not cv2.countNonZero(mask):
         return None
-    return float(calibrate_pixels(probability[mask > 0], calibration).mean())
+    pixels = np.zeros(BIN_COUNT, np.int64)
+    for start in range(0, len(mask), STRIP_ROWS):
+        strip = slice(start, start + STRIP_ROWS)
+        pixels += compute_histogram(probability[strip][mask[strip] > 0])
+    return float(pixels @ calibrated_bins(calibration) / pixels.sum())

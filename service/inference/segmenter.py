@@ -1,20 +1,20 @@
 """Segment frames and cines: decode, preprocess, run the network, postprocess."""
 
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from service.decoding.cine import Cine
 from service.decoding.frame import Frame
-from service.errors import FrameError, ModelFolderError
+from service.errors import ModelFolderError
 from service.inference.in_flight_frames import InFlightFrames
 from service.inference.mask_confidence import mask_confidence
 from service.inference.open_runtime import open_cpu_runtime, open_runtime
 from service.inference.out_of_distribution import out_of_distribution_notes
+from service.inference.pending_frames import PendingFrames
 from service.inference.postprocessing import postprocess
 from service.inference.preprocessing import preprocess, resample_to_frame
 from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
@@ -22,6 +22,7 @@ from service.inference.runtime import Runtime
 from service.inference.tta import with_tta
 from service.machine_resources import cpu_cores
 from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, Precision
+from service.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 QUEUED_FRAMES_PER_CORE = 2  # frames of a cine that are submitted ahead of the result that is waited for
 
@@ -62,33 +63,42 @@ class Segmenter:
         with self.in_flight:
             return self._segment_in_flight(frame)
 
-    def segment_cine_frame(self, cine: Cine, index: int) -> FrameResult:
+    def segment_cine_frame(self, cine: Cine, index: int, memory: RequestMemory = UNLIMITED_MEMORY) -> FrameResult:
         """Decode and segment one frame of a cine.
 
-        index: position in the cine, from 0.
+        index: position in the cine, from 0. memory: where the bytes of the frame are reserved; they stay reserved.
 
         Raises FrameError.
         """
+        memory.reserve_only_frame(cine.frame_bytes(index, memory.rendered_bytes_per_pixel))
         return self._decode_and_segment(cine, cine.read_encoded(index), index)
 
-    def segment_cine(self, cine: Cine) -> Iterator[list[FrameResult | FrameFailure]]:
+    def segment_cine(
+        self, cine: Cine, memory: RequestMemory = UNLIMITED_MEMORY
+    ) -> Iterator[list[FrameResult | FrameFailure]]:
         """Yield the results of all frames in order, in lists of at least one, as soon as they are ready.
 
         A damaged frame gives a FrameFailure; the other frames are still segmented.
+
+        memory: where the bytes of a frame are reserved, until the list after its own is asked for.
         """
-        pending: deque[tuple[int, Future[FrameResult]]] = deque()
+        pending = PendingFrames(memory)
         pool = ThreadPoolExecutor(cpu_cores(), "cine")
         try:
             for index in range(cine.frame_count):
+                byte_count = cine.frame_bytes(index, memory.rendered_bytes_per_pixel)
+                while not pending.reserve(byte_count):
+                    yield from pending.pop_finished()
                 encoded = cine.read_encoded(index)
-                pending.append((index, pool.submit(self._decode_and_segment, cine, encoded, index)))
+                pending.append(index, byte_count, pool.submit(self._decode_and_segment, cine, encoded, index))
                 # Wait for the first frame alone: the client waits for it, and so it gets all cores.
-                if len(pending) > (QUEUED_FRAMES_PER_CORE * cpu_cores() if index else 0):
-                    yield _pop_finished(pending)
-            while pending:
-                yield _pop_finished(pending)
+                if len(pending.frames) > (QUEUED_FRAMES_PER_CORE * cpu_cores() if index else 0):
+                    yield from pending.pop_finished()
+            while pending.frames:
+                yield from pending.pop_finished()
         finally:  # do not wait: an abandoned generator may be closed in a thread of this pool
             pool.shutdown(wait=False, cancel_futures=True)
+            pending.abandon()
 
     def _decode_and_segment(self, cine: Cine, encoded: bytes, index: int) -> FrameResult:
         with self.in_flight:
@@ -127,18 +137,3 @@ def predict_probabilities(
     """
     mask, presence = runtime(preprocess(frame, card_input)[np.newaxis], all_cores)
     return resample_to_frame(mask[0, ..., 0], frame), float(presence[0])
-
-
-def _pop_finished(pending: deque[tuple[int, Future[FrameResult]]]) -> list[FrameResult | FrameFailure]:
-    """Wait for the first pending frame; remove and return it with the finished frames that directly follow it."""
-    outcomes = [_outcome(*pending.popleft())]
-    while pending and pending[0][1].done():
-        outcomes.append(_outcome(*pending.popleft()))
-    return outcomes
-
-
-def _outcome(index: int, future: Future[FrameResult]) -> FrameResult | FrameFailure:
-    try:
-        return future.result()
-    except FrameError as error:
-        return FrameFailure(index, error)

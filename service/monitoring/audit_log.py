@@ -10,50 +10,40 @@ that line cannot be written, it goes to the log.
     status           HTTP status; 0 if the connection ended before the response
     milliseconds     for a frame: decoding and network; else: from the request's head to the end of the response
 
+Refusals of requests without a valid key have no line each: see `refusal_summary`. After lines that could not be
+written, a line with the `event` "lost_lines" says how many, and why.
+
 NERVEMASK_AUDIT names the file. If it is unset or `-`, the lines go to standard output. Each line is passed to the
 operating system at once, so it survives a crash of the process; it is not synced to the disk. The file may be moved
-away at any time.
+away at any time. After a full disk a line may be incomplete; the next one starts on a line of its own.
 """
 
+import asyncio
+import errno
+import functools
 import hashlib
-import json
 import logging
-import os
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from service.inference.results import FrameResult
 from service.model.card import Card
+from service.monitoring.audit_writer import HANGING, MAX_WRITE_SECONDS, AuditWriter
 from service.request import RequestState
 
 log = logging.getLogger("bentoml.nervemask")
 
-STANDARD_OUTPUT = "-"
-STDOUT_DESCRIPTOR = 1
 
-
-def check_writable() -> None:
-    """Raise OSError if the audit file cannot be opened for writing."""
-    if (path := _path()) != STANDARD_OUTPUT:
-        os.close(_open(path))
+@functools.cache
+def audit_writer() -> AuditWriter:
+    """Return the writer of this process."""
+    return AuditWriter()
 
 
 def write(line: dict[str, Any]) -> None:
     """Append one line with the current time. Lines of several processes do not mix. Raises OSError."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    text = (json.dumps({"time": now, **line}, separators=(",", ":")) + "\n").encode()
-    path = _path()
-    descriptor = STDOUT_DESCRIPTOR if path == STANDARD_OUTPUT else _open(path)
-    try:
-        written_bytes = os.write(descriptor, text)
-        if written_bytes != len(text):
-            os.write(descriptor, b"\n")  # so that the next line does not continue the incomplete one
-            raise OSError(f"only {written_bytes} of {len(text)} bytes could be written")
-    finally:
-        if descriptor != STDOUT_DESCRIPTOR:
-            os.close(descriptor)
+    audit_writer().write(line)
 
 
 def write_or_log(line: dict[str, Any]) -> None:
@@ -62,6 +52,25 @@ def write_or_log(line: dict[str, Any]) -> None:
         write(line)
     except OSError as error:
         log.error("the audit log cannot be written (%s): %s", error, line)
+
+
+async def write_or_log_async(line: dict[str, Any]) -> None:
+    """Do as `write_or_log` in the event loop, which goes on meanwhile. A cancelled task still writes its line."""
+    try:
+        future = asyncio.wrap_future(audit_writer().submit(line))
+        done, _ = await asyncio.wait({future}, timeout=MAX_WRITE_SECONDS)
+        if not done:
+            future.add_done_callback(_ignore_result)
+            raise OSError(errno.EAGAIN, HANGING)
+        future.result()
+    except OSError as error:
+        log.error("the audit log cannot be written (%s): %s", error, line)
+
+
+def _ignore_result(future: asyncio.Future[None]) -> None:
+    """Mark an exception as seen: asyncio would log a traceback."""
+    if not future.cancelled():
+        future.exception()
 
 
 def request_fields(request: RequestState) -> dict[str, Any]:
@@ -88,11 +97,3 @@ def frame_fields(result: FrameResult, card: Card) -> dict[str, Any]:
 def digest(pixels: np.ndarray) -> str:
     """Return the sha256 of uint8 or uint16 (height, width) as hexadecimal digits."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
-
-
-def _path() -> str:
-    return os.environ.get("NERVEMASK_AUDIT") or STANDARD_OUTPUT
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -56,32 +56,21 @@ class MonitoredSegmenter:
 
     def segment_cine_frame(self, cine: Cine, index: int, request: RequestState) -> FrameResult:
         """Segment one frame of a cine. Raises FrameError."""
-        return self._record(self.segmenter.segment_cine_frame(cine, index), request)
+        return self._record(self.segmenter.segment_cine_frame(cine, index, request.memory), request)
 
     def segment_cine(self, cine: Cine, request: RequestState) -> Iterator[list[FrameResult | FrameFailure]]:
         """Yield the results of all frames in order, in lists, as soon as they are ready.
 
         Raises FrameError (504) once `request` is abandoned.
         """
-        for outcomes in self.segmenter.segment_cine(cine):
+        for outcomes in self.segmenter.segment_cine(cine, request.memory):
             if request.abandoned:
                 raise too_slow_error()
             yield [self._record_outcome(outcome, request) for outcome in outcomes]
 
-    def record_failure(self, error: FrameError, request: RequestState, index: int | None = None) -> None:
-        """Record a frame of a cine or stream that got no mask.
-
-        index: position in the cine, from 0. None: the error is of the whole file.
-        """
-        ERRORS_TOTAL.labels(error.code).inc()
-        line = audit_log.request_fields(request)
-        if index is not None:
-            line["index"] = index
-        audit_log.write_or_log({**line, "status": error.status, "code": error.code})
-
     def _record_outcome(self, outcome: FrameResult | FrameFailure, request: RequestState) -> FrameResult | FrameFailure:
         if isinstance(outcome, FrameFailure):
-            self.record_failure(outcome.error, request, outcome.index)
+            record_failure(outcome.error, request, outcome.index)
             return outcome
         try:
             return self._record(outcome, request)
@@ -103,6 +92,19 @@ class MonitoredSegmenter:
         if self.review_spool:
             self.review_spool.keep(result)
         return result
+
+
+def record_failure(error: FrameError, request: RequestState, index: int | None = None) -> None:
+    """Record a frame of a cine or stream that got no mask.
+
+    index: position in the cine, from 0. None: the error is of the whole file.
+    """
+    ERRORS_TOTAL.labels(error.code).inc()
+    line = audit_log.request_fields(request)
+    if index is not None:
+        line["index"] = index
+    request.count_ended_decoders(error)
+    audit_log.write_or_log({**line, "status": error.status, "code": error.code})
 
 
 def _observe(result: FrameResult) -> None:

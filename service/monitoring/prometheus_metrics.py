@@ -30,10 +30,23 @@ REQUESTS_RUNNING = Gauge("nervemask_requests_running", "Requests that are being 
 REQUESTS_QUEUED = Gauge("nervemask_requests_queued", "Requests that wait for a free core", multiprocess_mode="livesum")
 ERRORS_TOTAL = Counter("nervemask_errors", "Errors by their code", ["code"])
 WRONG_KEYS_TOTAL = Counter("nervemask_wrong_keys", "Requests with a wrong API key")
+PROBLEM = Gauge(
+    "nervemask_problem",
+    "1 while /readyz names a problem of this kind: audit, keys, old_keys, model, old_model, worker, checks",
+    ["kind"],
+    multiprocess_mode="livemax",
+)
+SPOOL_REFUSED_TOTAL = Counter("nervemask_spool_refused", "Frames not kept for review: the scan area may hold a banner")
 FRAMES_TOTAL = Counter("nervemask_frames", "Segmented frames by whether they show a nerve", ["present"])
 PRESENCE = Histogram("nervemask_presence", "Probability that a frame shows a nerve", buckets=PROBABILITY_BUCKETS)
 CONFIDENCE = Histogram("nervemask_confidence", "Expected Dice of a mask", buckets=PROBABILITY_BUCKETS)
 FRAME_PIXELS = Histogram("nervemask_frame_pixels", "Pixels of a frame", buckets=PIXELS_BUCKETS)
+CERTIFICATE_EXPIRY = Gauge(
+    "nervemask_certificate_expiry_timestamp_seconds",
+    "End of the TLS certificate that is served, in seconds since 1970",
+    ["file"],
+    multiprocess_mode="livemin",
+)
 MODEL_INFO = Gauge(
     "nervemask_model_info",
     "1 for the deployed champion, 0 for an earlier one",

@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -41,23 +42,10 @@ def error_of_start(model: Path, port: int) -> str:
     return server.stderr
 
 
-def test_it_does_not_start_without_a_model(tmp_path) -> None:
-    error = error_of_start(tmp_path / "nowhere", 3000)
-    assert f"{tmp_path / 'nowhere'} is missing" in error
-    assert "make demo" in error
-
-
 def test_it_does_not_start_without_a_writable_folder(model_folder, monkeypatch) -> None:
     monkeypatch.setenv("BENTOML_HOME", "/proc/nowhere")
     error = error_of_start(model_folder, free_port())
     assert "cannot write to /proc/nowhere" in error and "set BENTOML_HOME" in error
-
-
-def test_it_does_not_start_with_a_tampered_model(model_folder, tmp_path) -> None:
-    folder = Path(shutil.copytree(model_folder, tmp_path / "champion"))
-    with (folder / "unet.onnx").open("ab") as network:
-        network.write(b"\0")
-    assert str(folder / "unet.onnx") in error_of_start(folder, 3000)
 
 
 def test_it_does_not_start_on_a_port_in_use(model_folder) -> None:
@@ -154,6 +142,33 @@ def test_it_serves_tls_and_only_tls(tls_server) -> None:
     assert httpx.get(f"{tls_server.address}/model", verify=tls_server.trust).status_code == 200
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://127.0.0.1:{tls_server.port}/model")
+
+
+@pytest.mark.parametrize(
+    ("options", "accepted"),
+    [
+        (["-tls1_3"], True),
+        (["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"], True),
+        (["-tls1_2", "-cipher", "ECDHE-RSA-AES256-GCM-SHA384"], True),
+        (["-tls1_2", "-cipher", "ECDHE-RSA-CHACHA20-POLY1305"], True),
+        (["-tls1_2", "-cipher", "ECDHE-RSA-AES128-SHA"], False),  # CBC with SHA-1
+        (["-tls1_2", "-cipher", "ECDHE-RSA-AES256-SHA384"], False),  # CBC
+        (["-tls1_2", "-cipher", "AES128-GCM-SHA256"], False),  # without forward secrecy
+        (["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], False),
+    ],
+)
+def test_it_accepts_only_authenticated_encryption_with_forward_secrecy(tls_server, options, accepted) -> None:
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{tls_server.port}", *options]
+    client = subprocess.run(command, input="", capture_output=True, text=True, timeout=60)
+    assert (client.returncode == 0) is accepted, client.stderr
+    assert ("Verification" in client.stdout and "Cipher is (NONE)" not in client.stdout) is accepted
+
+
+def test_it_reports_when_the_certificate_ends(tls_server) -> None:
+    metrics = httpx.get(f"{tls_server.address}/metrics", verify=tls_server.trust).text
+    (line,) = (line for line in metrics.splitlines() if line.startswith("nervemask_certificate_expiry"))
+    assert line.startswith('nervemask_certificate_expiry_timestamp_seconds{file="cert.pem"} ')
+    assert 0.9 < (float(line.split()[1]) - time.time()) / 86400 < 1.1
 
 
 @pytest.mark.parametrize("trusts", [False, True])

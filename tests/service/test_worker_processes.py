@@ -1,6 +1,7 @@
 """The worker processes of a running server: a crash, shared connections, and the end after SIGTERM."""
 
 import os
+import resource
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from service.__main__ import DRAIN_SECONDS
+from service.machine_resources import NO_CORE_BYTES
 from service.rendering.images import encode_png
 from tests.conftest import command_line, free_port, serving, start, wait_until_ready
 from tests.service.continuous_client import PNG, continuous_client, wait_until
@@ -112,10 +114,48 @@ def test_an_idle_upload_does_not_delay_the_end(model_folder, tmp_path) -> None:
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", server)
             with socket.create_connection(("127.0.0.1", port)) as idle:
-                head = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+                head = (
+                    b"POST /mask HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+                )
                 idle.sendall(head + b"x")
                 time.sleep(0.2)
                 server.terminate()
                 server.wait(DRAIN_SECONDS + 10)
         finally:
             server.kill()
+
+
+def test_all_processes_end_with_the_supervisor(model_folder, tmp_path, speckle) -> None:
+    """Outside a container nobody else would end them, and they would keep the port."""
+    port = free_port()
+    with (tmp_path / "log").open("wb") as log:
+        server = start(model_folder, port, log)
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", server)
+            supervisor = psutil.Process(server.pid)
+            wait_until(lambda: len(supervisor.children(recursive=True)) >= 4)  # two workers and their decoders
+            processes = supervisor.children(recursive=True)
+        finally:
+            server.kill()
+            server.wait(60)
+    wait_until(lambda: not any(command_line(process) for process in processes))
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+@pytest.fixture
+def core_dumps_allowed() -> Iterator[None]:
+    """Processes of this test may write core dumps as far as the system allows it."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+def test_no_process_leaves_a_core_dump(model_folder, tmp_path, core_dumps_allowed) -> None:
+    """A core dump of a worker or decoder process holds patients' frames."""
+    with serving(model_folder, tmp_path) as server:
+        wait_until(lambda: len(psutil.Process(server.process.pid).children(recursive=True)) >= 4)
+        for process in psutil.Process(server.process.pid).children(recursive=True):
+            if {"_bentoml_impl.worker.service", "service.decoding.decoder_process"} & set(command_line(process)):
+                assert set(process.rlimit(psutil.RLIMIT_CORE)) <= {0, NO_CORE_BYTES}

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from dvc.repo import Repo
 from mlflow import MlflowClient
 
 from service.model.card import Card
 from tests.project_copy import ROOT, clean_environment, project_copy, run, run_modules, toy
+from tests.training.workspace.test_stage_outputs import flip_bit
 from training.evaluation.inference import open_network
 from training.release.dice_regression_check import MAX_TEST_DICE_DROP, check_test_dice
+from training.release.model_card import build_card
+from training.workspace.stage_outputs import CHECKSUMS, DamagedOutputError, write_checksums
 
 pytestmark = pytest.mark.training
 
-EPOCHS = 6
+EPOCHS = 2
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+OUTPUT = re.compile("(data|models|reports)/")
+# The outputs that each stage reads, apart from the digits.
+OUTPUTS_READ = {
+    name: [Path(path.replace("${item.candidate}", "toy")) for path in STAGES[name]["deps"] if OUTPUT.match(path)]
+    for name in ("split", "prepare", "train_unet", "evaluate", "champion", "refit", "report", "package")
+}
 
 
 def ran_stages(output: str) -> set[str]:
@@ -84,7 +94,7 @@ def copy(project: Path, tmp_path: Path) -> Path:
 def test_the_pipeline_makes_a_champion_that_the_service_can_read(project):
     card = Card.read(project / "models" / "champion")
     assert card.candidate == "toy"
-    assert card.trained_on.source == "phantom"
+    assert card.trained_on.source == "usgra"
     assert card.data == yaml.safe_load((project / "dvc.lock").read_text())["stages"]["ingest"]["outs"][0]["md5"]
     test = read_json(project / "reports/evaluate/toy/metrics.json")["test"]
     assert read_json(project / "reports/candidates/metrics.json")["toy"]["test"] == test["dice"]
@@ -126,10 +136,28 @@ def test_training_reads_no_file_of_the_test_split(project, copy):
     """The stage prepare writes the same arrays without these files. In `project`, train_unet ran without any frame."""
     for file in files_of_the_test_split(copy):
         file.unlink()
+    write_checksums(copy / "data/frames")
     shutil.rmtree(copy / "data/prepared")
     run_modules(copy, "prepare@toy training.data.prepare toy")
     for array in (project / "data/prepared").rglob("*.npy"):
         assert np.array_equal(np.load(array), np.load(copy / array.relative_to(project))), array
+
+
+@pytest.mark.parametrize("name", OUTPUTS_READ)
+def test_a_stage_ends_with_an_error_if_a_bit_of_what_it_reads_has_flipped(project, monkeypatch, name):
+    """In each folder that dvc.yaml names as a dependency: in its largest file, and in its list of checksums."""
+    monkeypatch.chdir(project)
+    main = import_module(STAGES[name]["cmd"].removeprefix("python -m ")).main
+    arguments = ["toy"] if "matrix" in STAGES[name] else []
+    lists = [file for output in OUTPUTS_READ[name] for file in output.rglob(CHECKSUMS)]
+    assert len(lists) == len(OUTPUTS_READ[name])
+    for checksums in lists:
+        for file in (max(checksums.parent.rglob("*"), key=lambda path: path.stat().st_size), checksums):
+            whole = file.read_bytes()
+            flip_bit(file)
+            with pytest.raises(DamagedOutputError, match=r"\.repair`"):
+                main(*arguments)
+            file.write_bytes(whole)
 
 
 def test_noise_in_the_test_split_changes_its_metrics_and_nothing_else(project, copy):
@@ -139,13 +167,14 @@ def test_noise_in_the_test_split_changes_its_metrics_and_nothing_else(project, c
         noise = rng.integers(0, 2 if file.parent.name == "masks" else 256, pixels.shape).astype(pixels.dtype)
         file.unlink()
         cv2.imwrite(str(file), noise)
+    write_checksums(copy / "data/frames")
     stages = ("split training.data.split", "evaluate@toy training.evaluation.evaluate toy")
     releases = (f"{stage} training.release.{stage}" for stage in ("champion", "refit", "package"))
     run_modules(copy, *stages, *releases)
 
     splits = [pd.read_csv(folder / "data/split/split.csv").set_index("frame")["split"] for folder in (project, copy)]
     assert splits[0].equals(splits[1])
-    champion, noise_champion = (read_json(folder / "reports/champion.json") for folder in (project, copy))
+    champion, noise_champion = (read_json(folder / "reports/candidates/champion.json") for folder in (project, copy))
     card, noise_card = (read_json(folder / "models/champion/card.json") for folder in (project, copy))
     evaluation, noise_evaluation = champion["candidates"]["toy"], noise_champion["candidates"]["toy"]
     # The evaluation used the noise: none of its masks is empty, while about half of the true masks are.
@@ -162,7 +191,7 @@ def test_noise_in_the_test_split_changes_its_metrics_and_nothing_else(project, c
 
 
 def test_a_refit_is_served_with_the_metrics_of_the_evaluated_model(project, copy):
-    with changed_parameters(copy, lambda nerve: nerve.update(refit=["phantom"])):
+    with changed_parameters(copy, lambda nerve: nerve.update(refit=["usgra"])):
         output = run(copy, "dvc", "repro", "--dry", "package", "report")
         assert ran_stages(output) == {"refit", "package", "report"}
         run_modules(copy, *(f"{stage} training.release.{stage}" for stage in ("refit", "package", "report")))
@@ -183,9 +212,20 @@ def test_a_refit_is_served_with_the_metrics_of_the_evaluated_model(project, copy
     assert not any(name.startswith("val_") for name in served.data.metrics)
 
 
+def test_without_git_the_card_says_why_it_has_no_commit(copy, monkeypatch):
+    shutil.rmtree(copy / ".git")
+    monkeypatch.chdir(copy)
+    card = Card.read(copy / "models/champion")
+    assert (len(card.commit), card.dirty, card.commit_error) == (40, False, "")
+    champion, run_json = read_json(Path("reports/candidates/champion.json")), read_json(Path("models/refit/run.json"))
+    rebuilt = build_card(champion, run_json, card.input)
+    error = "not a git repository (or any of the parent directories): .git"
+    assert (rebuilt.commit, rebuilt.dirty, rebuilt.commit_error) == ("", True, error)
+
+
 def test_a_model_that_is_worse_than_the_evaluated_one_ends_the_stage(project, monkeypatch):
     monkeypatch.chdir(project)
-    evaluation = read_json(Path("reports/champion.json"))["candidates"]["toy"]
+    evaluation = read_json(Path("reports/candidates/champion.json"))["candidates"]["toy"]
     network, dice = open_network(Path("models/unets/toy"), evaluation["tta"]), evaluation["test"]["dice"]
     assert check_test_dice(network, evaluation) == pytest.approx(dice, abs=1e-4)
     better = evaluation | {"test": evaluation["test"] | {"dice": dice + 2 * MAX_TEST_DICE_DROP}}
@@ -202,17 +242,6 @@ def test_a_changed_learning_rate_reruns_the_training_and_no_stage_before_it(proj
     assert ran_stages(output) == {
         "train_unet@toy"
     }  # later stages rerun because of its outputs, which --dry cannot know
-
-
-def test_no_stage_of_a_candidate_depends_on_another_candidate():
-    candidates = ("lecture", "light", "deep")
-    for stage in Repo(str(ROOT)).index.stages:
-        name, _, item = stage.addressing.partition("@")
-        candidate = item.partition("-")[0]  # without the fold: "deep-1" is fold 1 of deep
-        others = [other for other in candidates if other != candidate] if candidate else []
-        dependencies = [str(dependency) for dependency in stage.deps]
-        dependencies += [key for dependency in stage.deps for key in getattr(dependency, "params", [])]
-        assert not [key for key in dependencies if {*others} & {*re.split("[/.]", key)}], name
 
 
 def test_a_second_run_does_nothing_not_even_after_an_interrupted_training(project):
@@ -256,7 +285,7 @@ def test_the_mlflow_run_has_parameters_tags_metrics_datasets_and_pictures(projec
     assert {"test_dice", "validation_dice", "test_baseline_empty"} <= set(training.data.metrics)
     assert [entry.dataset.name for entry in training.inputs.dataset_inputs] == ["train", "validation"]
     pictures = [file.path for file in client.list_artifacts(version.run_id, "images")]
-    assert len([name for name in pictures if name.endswith(".png")]) >= 6
+    assert len([name for name in pictures if name.endswith(".png")]) >= EPOCHS
 
 
 def test_an_experiment_in_another_folder_logs_other_postprocessing_to_the_same_mlflow_run(project):

@@ -5,7 +5,7 @@ import sys
 from training.data.source_errors import SourceError
 from training.data.sources.mnist import fetch
 from training.workspace import digits_parameters, paths
-from training.workspace.atomic_folder import atomic_folder
+from training.workspace.stage_outputs import output_folder
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
         files = fetch(paths.project_root() / digits_parameters.read_digits_parameters().path)
     except SourceError as error:
         sys.exit(f"mnist: {error}")
-    with atomic_folder(paths.MNIST) as folder:
+    with output_folder(paths.MNIST) as folder:
         for name, data in files.items():
             (folder / name).write_bytes(data)
     print(f"{paths.MNIST}: 60,000 training digits and 10,000 test digits, all files with the expected md5")

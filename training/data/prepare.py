@@ -7,19 +7,20 @@
 It does not write test frames, so a training cannot use them.
 """
 
-import sys
-
 from training.data.prepared_arrays import write_prepared_arrays
 from training.data.split_table import rows_of_split
 from training.workspace import parameters, paths
-from training.workspace.atomic_folder import atomic_folder
+from training.workspace.stage_item import stage_item
+from training.workspace.stage_outputs import check_outputs, output_folder
 
 
-def main(candidate: str) -> None:
+def main(name: str) -> None:
+    candidate = parameters.read_candidate(name)
+    check_outputs(paths.FRAMES, paths.SPLIT)
     splits = {split: rows_of_split(split) for split in ("train", "validation")}
-    with atomic_folder(paths.PREPARED / candidate) as folder:
-        write_prepared_arrays(folder, parameters.read_candidate(candidate).input, splits)
+    with output_folder(paths.PREPARED / name) as folder:
+        write_prepared_arrays(folder, candidate.input, splits)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(stage_item())

@@ -11,8 +11,8 @@ from training.data.manifest import ManifestRow, write_pairs
 from training.data.source_errors import IngestLog
 from training.data.sources import folder, phantom
 from training.workspace import paths
-from training.workspace.atomic_folder import atomic_folder
 from training.workspace.parameters import NerveParameters
+from training.workspace.stage_outputs import output_folder
 
 
 def ingest_source(nerve: NerveParameters, target: Path) -> tuple[list[ManifestRow], IngestLog]:
@@ -24,7 +24,7 @@ def ingest_source(nerve: NerveParameters, target: Path) -> tuple[list[ManifestRo
     log = IngestLog(skip=nerve.on_error == "skip")
     pairs = source_pairs(nerve, log)
     total = nerve.phantom.subjects * nerve.phantom.frames if nerve.source == "phantom" else None
-    with atomic_folder(target) as unfinished:
+    with output_folder(target) as unfinished:
         progress = track(pairs, f"frames of {nerve.source}", total=total)
         rows = write_pairs(progress, unfinished, nerve.source, log)
     return rows, log

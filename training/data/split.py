@@ -5,13 +5,15 @@ import sys
 from training.data.manifest import read_manifest
 from training.data.split_table import build_split_table
 from training.workspace import parameters, paths
+from training.workspace.stage_outputs import check_outputs, output_folder
 
 
 def main() -> None:
+    check_outputs(paths.FRAMES)
     rows = [row for row in read_manifest() if row.mask]
     table = build_split_table(rows, parameters.read_nerve_parameters().split)
-    paths.SPLIT_TABLE.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(paths.SPLIT_TABLE, index=False)
+    with output_folder(paths.SPLIT) as folder:
+        table.to_csv(folder / paths.SPLIT_TABLE.name, index=False)
     counts = table["split"].value_counts()
     if empty := [name for name in ("train", "validation", "test") if not counts.get(name)]:
         sys.exit(

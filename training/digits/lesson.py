@@ -22,7 +22,7 @@ from rich.progress import track
 from training.data.sources.mnist import read_digits
 from training.digits.trial import Metrics, Trial
 from training.workspace import digits_parameters, paths, tracking
-from training.workspace.atomic_folder import atomic_folder
+from training.workspace.stage_outputs import output_folder
 from training.workspace.tensorflow_import import import_tensorflow
 
 EXPERIMENT = "lessons"
@@ -46,7 +46,7 @@ def main(name: str) -> None:
     tracking.use_experiment(EXPERIMENT)
     tags = tracking.run_tags("mnist", paths.MNIST.as_posix()) | {"lesson": name}
     with (
-        atomic_folder(paths.DIGITS / name) as folder,
+        output_folder(paths.DIGITS / name) as folder,
         mlflow.start_run(run_name=name, description=lesson.__doc__, tags=tags),
     ):
         mlflow.log_params(tracking.flatten(entry))

@@ -11,6 +11,7 @@ from training.digits.seed_table import SEEDS, recipe_digest
 from training.workspace import digits_parameters, paths
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.digits_parameters import DigitNet
+from training.workspace.stage_outputs import check_outputs
 
 TEMPLATE = Path(__file__).with_name("page.md")
 PAGE, PICTURES = Path("docs/digits.md"), Path("docs/digits")
@@ -31,9 +32,9 @@ def seed_range(net: DigitNet, accuracy: float, other_seeds: pd.DataFrame) -> str
 
 def main() -> None:
     digits = digits_parameters.read_digits_parameters()
-    metrics: dict[str, Any] = {
-        name: json.loads((paths.DIGITS / name / "metrics.json").read_text()) for name in (*digits.lessons, *digits.nets)
-    }
+    names = (*digits.lessons, *digits.nets)
+    check_outputs(*(paths.DIGITS / name for name in names))
+    metrics: dict[str, Any] = {name: json.loads((paths.DIGITS / name / "metrics.json").read_text()) for name in names}
     seeds = pd.read_csv(SEEDS)
     other_seeds = seeds[seeds["seed"] != digits.seed]
     for net in digits.nets:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits, read_digits
 from training.workspace import digits_parameters, paths, tracking
-from training.workspace.atomic_folder import atomic_folder
+from training.workspace.stage_outputs import output_folder
 from training.workspace.tensorflow_import import import_tensorflow
 
 EXPERIMENT = "digits"
@@ -87,8 +87,8 @@ def main(name: str) -> None:
     data = paths.MNIST.as_posix()
     tags = tracking.run_tags("mnist", data) | {"net": name}
     with (
-        atomic_folder(paths.DIGIT_NETS / name) as model_folder,
-        atomic_folder(paths.DIGITS / name) as report_folder,
+        output_folder(paths.DIGIT_NETS / name) as model_folder,
+        output_folder(paths.DIGITS / name) as report_folder,
         mlflow.start_run(run_name=name, description=net.about, tags=tags),
     ):
         mlflow.log_params(tracking.flatten(net.model_dump(exclude={"about"})) | {"seed": digits.seed})

@@ -14,7 +14,6 @@ The masks are those that the service would answer: the stage uses the same netwo
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,13 @@ from training.evaluation.reliability_plot import plot_reliability
 from training.evaluation.scoring import score
 from training.evaluation.summary import subgroup_table, summarize, summarize_subgroups, to_markdown
 from training.workspace import parameters, paths, provenance, tracking
-from training.workspace.atomic_folder import atomic_folder
+from training.workspace.stage_item import stage_item
+from training.workspace.stage_outputs import check_outputs, output_folder
 
 
 def main(candidate: str) -> None:
     trained, tta = paths.UNETS / candidate, parameters.read_candidate(candidate).tta
+    check_outputs(paths.FRAMES, paths.SPLIT, trained)
     network = open_network(trained, tta)
     config = fit_postprocessing(network, rows_of_split("validation"))
     scores = _score_splits(network, config)
@@ -48,7 +49,7 @@ def main(candidate: str) -> None:
         **{split: summarize(split_scores) for split, split_scores in scores.items()},
         "groups": summarize_subgroups(scores["test"]),
     }
-    with atomic_folder(paths.EVALUATION / candidate) as folder:
+    with output_folder(paths.EVALUATION / candidate) as folder:
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         pd.concat(scores, names=["split"]).reset_index(level="split").to_csv(folder / "frames.csv", index=False)
         (folder / "table.md").write_text(to_markdown(subgroup_table(metrics["groups"])))
@@ -96,4 +97,4 @@ def _log_to_mlflow(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(stage_item())

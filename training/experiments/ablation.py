@@ -8,15 +8,14 @@ Frames are held out as in `training.experiments.cross_validation`; the test spli
 in the MLflow experiment "ablations". `training.experiments.ablation_report` compares all ablations.
 """
 
-import sys
-
 import pandas as pd
 
 from training.experiments.ablation_parameters import BASE, ablation_candidates, read_ablations
 from training.experiments.fold_training import train_and_score
 from training.workspace import paths, provenance, tracking
-from training.workspace.atomic_folder import atomic_folder
 from training.workspace.parameters import Candidate, Tta
+from training.workspace.stage_item import stage_item
+from training.workspace.stage_outputs import check_outputs, output_folder
 
 EXPERIMENT = "ablations"
 OTHER_TTA: dict[Tta, Tta] = {"none": "flip", "flip": "none"}
@@ -27,9 +26,10 @@ def main(name: str) -> None:
     candidates = ablation_candidates(section)
     if name not in candidates:
         raise SystemExit(f"params.yaml: nerve.ablations.changes has no {name!r}; it has {', '.join(candidates)}")
+    check_outputs(paths.FRAMES, paths.SPLIT)
     tracking.use_experiment(EXPERIMENT)
     seeds = section.changes[name].seeds or section.seeds
-    with atomic_folder(paths.ABLATION / name) as folder:
+    with output_folder(paths.ABLATION / name) as folder:
         scores = [_train_and_score(name, candidates[name], fold, seed) for fold in section.folds for seed in seeds]
         pd.concat(scores, ignore_index=True).to_csv(folder / "frames.csv", index=False)
 
@@ -51,4 +51,4 @@ def _train_and_score(name: str, candidate: Candidate, fold: int, seed: int) -> p
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(stage_item())

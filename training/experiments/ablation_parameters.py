@@ -6,7 +6,7 @@ from pydantic import Field, PositiveInt
 
 from training.workspace import parameters
 from training.workspace.parameters import Candidate, Tta
-from training.workspace.params_file import Section, validate_section
+from training.workspace.params_file import Name, Section, validate_section
 
 BASE = "base"
 
@@ -30,7 +30,7 @@ class Ablation(Section):
 class Ablations(Section):
     """The section `nerve.ablations`: trainings of one candidate, each with one change."""
 
-    base: str
+    base: Name
     """The candidate, by its name in `nerve.unets`."""
     folds: list[PositiveInt]
     """Cross-validation folds to train on, 1 to 5."""
@@ -38,7 +38,7 @@ class Ablations(Section):
     """Seeds of each ablation that has none of its own."""
     overrides: dict[str, Any] = Field({})
     """Values of the candidate that all ablations change, for example to train for fewer epochs."""
-    changes: dict[str, Ablation]
+    changes: dict[Name, Ablation]
     """The ablations by name. "base" changes nothing; its seeds show how much chance changes the Dice."""
 
 

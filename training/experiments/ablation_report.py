@@ -17,14 +17,14 @@ from training.evaluation.summary import to_markdown
 from training.experiments.ablation_parameters import BASE
 from training.experiments.ablation_table import compare_with_base, comparison_table, format_name, read_ablation_scores
 from training.workspace import paths
-from training.workspace.atomic_folder import atomic_folder
+from training.workspace.stage_outputs import output_folder
 
 
 def main() -> None:
     scores = read_ablation_scores()
     comparison = compare_with_base(scores)
     table = to_markdown(comparison_table(comparison))
-    with atomic_folder(paths.ABLATION_REPORT) as folder:
+    with output_folder(paths.ABLATION_REPORT) as folder:
         scores.to_csv(folder / "frames.csv", index=False)
         (folder / "table.md").write_text(table)
         _plot_differences(folder / "differences.png", comparison)

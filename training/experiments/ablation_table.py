@@ -5,20 +5,22 @@ import pandas as pd
 from training.evaluation.summary import LOW_DICE, format_interval, mean_difference, summarize_dice
 from training.experiments.ablation_parameters import BASE, read_ablations
 from training.workspace import paths
+from training.workspace.stage_outputs import check_outputs
 
 
 def read_ablation_scores() -> pd.DataFrame:
     """Return the scored frames of all trained ablations of params.yaml, in its order.
 
-    Raises SystemExit if the base is not trained.
+    Raises SystemExit if the base is not trained, and DamagedOutputError.
     """
-    files = {name: paths.ABLATION / name / "frames.csv" for name in read_ablations().changes}
-    trained = {name: file for name, file in files.items() if file.exists()}
+    folders = {name: paths.ABLATION / name for name in read_ablations().changes}
+    trained = {name: folder / "frames.csv" for name, folder in folders.items() if folder.exists()}
     if BASE not in trained:
         raise SystemExit(
             "ablation_report: the base is not trained. Train it with "
             f"`dvc repro training/experiments/dvc.yaml:ablation@{BASE}`."
         )
+    check_outputs(*(folders[name] for name in trained))
     return pd.concat(map(pd.read_csv, trained.values()), ignore_index=True)
 
 

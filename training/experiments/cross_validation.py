@@ -12,15 +12,14 @@ stopping and for postprocessing. The test split takes no part, so it can still t
 `training.experiments.cross_validation_report` compares all candidates.
 """
 
-import sys
-
 import mlflow
 
 from training.evaluation.example_sheets import select_examples, write_sheet
 from training.experiments.fold_training import train_and_score
 from training.experiments.folds import FOLDS
 from training.workspace import parameters, paths, provenance, tracking
-from training.workspace.atomic_folder import atomic_folder
+from training.workspace.stage_item import stage_item
+from training.workspace.stage_outputs import check_outputs, output_folder
 
 EXPERIMENT = "cross_validation"
 
@@ -31,9 +30,10 @@ def main(name: str, fold: int) -> None:
 
     candidate, seed = parameters.read_candidate(name), parameters.read_nerve_parameters().seed
     title = f"{name}, fold {fold}"
+    check_outputs(paths.FRAMES, paths.SPLIT)
     tracking.use_experiment(EXPERIMENT)
     with (
-        atomic_folder(paths.CROSS_VALIDATION / name / str(fold)) as folder,
+        output_folder(paths.CROSS_VALIDATION / name / str(fold)) as folder,
         train_and_score(candidate, fold, seed, title, {name: candidate.tta}) as results,
     ):
         network, config, scores, minutes = results[name]
@@ -46,4 +46,5 @@ def main(name: str, fold: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    candidate_name, _, fold_number = stage_item().rpartition("-")
+    main(candidate_name, int(fold_number))

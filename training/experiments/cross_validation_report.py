@@ -33,12 +33,13 @@ from training.experiments.cross_validation_table import (
     describe_leakage,
     read_fold_scores,
     summarize_folds,
+    trained_folds,
     unique_frames,
 )
 from training.experiments.folds import FOLDS, fold_leakage
 from training.workspace import paths
-from training.workspace.atomic_folder import atomic_folder
 from training.workspace.plotting import stack_vertically
+from training.workspace.stage_outputs import check_outputs, output_folder
 
 
 def main() -> None:
@@ -48,11 +49,12 @@ def main() -> None:
             f"cross_validation_report: {paths.CROSS_VALIDATION} has no trained folds. Train them with "
             "`dvc repro training/experiments/dvc.yaml:cross_validation_report`."
         )
+    check_outputs(paths.FRAMES, paths.SPLIT, *(fold for name in candidates for fold in trained_folds(name)))
     leakage = fold_leakage()
     metrics: dict[str, Any] = {"leakage": leakage}
     table = comparison_table(candidates)
     text = f"{to_markdown(table)}\n{describe_leakage(leakage, candidates)}\n"
-    with atomic_folder(paths.CROSS_VALIDATION_REPORT) as folder:
+    with output_folder(paths.CROSS_VALIDATION_REPORT) as folder:
         for name, scores in candidates.items():
             folds = {fold: round_metrics(fold_metrics) for fold, fold_metrics in summarize_folds(scores).items()}
             metrics[name] = {"all": summarize(scores), "folds": folds}

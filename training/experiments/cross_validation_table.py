@@ -1,5 +1,7 @@
 """Compare candidates over the same folds."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from training.evaluation.summary import LOW_DICE, format_interval, mean_difference, summarize_dice
@@ -9,13 +11,19 @@ from training.workspace import parameters, paths
 MEAN_DICE = "mean Dice (95 %)"
 
 
+def trained_folds(candidate: str) -> list[Path]:
+    """Return the folder of each trained fold of a candidate."""
+    folders = [paths.CROSS_VALIDATION / candidate / str(fold) for fold in range(1, FOLDS + 1)]
+    return [folder for folder in folders if (folder / "frames.csv").exists()]
+
+
 def read_fold_scores() -> dict[str, pd.DataFrame]:
     """Return the scored frames of each candidate with a trained fold, by name, the best mean Dice first."""
     scores = {}
     for name in parameters.read_nerve_parameters().candidates:
-        files = [paths.CROSS_VALIDATION / name / str(fold) / "frames.csv" for fold in range(1, FOLDS + 1)]
-        if trained := [file for file in files if file.exists()]:
-            scores[name] = pd.concat(map(pd.read_csv, trained), ignore_index=True)
+        if folders := trained_folds(name):
+            tables = (pd.read_csv(folder / "frames.csv") for folder in folders)
+            scores[name] = pd.concat(tables, ignore_index=True)
     return dict(sorted(scores.items(), key=lambda item: -item[1]["dice"].mean()))
 
 

@@ -8,7 +8,6 @@
 """
 
 import shutil
-import sys
 
 import mlflow
 
@@ -17,17 +16,19 @@ from training.fitting.trainer import train
 from training.fitting.validation_masks import ValidationMasks
 from training.models.onnx_export import export_onnx
 from training.workspace import parameters, paths, tracking
-from training.workspace.atomic_folder import atomic_folder
 from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
+from training.workspace.stage_item import stage_item
+from training.workspace.stage_outputs import check_outputs, output_folder
 
 
 def main(name: str) -> None:
     candidate, nerve = parameters.read_candidate(name), parameters.read_nerve_parameters()
     prepared = paths.PREPARED / name
+    check_outputs(prepared)
     splits = read_split_arrays(prepared)
     tracking.use_experiment()
     with (
-        atomic_folder(paths.UNETS / name) as folder,
+        output_folder(paths.UNETS / name) as folder,
         mlflow.start_run(run_name=name, tags=tracking.run_tags(nerve.source)),
     ):
         mlflow.log_params(tracking.flatten(candidate.model_dump()))
@@ -43,4 +44,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(stage_item())

@@ -1,8 +1,8 @@
 """Stage champion: choose the best candidate by validation Dice, if it beats both baselines there.
 
 The test split has no influence on the choice. Writes
-  reports/champion.json   candidate: the champion's name; candidates: the evaluation of each candidate
-  reports/candidates/     all candidates side by side, for `dvc metrics show` and `dvc plots show`
+  reports/candidates/champion.json   candidate: the champion's name; candidates: the evaluation of each candidate
+  reports/candidates/                all candidates side by side, for `dvc metrics show` and `dvc plots show`
 """
 
 import json
@@ -18,7 +18,7 @@ from training.release.candidate_comparison import (
     write_comparison,
 )
 from training.workspace import parameters, paths
-from training.workspace.atomic_folder import atomic_folder
+from training.workspace.stage_outputs import check_outputs, output_folder
 
 
 def choose_champion(evaluations: dict[str, dict[str, Any]]) -> str:
@@ -39,16 +39,19 @@ def choose_champion(evaluations: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    candidates = parameters.read_nerve_parameters().candidates
+    folders = [folder / name for folder in (paths.UNETS, paths.EVALUATION) for name in candidates]
+    check_outputs(*(folder for folder in folders if folder.exists()))
     try:
-        evaluations = read_evaluations(parameters.read_nerve_parameters().candidates)
+        evaluations = read_evaluations(candidates)
         champion = choose_champion(evaluations)
     except NoChampionError as error:
         sys.exit(str(error))
     Console().print(comparison_table(evaluations, champion))
-    paths.CHAMPION.parent.mkdir(exist_ok=True)
-    with atomic_folder(paths.CANDIDATES) as folder:
+    with output_folder(paths.CANDIDATES) as folder:
         write_comparison(folder, evaluations)
-    paths.CHAMPION.write_text(json.dumps({"candidate": champion, "candidates": evaluations}, indent=2) + "\n")
+        content = {"candidate": champion, "candidates": evaluations}
+        (folder / paths.CHAMPION.name).write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from training.experiments.cross_validation_table import describe_leakage
 from training.release.training_rows import served_model_rows
 from training.workspace import parameters, paths, provenance
 from training.workspace.parameters import Candidate
+from training.workspace.stage_outputs import check_outputs
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -76,6 +77,7 @@ def cross_validation_section() -> dict[str, Any]:
     scores = cross_validation_table.read_fold_scores()
     if not scores or any(is_stale(table, parameters.read_candidate(name)) for name, table in scores.items()):
         return {}
+    check_outputs(paths.CROSS_VALIDATION_REPORT)
     leakage = json.loads((paths.CROSS_VALIDATION_REPORT / "metrics.json").read_text())["leakage"]
     table = pd.read_csv(paths.CROSS_VALIDATION_REPORT / "table.csv", dtype=str, keep_default_na=False)
     return {
@@ -93,6 +95,7 @@ def ablation_section() -> dict[str, Any]:
     base = ablation_candidates(read_ablations())[BASE]
     if is_stale(scores[scores["ablation"] == BASE], base):
         return {}
+    check_outputs(paths.ABLATION_REPORT)
     return {
         "ablation_table": table_to_html(ablation_table.comparison_table(ablation_table.compare_with_base(scores))),
         "ablation_plot": embed_png(paths.ABLATION_REPORT / "differences.png"),
@@ -102,7 +105,7 @@ def ablation_section() -> dict[str, Any]:
 def render_page(champion: dict[str, Any]) -> str:
     """Return the page as HTML.
 
-    champion: reports/champion.json.
+    champion: reports/candidates/champion.json.
     """
     from jinja2 import Environment
 

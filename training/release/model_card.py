@@ -23,19 +23,20 @@ SPLITS = ("validation", "test")
 def build_card(champion: dict[str, Any], run: dict[str, str], network_input: NetworkInput) -> Card:
     """Return the card of the served model with the evaluated model's metrics; its precision is float32.
 
-    champion: reports/champion.json.
+    champion: reports/candidates/champion.json.
     run: version and run_id of the served model.
     """
     candidate = champion["candidate"]
     evaluation = champion["candidates"][candidate]
-    commit, dirty = provenance.git_commit()
+    git = provenance.git_state()
     return Card(
         name=tracking.MODEL_NAME,
         version=run["version"] or "unregistered",
         candidate=candidate,
         run_id=run["run_id"],
-        commit=commit,
-        dirty=dirty,
+        commit=git.commit,
+        dirty=git.dirty,
+        commit_error=git.error,
         data=evaluation["data"],
         trained_on=describe_training_frames(),
         input=network_input,

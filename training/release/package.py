@@ -39,6 +39,7 @@ from training.release.reference_stats import measure_reference_stats
 from training.release.training_rows import sample_rows, served_model_rows
 from training.workspace import paths
 from training.workspace.atomic_folder import atomic_folder
+from training.workspace.stage_outputs import check_outputs
 
 SELF_TEST_SEED = 2018
 SELF_TEST_FRAMES = ((1, 1), (1, 2), (2, 1), (2, 2))  # subject and number of phantom frames; two show a nerve
@@ -77,7 +78,10 @@ def complete_card(folder: Path, card: Card, evaluation: dict[str, Any]) -> Card:
 
 
 def main() -> None:
+    check_outputs(paths.CANDIDATES)
     champion = json.loads(paths.CHAMPION.read_text())
+    read = [folder / champion["candidate"] for folder in (paths.PREPARED, paths.UNETS, paths.EVALUATION)]
+    check_outputs(paths.FRAMES, paths.SPLIT, paths.REFIT, *read)
     run = json.loads(paths.REFIT_RUN.read_text())
     network_input = TypeAdapter(NetworkInput).validate_json((paths.REFIT / "input.json").read_bytes())
     card = build_card(champion, run, network_input)

@@ -27,8 +27,8 @@ from training.release.dice_regression_check import check_test_dice
 from training.release.model_registry import register_model
 from training.release.training_rows import served_model_rows
 from training.workspace import parameters, paths, tracking
-from training.workspace.atomic_folder import atomic_folder
 from training.workspace.parameters import Candidate
+from training.workspace.stage_outputs import check_outputs, output_folder
 
 if TYPE_CHECKING:
     import keras
@@ -98,9 +98,11 @@ def refit(name: str, evaluation: dict[str, Any], folder: Path) -> None:
 
 
 def main() -> None:
+    check_outputs(paths.CANDIDATES)
     champion = json.loads(paths.CHAMPION.read_text())
     name, refits = champion["candidate"], parameters.read_nerve_parameters().refits
-    with atomic_folder(paths.REFIT) as folder:
+    check_outputs(paths.FRAMES, paths.SPLIT, paths.UNETS / name)
+    with output_folder(paths.REFIT) as folder:
         if refits:
             refit(name, champion["candidates"][name], folder)
         else:

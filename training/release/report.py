@@ -10,15 +10,19 @@ import mlflow
 
 from training.release.champion_page import render_page
 from training.workspace import paths, tracking
+from training.workspace.stage_outputs import check_outputs
 
 
 def main() -> None:
+    check_outputs(paths.CANDIDATES)
     champion = json.loads(paths.CHAMPION.read_text())
+    name = champion["candidate"]
+    check_outputs(paths.FRAMES, paths.SPLIT, paths.UNETS / name, paths.EVALUATION / name, paths.REFIT)
     paths.CHAMPION_PAGE.write_text(render_page(champion))
-    with tracking.resume_run(paths.UNETS / champion["candidate"] / "unet.onnx") as run_exists:
+    with tracking.resume_run(paths.UNETS / name / "unet.onnx") as run_exists:
         if run_exists:
             mlflow.log_artifact(str(paths.CHAMPION_PAGE))
-    print(f"{paths.CHAMPION_PAGE}: the report on the champion, {champion['candidate']}")
+    print(f"{paths.CHAMPION_PAGE}: the report on the champion, {name}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from training.data.manifest import ManifestRow, read_frame, read_manifest
 from training.data.sources.kaggle import TEST_SUBJECT
 from training.evaluation.inference import map_rows
 from training.workspace import paths
+from training.workspace.stage_outputs import check_outputs
 
 COMPETITION_FRAMES = 5508  # test frames of the competition
 
@@ -52,6 +53,7 @@ def build_submission(segmenter: Segmenter, rows: list[ManifestRow]) -> pd.DataFr
 
 
 def main(path: Path) -> None:
+    check_outputs(paths.FRAMES)
     try:
         rows, segmenter = select_test_frames(read_manifest()), Segmenter(paths.CHAMPION_FOLDER)
     except (MissingFramesError, ModelFolderError) as error:

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import NonNegativeFloat, PositiveInt
 
 from training.workspace.parameters import Fraction, PhasedTraining
-from training.workspace.params_file import ParameterError, Section, read_section
+from training.workspace.params_file import Name, ParameterError, Section, read_section
 
 KerasObject = str | dict[str, dict[str, Any]]  # the name of a Keras class, or {name: its arguments}
 
@@ -49,9 +49,9 @@ class DigitsParameters(Section):
     """A folder with MNIST's four files; a relative path starts at the project's root. Without them MNIST is fetched."""
     seed: int
     """Seed of the initial weights, of the order of digits and of the augmentation."""
-    nets: dict[str, DigitNet]
+    nets: dict[Name, DigitNet]
     """Networks by name."""
-    lessons: dict[str, dict[str, Any]]
+    lessons: dict[Name, dict[str, Any]]
     """Arguments of each lesson of training.digits, by the lesson's name."""
 
     def net(self, name: str) -> DigitNet:

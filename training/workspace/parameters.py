@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from training.workspace.params_file import ParameterError, Section, read_section, validate_section
+from training.workspace.params_file import Name, ParameterError, Section, read_section, validate_section
 
 # The data sources. Each name is a module of training.data.sources with a function `pairs`.
 Source = Literal["phantom", "usgra", "kaggle", "folder"]
@@ -16,6 +16,9 @@ Loss = Literal[
     "soft_dice", "cross_entropy_dice", "cross_entropy_frame_dice", "focal_tversky", "edge_weighted", "boundary"
 ]
 Tta = Literal["none", "flip"]
+Encoder = Literal["efficientnet_lite0"]
+# The encoder whose pre-trained weights each value of `Net.encoder_weights` is, apart from random.
+PRETRAINED_ENCODERS: dict[str, Encoder] = {"imagenet": "efficientnet_lite0"}
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -57,14 +60,14 @@ class NerveParameters(Section):
     """What an invalid frame-mask pair does. stop: it ends the stage ingest. skip: it is listed in left_out.csv."""
     phantom: Phantom
     split: Split
-    candidates: Annotated[list[str], Field(min_length=1)]
+    candidates: Annotated[list[Name], Field(min_length=1)]
     """The entries of `unets` to train and compare. The champion has the best validation Dice."""
     seed: int
     """Seed of the initial weights, of the order of frames and of the augmentation."""
     refit: list[Source]
     """For these sources, the champion's recipe is trained again on training, validation and test frames. The result is
     the served model."""
-    unets: dict[str, dict[str, Any]]
+    unets: dict[Name, dict[str, Any]]
     """U-nets and their training recipes by name. `read_candidate` validates an entry as a `Candidate`."""
     ablations: dict[str, Any]
     """Ablations of one candidate. training.experiments.ablation_parameters validates them."""
@@ -105,10 +108,10 @@ class Net(Section):
     """The outputs. mask: required. presence: whether the frame shows a nerve; without this head, and where all training
     frames or none show a nerve, presence is the mask's peak probability. vessel: a second mask, where the source labels
     vessels. deep_supervision: masks at each coarser decoder level, for training only."""
-    encoder: Literal["efficientnet_lite0"] | None = None
+    encoder: Encoder | None = None
     """A standard encoder in place of the U-net's own. It works at 1/2 to 1/32 of the input resolution."""
     encoder_weights: Literal["random", "imagenet"] = "random"
-    """Initial weights of `encoder`: random, or pre-trained on ImageNet."""
+    """Initial weights of `encoder`: random, or pre-trained on ImageNet (only the encoders of PRETRAINED_ENCODERS)."""
     attention_gates: bool = False
     """Whether attention gates weight the skip connections (Oktay et al. 2018, arXiv 1804.03999)."""
 
@@ -128,8 +131,12 @@ class Net(Section):
             raise ValueError('heads: "mask" is required')
         if self.encoder and (self.stem != 2 or len(self.filters) != 4):
             raise ValueError(f"{self.encoder} has four skip connections: set stem to 2 and give four filters")
-        if self.encoder_weights == "imagenet" and not self.encoder:
-            raise ValueError("encoder_weights: imagenet requires an encoder: set encoder, or set random weights")
+        pretrained = PRETRAINED_ENCODERS.get(self.encoder_weights, self.encoder)
+        if pretrained != self.encoder:
+            raise ValueError(
+                f"encoder_weights: {self.encoder_weights} are weights of {pretrained}, and encoder is "
+                f"{self.encoder or 'null'}: set encoder to {pretrained}, or encoder_weights to random"
+            )
         return self
 
 

@@ -1,10 +1,26 @@
 """Read params.yaml and validate its sections: an unknown key or an invalid value is an error, not a default."""
 
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+
+
+def _check_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a name: use at most 64 letters A to Z, digits, underscores and hyphens, with no hyphen "
+            "at the start"
+        )
+    return name
+
+
+# A name that an entry of params.yaml gets. It becomes part of DVC's stage names and keys, and of paths.
+Name = Annotated[str, AfterValidator(_check_name)]
 
 
 class ParameterError(SystemExit):

@@ -3,22 +3,24 @@
 import os
 from pathlib import Path
 
-FRAMES = Path("data/frames")  # manifest.csv, frames/, masks/, left_out.csv
-SPLIT_TABLE = Path("data/split/split.csv")
-PREPARED = Path("data/prepared")  # a folder for each candidate
-MNIST = Path("data/mnist")
+DATA, MODELS, REPORTS = Path("data"), Path("models"), Path("reports")
 
-UNETS = Path("models/unets")  # a folder for each candidate
-REFIT = Path("models/refit")
+FRAMES = DATA / "frames"  # manifest.csv, frames/, masks/, left_out.csv
+SPLIT = DATA / "split"
+SPLIT_TABLE = SPLIT / "split.csv"
+PREPARED = DATA / "prepared"  # a folder for each candidate
+MNIST = DATA / "mnist"
+
+UNETS = MODELS / "unets"  # a folder for each candidate
+REFIT = MODELS / "refit"
 REFIT_RUN = REFIT / "run.json"
-CHAMPION_FOLDER = Path("models/champion")  # the service reads it
-BENTO = Path("models/nervemask.bento")
-DIGIT_NETS = Path("models/digits")
+CHAMPION_FOLDER = MODELS / "champion"  # the service reads it
+BENTO = MODELS / "nervemask.bento"
+DIGIT_NETS = MODELS / "digits"
 
-REPORTS = Path("reports")
 EVALUATION = REPORTS / "evaluate"  # a folder for each candidate
-CHAMPION = REPORTS / "champion.json"
 CANDIDATES = REPORTS / "candidates"  # all candidates in one table, for DVC's metrics and plots
+CHAMPION = CANDIDATES / "champion.json"
 CHAMPION_PAGE = REPORTS / "champion.html"
 SUBMISSION = REPORTS / "submission.csv"
 CROSS_VALIDATION = REPORTS / "cross_validation"  # CANDIDATE/FOLD

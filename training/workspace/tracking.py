@@ -17,7 +17,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from training.workspace import local_store, paths
-from training.workspace.provenance import FRAMES_OUTPUT, data_digest, git_commit, weights_digest
+from training.workspace.provenance import FRAMES_OUTPUT, data_digest, file_digest, git_state
 
 if TYPE_CHECKING:
     import keras
@@ -50,27 +50,28 @@ def use_experiment(experiment: str = EXPERIMENT) -> None:
 
 
 def run_tags(source: str, output: str = FRAMES_OUTPUT) -> dict[str, str]:
-    """Return the tags that identify the code and the data of a run.
+    """Return the tags that identify the code and the data of a run. Without a commit, `git.error` says why.
 
     source: the data source.
     output: the stage output that the run reads.
     """
-    sha, dirty = git_commit()
-    return {
+    git = git_state()
+    tags = {
         "data": data_digest(output),
         "source": source,
-        "git.commit": sha,
-        "git.dirty": str(dirty).lower(),
+        "git.commit": git.commit,
+        "git.dirty": str(git.dirty).lower(),
         "dvc.stage": os.environ.get("DVC_STAGE", ""),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
     }
+    return tags | {"git.error": git.error} if git.error else tags
 
 
 def find_run(network: Path) -> Run | None:
     """Return the newest run that trained this network; None if this store has none."""
     runs = mlflow.search_runs(
         experiment_names=[EXPERIMENT],
-        filter_string=f"tags.weights = '{weights_digest(network)}'",
+        filter_string=f"tags.weights = '{file_digest(network)}'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
         output_format="list",
@@ -142,4 +143,4 @@ def log_unet(model: "keras.Model", folder: Path) -> None:
 
     log_keras_model(model, "unet", ModelSignature(schema({"frame": model.inputs[0]}), schema(model.output)))
     mlflow.log_artifacts(str(folder), "network")
-    mlflow.set_tag("weights", weights_digest(folder / "unet.onnx"))
+    mlflow.set_tag("weights", file_digest(folder / "unet.onnx"))

@@ -46,6 +46,11 @@ function describeMethod({ net, recipe }) {
   return `U-Net, ${encoder}; loss ${capitalize(recipe.loss)}, up to ${epochs} epochs`;
 }
 
+function describeCommit({ commit, commit_error, dirty }) {
+  if (!commit) return `not recorded${commit_error && `: ${commit_error}`}`;
+  return dirty ? `${commit}, with uncommitted changes` : commit;
+}
+
 function listFacts(card) {
   const { source, licence, frames, subjects } = card.trained_on;
   const subjectCount = subjects ? plural(subjects, "subject") : "an unrecorded number of subjects";
@@ -59,7 +64,7 @@ function listFacts(card) {
     Method: describeMethod(card.method),
     "Input size": `${width} × ${height} pixels; every frame is scaled to it`,
     "MLflow run": card.run_id,
-    Commit: card.dirty ? `${card.commit}, with uncommitted changes` : card.commit,
+    Commit: describeCommit(card),
     Data: card.data,
     Device: card.device,
   };

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.in_flight_limit import InFlightLimitMiddleware
 from service.api.concurrency_limiter import ConcurrencyLimiter
-from service.api.request_queue import RequestQueueMiddleware
 from service.api.error_responses import ErrorMiddleware
+from service.api.in_flight_limit import InFlightLimitMiddleware
+from service.api.request_queue import RequestQueueMiddleware
 from service.api.upload import UploadMiddleware
 
 PNG = {"content-type": "image/png"}
@@ -58,6 +58,7 @@ class FrameRequest:
     path: str = "/mask"
     client: tuple[str, int] | None = None
     content_type: bytes = b"image/png"
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     sent: list[Message] = field(default_factory=list)
 
     async def send_to(self, app: ASGIApp) -> None:
@@ -79,7 +80,7 @@ class FrameRequest:
             "method": "POST",
             "path": self.path,
             "query_string": b"",
-            "headers": [(b"content-type", self.content_type)],
+            "headers": [(b"content-type", self.content_type), *self.headers],
             "client": self.client,
         }
 

@@ -1,6 +1,7 @@
 """Without a valid API key only the probes respond. Keys come and go while the service runs."""
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from starlette.responses import Response
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.api.api_keys import hash_key, write_key_hashes
 from service.api.authentication import (
@@ -20,9 +21,11 @@ from service.api.authentication import (
     MAX_FREE_WRONG_KEYS,
     MAX_REFUSAL_DELAY_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
+    MAX_WRONG_KEYS_PER_SECOND,
     ApiKeyMiddleware,
     WrongKeyLimiter,
 )
+from service.machine_resources import CPU_WORKERS
 from service.rendering.images import encode_png
 from tests.conftest import RunningServer, serving
 from tests.service.api.asgi import PNG
@@ -54,6 +57,19 @@ def test_a_client_is_an_ipv4_address_or_an_ipv6_network(limiter) -> None:
 
 def test_the_delay_of_a_client_is_bounded(limiter) -> None:
     assert {limiter.record("192.0.2.1") for _ in range(2000)} == {0, 2, 4, 8, 16, 32, MAX_RETRY_AFTER_SECONDS}
+
+
+def test_wrong_keys_from_many_addresses_are_a_flood_until_the_next_second() -> None:
+    seconds = [0.0]
+    limiter = WrongKeyLimiter(lambda: seconds[0])
+    for number in range(MAX_WRONG_KEYS_PER_SECOND):
+        limiter.record(f"client {number}")
+    assert not limiter.is_flooded
+    assert limiter.record("one more") == 0
+    assert limiter.is_flooded
+    seconds[0] += 1
+    limiter.record("another")
+    assert not limiter.is_flooded
 
 
 def test_after_too_many_wrong_keys_a_client_waits_for_its_response(tmp_path, monkeypatch) -> None:
@@ -154,6 +170,41 @@ def test_keys_are_added_and_removed_while_the_service_runs(server, key_file) -> 
     assert status() == 200
     write_key_hashes(key_file, {"pacs": hash_key(KEY)})
     assert status() == 401
+
+
+@pytest.mark.server
+def test_a_stream_ends_at_the_next_message_after_its_key_is_removed(server, key_file, speckle) -> None:
+    url, frame = server.address.replace("http", "ws") + "/stream", encode_png(speckle(1))
+
+    async def open_stream() -> ConnectionClosed:
+        async with connect(url, additional_headers={"x-api-key": OTHER_KEY}) as socket:
+            await socket.send(frame)
+            assert '"present"' in str(await socket.recv())
+            write_key_hashes(key_file, {"pacs": hash_key(KEY)})
+            await socket.send(frame)
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+            return closed.value
+
+    write_key_hashes(key_file, {"pacs": hash_key(KEY), "ward-3": hash_key(OTHER_KEY)})
+    close = asyncio.run(open_stream()).rcvd
+    assert close and (close.code, close.reason) == (1008, "the API key is no longer valid")
+
+
+@pytest.mark.server
+def test_refusals_without_a_key_are_one_line_for_each_worker(model_folder, key_file, tmp_path) -> None:
+    """Also what is not written yet when the server ends. A request with a key has a line of its own."""
+    audit = tmp_path / "audit.jsonl"
+    environment = {"NERVEMASK_KEYS": str(key_file), "NERVEMASK_AUDIT": str(audit)}
+    with serving(model_folder, tmp_path, **environment) as server, httpx.Client(base_url=server.address) as client:
+        for number in range(200):
+            client.get("/model", headers={"x-api-key": f"wrong {number}"} if number < 3 else {})
+        client.get("/nowhere", headers={"x-api-key": KEY})
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    refused = [line for line in lines if line.get("event") == "refused_without_key"]
+    assert sum(line["statuses"]["401"] for line in refused) == 200
+    assert len(refused) <= CPU_WORKERS
+    assert [line["status"] for line in lines if "status" in line] == [404]
 
 
 @pytest.mark.server

@@ -20,7 +20,7 @@ def test_idle_connections_are_closed_and_do_not_block_a_request(address, speckle
     host, port = address.removeprefix("http://").split(":")
     connections = [socket.create_connection((host, int(port))) for _ in range(CONNECTIONS)]
     try:
-        connections[0].sendall(b"GET /model HTTP/1.1\r\nHost: a\r\n")  # an incomplete request
+        connections[0].sendall(b"GET /model HTTP/1.1\r\nHost: localhost\r\n")  # an incomplete request
         headers = {"content-type": "image/png"}
         response = httpx.post(f"{address}/mask", content=encode_png(speckle(1)), headers=headers, timeout=60)
         assert response.status_code == 200

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,19 +12,17 @@ from service.api.idle_connections import (
     MAX_IDLE_SECONDS,
     ConnectionLimiter,
 )
-from service.api.slow_client_timeout import MIN_BYTES_PER_SECOND
+from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
 from tests.service.api.virtual_time import run_in_virtual_time
 
 
 @dataclass
 class Transport:
-    """The part of an asyncio.Transport that the limiter uses."""
+    """The part of a MeasuredTransport that the limiter uses."""
 
     unsent_bytes: int = 0
+    taken_bytes: int = 0
     aborted: bool = False
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent_bytes
 
     def abort(self) -> None:
         self.aborted = True
@@ -36,23 +33,24 @@ class Transport:
 
 @dataclass(eq=False)
 class Connection:
-    """The part of uvicorn's HttpToolsProtocol that the limiter uses. cycle: its last request."""
+    """A connection: the part of HttpProtocol that the limiter uses."""
 
     loop: asyncio.AbstractEventLoop
     connections: set
-    cycle: SimpleNamespace | None = None
+    is_serving: bool = False
+    last_request: object = None
     transport: Transport = field(default_factory=Transport)
 
     def start_request(self) -> None:
-        self.cycle = SimpleNamespace(response_complete=False)
+        self.is_serving, self.last_request = True, object()
 
     def finish_request(self) -> None:
-        self.cycle = SimpleNamespace(response_complete=True)
+        self.is_serving, self.last_request = False, object()
 
 
 @pytest.fixture
 def limiter() -> ConnectionLimiter:
-    return ConnectionLimiter(Connection)
+    return ConnectionLimiter()
 
 
 def connect(limiter: ConnectionLimiter) -> Connection:
@@ -103,30 +101,62 @@ def test_a_connection_with_short_requests_is_not_closed(limiter) -> None:
     run_in_virtual_time(scene())
 
 
+@pytest.mark.parametrize("serving", [False, True])
 @pytest.mark.parametrize(("share_of_rate", "aborted"), [(1.0, False), (0.5, True)])
-def test_a_connection_may_take_a_complete_response_at_the_minimum_rate(limiter, share_of_rate, aborted) -> None:
+def test_a_connection_may_take_a_response_at_the_minimum_rate(limiter, share_of_rate, aborted, serving) -> None:
+    """Also while the application still sends, so that the number of unsent bytes stays the same."""
+
     async def scene() -> None:
         connection = connect(limiter)
-        connection.transport.unsent_bytes = 2**30
+        connection.is_serving = serving
+        connection.transport.unsent_bytes = 2**16
 
         def take() -> None:
-            connection.transport.unsent_bytes -= int(share_of_rate * MIN_BYTES_PER_SECOND * CHECK_INTERVAL_SECONDS)
+            connection.transport.taken_bytes += int(share_of_rate * MIN_BYTES_PER_SECOND * CHECK_INTERVAL_SECONDS)
 
-        await every_check(take)
+        await every_check(take, 2 * MAX_CLIENT_WAIT_SECONDS)
         assert connection.transport.aborted is aborted
 
     run_in_virtual_time(scene())
 
 
-def test_a_connection_of_another_protocol_is_not_closed(limiter) -> None:
-    """uvicorn keeps WebSockets in the same set."""
-
+def test_further_requests_do_not_make_up_for_responses_that_are_not_taken(limiter) -> None:
     async def scene() -> None:
-        connect(limiter)
-        limiter.connections.add(object())
-        await asyncio.sleep(3 * MAX_IDLE_SECONDS)
+        connection = connect(limiter)
+        connection.transport.unsent_bytes = 100
+        await every_check(connection.finish_request)
+        assert connection.transport.aborted
 
     run_in_virtual_time(scene())
+
+
+def test_a_running_request_whose_response_is_not_taken_is_idle(limiter, monkeypatch) -> None:
+    """Above the limit it is closed before any that waits for the service."""
+    monkeypatch.setattr(idle_connections, "MAX_CONNECTIONS", 2)
+
+    async def scene() -> list[bool]:
+        connections = [connect(limiter) for _ in range(2)]
+        for connection in connections:
+            connection.start_request()
+        connections[1].transport.unsent_bytes = 2**16
+        await asyncio.sleep(2 * CHECK_INTERVAL_SECONDS)
+        connections.append(connect(limiter))
+        return [connection.transport.aborted for connection in connections]
+
+    assert run_in_virtual_time(scene()) == [False, True, False]
+
+
+def test_a_connection_that_has_become_a_stream_is_not_closed_in_its_place(limiter, monkeypatch) -> None:
+    """uvicorn then gives its transport to another object, and takes this one out of its set."""
+    monkeypatch.setattr(idle_connections, "MAX_CONNECTIONS", 1)
+
+    async def scene() -> list[bool]:
+        connections = [connect(limiter)]
+        limiter.connections.discard(connections[0])
+        connections += [connect(limiter), connect(limiter)]
+        return [connection.transport.aborted for connection in connections]
+
+    assert run_in_virtual_time(scene()) == [False, True, False]
 
 
 def test_above_the_limit_the_longest_idle_connection_is_closed(limiter, monkeypatch) -> None:

@@ -10,8 +10,8 @@ import pytest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.in_flight_limit import MAX_IN_FLIGHT_PER_CLIENT, InFlightLimitMiddleware
 from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED, ConcurrencyLimiter
+from service.api.in_flight_limit import MAX_IN_FLIGHT_PER_CLIENT, MIN_REFUSAL_SECONDS, InFlightLimitMiddleware
 from service.decoding.frame import Frame
 from service.errors import FrameError
 from service.machine_resources import CPU_WORKERS
@@ -20,13 +20,13 @@ from tests.conftest import patched
 from tests.service.api.asgi import PNG, FrameRequest
 from tests.service.api.virtual_time import run_in_virtual_time
 
-HEAD = b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+HEAD = b"POST /mask HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 ALICE, BOB = ("192.0.2.1", 1), ("192.0.2.2", 1)
 
 
 @pytest.fixture
 def limits(monkeypatch) -> None:
-    monkeypatch.setattr("service.api.in_flight_limit.MAX_IN_FLIGHT", 3)
+    monkeypatch.setattr("service.api.in_flight_limit.MAX_IN_FLIGHT", 6)
     monkeypatch.setattr("service.api.in_flight_limit.MAX_IN_FLIGHT_PER_CLIENT", 2)
 
 
@@ -56,29 +56,42 @@ async def statuses(app: ASGIApp, clients: list[tuple[str, int]]) -> list[int]:
 def test_a_client_cannot_exceed_its_share_and_does_not_block_others(limits) -> None:
     middleware = InFlightLimitMiddleware(slow_app, ConcurrencyLimiter(1))
     assert run_in_virtual_time(statuses(middleware, [ALICE, ALICE, ALICE, BOB])) == [200, 200, 429, 200]
-    assert middleware.in_flight == {}
+    assert middleware.in_flight.held == {}
 
 
 def test_all_clients_together_cannot_exceed_the_limit(limits) -> None:
     middleware = InFlightLimitMiddleware(slow_app, ConcurrencyLimiter(1))
-    assert run_in_virtual_time(statuses(middleware, [ALICE, ALICE, BOB, BOB])) == [200, 200, 200, 429]
-    assert middleware.in_flight == {}
+    clients = [(f"192.0.2.{number}", 1) for number in range(8)]
+    assert run_in_virtual_time(statuses(middleware, clients)) == [200] * 6 + [429] * 2
+    assert middleware.in_flight.held == {}
 
 
 def test_a_failed_request_is_no_longer_in_flight() -> None:
     middleware = InFlightLimitMiddleware(failing_app, ConcurrencyLimiter(1))
     with pytest.raises(RuntimeError):
         run_in_virtual_time(FrameRequest().send_to(middleware))
-    assert middleware.in_flight == {}
+    assert middleware.in_flight.held == {}
 
 
 def test_a_request_is_refused_before_its_upload_when_the_queue_is_full() -> None:
     async def fill_queue_and_send() -> list[int]:
-        await limiter.acquire()
-        return await statuses(InFlightLimitMiddleware(failing_app, limiter), [ALICE])
+        await limiter.acquire(ALICE[0])
+        return await statuses(InFlightLimitMiddleware(slow_app, limiter), [ALICE, BOB])
 
     limiter = ConcurrencyLimiter(1, max_running_or_queued=1)
-    assert run_in_virtual_time(fill_queue_and_send()) == [429]
+    assert run_in_virtual_time(fill_queue_and_send()) == [429, 200]
+
+
+def test_a_refusal_comes_after_a_second() -> None:
+    """Else a client that ignores Retry-After keeps a core busy with refusals."""
+
+    async def send() -> float:
+        await limiter.acquire(ALICE[0])
+        assert await statuses(InFlightLimitMiddleware(slow_app, limiter), [ALICE]) == [429]
+        return asyncio.get_running_loop().time()
+
+    limiter = ConcurrencyLimiter(1, max_running_or_queued=1)
+    assert run_in_virtual_time(send()) == MIN_REFUSAL_SECONDS
 
 
 def test_requests_without_a_frame_have_no_limit(limits) -> None:

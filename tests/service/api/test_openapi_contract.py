@@ -71,10 +71,21 @@ def document(client) -> dict:
     return client.get("/docs.json").json()
 
 
-def validate(document: dict, response: object, schema: str) -> None:
-    """Raises ValidationError when the response does not have the form of this schema of the document."""
-    reference = {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
-    Draft202012Validator(reference).validate(response)
+def validate(document: dict, response: object, schema: str | dict) -> None:
+    """Raises ValidationError when the response does not have the form of a schema, given itself or by its name."""
+    reference = {"$ref": f"#/components/schemas/{schema}"} if isinstance(schema, str) else schema
+    Draft202012Validator(reference | {"components": document["components"]}).validate(response)
+
+
+def json_contents(document: dict, method: str) -> list[tuple[str, str, str, dict]]:
+    """Return the route, status, media type and content of every JSON response of a method."""
+    return [
+        (route, status, media_type, content)
+        for route, operations in document["paths"].items()
+        for status, response in operations.get(method, {"responses": {}})["responses"].items()
+        for media_type, content in response["content"].items()
+        if media_type == "application/json" or media_type.endswith("+json")
+    ]
 
 
 @needs_schemathesis
@@ -116,17 +127,32 @@ def test_every_route_is_documented(document) -> None:
 
 
 def test_the_examples_have_the_form_of_their_schemas(document) -> None:
-    content = document["paths"]["/segment"]["post"]["responses"]["200"]["content"]
-    validate(document, content["application/json"]["example"], "Segmentation")
-    validate(document, content["application/geo+json"]["example"], "Feature")
-    frame, failed_frame = map(json.loads, content["application/jsonl"]["example"].splitlines())
+    contents = json_contents(document, "get") + json_contents(document, "post")
+    for route, status, _, content in contents:
+        assert status == "200" or content["schema"] == {"$ref": "#/components/schemas/Error"}, route
+        if status != "200" or "example" in content:
+            validate(document, content["example"], content["schema"])
+    lines = document["paths"]["/segment"]["post"]["responses"]["200"]["content"]["application/jsonl"]["example"]
+    frame, failed_frame = map(json.loads, lines.splitlines())
     validate(document, frame, "Segmentation")
     validate(document, failed_frame, "FailedFrame")
-    for route in document["paths"].values():
-        for operation in route.values():
-            for status, response in operation["responses"].items():
-                if status != "200":
-                    validate(document, response["content"]["application/json"]["example"], "Error")
+
+
+def test_the_json_of_every_route_has_the_form_of_its_schema(client, document, frames_folder) -> None:
+    """Also of a new route, whatever it is: without an entry here."""
+    dicom = (frames_folder / "a.dcm").read_bytes()
+    compared = set()
+    for method in ("get", "post"):
+        for route, status, media_type, content in json_contents(document, method):
+            if status == "200":
+                headers = {"accept": media_type} | ({"content-type": "application/dicom"} if method == "post" else {})
+                response = client.request(method, route, content=dicom if method == "post" else None, headers=headers)
+                assert (response.status_code, response.headers["content-type"]) == (200, media_type), route
+                validate(document, response.json(), content["schema"])
+                compared.add((route, media_type))
+    assert {("/segment", "application/json"), ("/segment", "application/geo+json"), ("/model", "application/json")} <= (
+        compared
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from service.api.concurrency_limiter import ConcurrencyLimiter
-from service.api.request_queue import MAX_RESPONSE_SECONDS, RequestQueueMiddleware
 from service.api.error_responses import ErrorMiddleware
+from service.api.request_queue import MAX_RESPONSE_SECONDS, RequestQueueMiddleware
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS
 from service.request import RequestState
 from tests.service.api.asgi import FrameRequest, disconnect, post_frames, send_cine, with_middlewares
@@ -73,14 +73,14 @@ def test_each_step_of_a_deferred_response_extends_the_deadline(limiter) -> None:
     assert response.status_code == 200
 
 
-def test_a_request_whose_deadline_passes_in_the_queue_never_runs(limiter) -> None:
+def test_a_request_that_gets_no_slot_in_time_never_runs(limiter) -> None:
     started = []
 
     async def late_app(scope: Scope, receive: Receive, send: Send) -> None:
         started.append(scope)
 
     responses = run_in_virtual_time(post_frames(limiter, [slow_app, late_app]))
-    assert [response.status_code for response in responses] == [504, 504]
+    assert [response.status_code for response in responses] == [504, 429]
     assert started == []
 
 
@@ -100,7 +100,7 @@ def test_the_middleware_refuses_a_request_that_finds_the_queue_full() -> None:
     limiter, request = ConcurrencyLimiter(1, max_running_or_queued=1), FrameRequest()
 
     async def fill_queue_and_send() -> None:
-        await limiter.acquire()
+        await limiter.acquire("")
         await request.send_to(ErrorMiddleware(RequestQueueMiddleware(quick_app, limiter)))
 
     run_in_virtual_time(fill_queue_and_send())
@@ -115,9 +115,9 @@ def test_a_request_whose_client_disconnects_in_the_queue_never_runs(limiter) -> 
         started.append(scope)
 
     async def occupy_slot_and_send() -> None:
-        await limiter.acquire()
+        await limiter.acquire("")
         await request.send_to(with_middlewares(app, limiter))
-        limiter.release()
+        limiter.release("")
 
     run_in_virtual_time(occupy_slot_and_send())
     assert request.status == 400

@@ -7,13 +7,19 @@ patch.
 import asyncio
 import inspect
 import os
+import re
 import socket
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import uvicorn
 import uvloop
+from _bentoml_impl.worker import service as bentoml_worker
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from bentoml._internal.utils import circus
 from bentoml.serving import create_watcher, running_inside_container
@@ -21,14 +27,15 @@ from circus.exc import ConflictError
 from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from benchmarks.hostile_connections import deflated_frames, unread_pongs
 from service.api import server_patches
 from service.api.idle_connections import ConnectionLimiter
 from service.api.shared_socket_server import SharedSocketServer
-from service.api.upload_buffers import HighWaterLimit
+from tests.conftest import serving
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +43,7 @@ def restore_libraries(monkeypatch) -> None:
     """Undo all patches after the test: monkeypatch restores what it has set."""
     for owner, name in (
         (TimeoutMiddleware, "__call__"),
-        (AutoHTTPProtocol, "connection_made"),
-        (httptools_impl, "HIGH_WATER_LIMIT"),
+        (uvicorn.Config, "__init__"),
         (uvloop.Loop, "create_server"),
         (circus, "Arbiter"),
     ):
@@ -46,7 +52,7 @@ def restore_libraries(monkeypatch) -> None:
 
 @pytest.fixture
 def limiter() -> ConnectionLimiter:
-    return ConnectionLimiter(AutoHTTPProtocol)
+    return ConnectionLimiter()
 
 
 # BentoML's timeout
@@ -81,7 +87,7 @@ def test_without_bentomls_timeout_no_timer_stays() -> None:
     assert asyncio.run(timers_after_response()) == []
 
 
-# uvicorn's connections
+# uvicorn's options
 
 
 class Transport(asyncio.Transport):
@@ -89,38 +95,135 @@ class Transport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)})
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.written)
+
+    def pause_reading(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
 
 
-async def connect_to_uvicorn() -> tuple[Any, list[asyncio.TimerHandle]]:
-    """uvicorn's protocol of a new connection, and the timers in the event loop."""
-    config = uvicorn.Config(lambda: None, log_config=None)
-    protocol: Any = AutoHTTPProtocol(config=config, server_state=ServerState(), app_state={})
+def connect_to_uvicorn(protocol_class: type[asyncio.Protocol], config: uvicorn.Config) -> Any:
+    """Return uvicorn's protocol of a new connection; call it in an event loop."""
+    protocol: Any = protocol_class(config=config, server_state=ServerState(), app_state={})  # type: ignore[call-arg]
     protocol.connection_made(Transport())
-    return protocol, list(asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]
+    return protocol
 
 
-def test_uvicorn_needs_the_patch_because_it_has_no_timeout_for_the_first_request() -> None:
-    protocol, timers = asyncio.run(connect_to_uvicorn())
-    assert protocol.timeout_keep_alive_task is None
-    assert timers == []
+def plain_config(**options: Any) -> uvicorn.Config:
+    """Return a Config without the service's options."""
+    return uvicorn.Config(app=None, log_config=None, **options)  # type: ignore[arg-type]
 
 
-def test_the_limiter_registers_every_connection(limiter) -> None:
-    server_patches.limit_connections(limiter)
-    protocol, _ = asyncio.run(connect_to_uvicorn())
-    assert limiter.connections == {protocol}
-    assert list(limiter.idle) == [protocol]
+@pytest.fixture
+def unpatched(monkeypatch) -> None:
+    """Another test may have imported the service, which patches uvicorn."""
+    monkeypatch.setattr(uvicorn.Config, "__init__", inspect.unwrap(uvicorn.Config.__init__))
 
 
-def test_uvicorn_needs_the_patch_because_it_has_no_setting_for_its_high_water_mark() -> None:
-    assert httptools_impl.HIGH_WATER_LIMIT == 2**16
-    assert not [name for name in inspect.signature(uvicorn.Config).parameters if "water" in name or "buffer" in name]
+def test_bentoml_needs_the_patch_because_it_passes_none_of_these_options_to_uvicorn() -> None:
+    source = inspect.getsource(bentoml_worker)
+    config = source[source.index("uvicorn.Config(") :]
+    passed = set(re.findall(r"^\s+(\w+)=", config[: config.index("uvicorn.Server")], re.MULTILINE))
+    assert "timeout_keep_alive" in passed
+    assert not passed & set(server_patches.uvicorn_options())
 
 
-def test_uvicorn_compares_the_body_with_the_shared_limit(limiter) -> None:
-    server_patches.share_upload_buffers(limiter)
-    assert isinstance(httptools_impl.HIGH_WATER_LIMIT, HighWaterLimit)
-    assert "len(self.cycle.body) > HIGH_WATER_LIMIT" in inspect.getsource(httptools_impl)
+def test_bentoml_needs_the_patch_because_its_default_ciphers_are_old() -> None:
+    assert BentoMLContainer.ssl.ciphers.get() == "TLSv1"
+
+
+def test_uvicorn_needs_the_patch_because_it_has_no_timeout_for_the_first_request(unpatched) -> None:
+    async def timers() -> list[asyncio.TimerHandle]:
+        protocol = connect_to_uvicorn(HttpToolsProtocol, plain_config())
+        assert protocol.timeout_keep_alive_task is None
+        return list(asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]
+
+    assert asyncio.run(timers()) == []
+
+
+async def endless_app(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize(
+    ("sent", "held"),
+    [
+        (b"GET /" + b"a" * 100_000, lambda protocol: len(protocol.url)),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 10_000, lambda protocol: 10 * len(protocol.headers)),
+        (b"GET / HTTP/1.1\r\n\r\n" * 1000, lambda protocol: 100 * len(protocol.pipeline)),
+    ],
+)
+def test_uvicorn_needs_the_patch_because_it_holds_whatever_it_is_sent(unpatched, sent, held) -> None:
+    async def scene() -> None:
+        config = uvicorn.Config(app=endless_app, log_config=None)
+        protocol = connect_to_uvicorn(HttpToolsProtocol, config)
+        protocol.data_received(sent)
+        assert held(protocol) > 90_000
+        assert protocol.transport.written == b""
+
+    asyncio.run(scene())
+
+
+def test_uvicorn_needs_the_patch_because_it_reads_and_inflates_frames_before_the_handshake(unpatched) -> None:
+    async def scene() -> None:
+        config = uvicorn.Config(app=endless_app, log_config=None)
+        config.load()
+        protocol = connect_to_uvicorn(WebSocketsSansIOProtocol, config)
+        for data in deflated_frames():
+            protocol.data_received(data)
+        received = [protocol.queue.get_nowait() for _ in range(protocol.queue.qsize())]
+        assert sum(len(event.get("bytes", b"")) for event in received) > 200 * 2**20
+
+    asyncio.run(scene())
+
+
+def test_uvicorn_needs_the_patch_because_it_sends_pongs_that_nobody_takes(unpatched) -> None:
+    async def accepting_app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await receive()
+        await receive()
+
+    async def scene() -> None:
+        config = uvicorn.Config(app=accepting_app, log_config=None)
+        config.load()
+        protocol = connect_to_uvicorn(WebSocketsSansIOProtocol, config)
+        pings = unread_pongs()
+        protocol.data_received(next(pings))
+        await asyncio.sleep(0.01)
+        protocol.pause_writing()
+        for _ in range(100):
+            protocol.data_received(next(pings))
+        assert protocol.transport.get_write_buffer_size() > 5 * 2**20
+        protocol.stop_keepalive()
+
+    asyncio.run(scene())
+
+
+def test_uvicorn_needs_the_patch_because_it_believes_every_process_of_the_machine(unpatched, monkeypatch) -> None:
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    assert "127.0.0.1" in plain_config().forwarded_allow_ips
+
+
+@pytest.mark.parametrize("proxies", ["", "192.0.2.7"])
+def test_every_config_has_the_options_of_the_service(unpatched, monkeypatch, proxies) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", proxies)
+    server_patches.configure_uvicorn()
+    config = plain_config(timeout_keep_alive=7, ssl_ciphers="TLSv1")
+    assert config.timeout_keep_alive == 7
+    options = server_patches.uvicorn_options()
+    assert {name: getattr(config, name) for name in options} == options
+    assert config.forwarded_allow_ips == proxies
 
 
 # uvloop's server
@@ -202,3 +305,26 @@ def test_the_supervisor_looks_for_killed_workers_often_but_not_while_workers_sta
     assert arbiter.check_delay == server_patches.WORKER_CHECK_SECONDS
     arbiter._exclusive_running_command = "arbiter_start_watchers"
     assert arbiter.manage_watchers() is None
+
+
+def test_bentoml_needs_the_patch_because_every_process_of_the_machine_can_control_its_supervisor() -> None:
+    arbiter = circus.create_standalone_arbiter([])
+    assert arbiter.endpoint.startswith("tcp://127.0.0.1:")
+    assert arbiter.pubsub_endpoint.startswith("tcp://127.0.0.1:")
+
+
+def test_only_this_user_controls_the_supervisor() -> None:
+    server_patches.hide_supervisor_controls()
+    arbiter = circus.create_standalone_arbiter([])
+    for endpoint in (arbiter.endpoint, arbiter.pubsub_endpoint):
+        folder = Path(endpoint.removeprefix("ipc://")).parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.server
+def test_the_service_listens_on_its_own_port_alone(model_folder, tmp_path) -> None:
+    with serving(model_folder, tmp_path) as server:
+        processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+        connections = [connection for process in processes for connection in process.net_connections("inet")]
+    ports = {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+    assert ports == {int(server.address.rpartition(":")[2])}

@@ -8,14 +8,19 @@ import pytest
 
 from service.api import shared_socket_server
 from service.api.idle_connections import ConnectionLimiter
-from service.api.shared_socket_server import SharedSocketServer
+from service.api.shared_socket_server import (
+    ACCEPTED_SHARE,
+    MAX_UNSENT_BYTES,
+    SharedSocketServer,
+    waiting_connections,
+)
 
 ENDLESS_SECONDS = 3600.0
 
 
 @pytest.fixture
 def limiter() -> ConnectionLimiter:
-    return ConnectionLimiter(object)
+    return ConnectionLimiter()
 
 
 @pytest.fixture
@@ -50,6 +55,32 @@ def test_a_worker_accepts_one_connection_and_then_pauses(limiter, listener, monk
             connection.close()
 
     asyncio.run(scene())
+
+
+def test_of_many_waiting_connections_a_worker_accepts_a_share(limiter, monkeypatch) -> None:
+    """Otherwise clients that connect again and again would make all others wait for seconds."""
+    for name in ("ACCEPT_PAUSE_SECONDS", "MAX_ACCEPT_PAUSE_SECONDS"):
+        monkeypatch.setattr(shared_socket_server, name, ENDLESS_SECONDS)
+    accepted: list[socket.socket] = []
+
+    async def handshake(client: socket.socket) -> None:
+        accepted.append(client)
+
+    async def scene(listener: socket.socket) -> None:
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(10 * ACCEPTED_SHARE)]
+        assert waiting_connections(listener) == len(clients)
+        server = SharedSocketServer(asyncio.get_running_loop(), listener, handshake, limiter)
+        server._accept()
+        await asyncio.sleep(0)
+        assert len(accepted) == 10
+        assert waiting_connections(listener) == len(clients) - 10
+        assert accepted[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == MAX_UNSENT_BYTES
+        server.close()
+        for connection in [*clients, *accepted]:
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
+        asyncio.run(scene(listener))
 
 
 def test_above_the_limit_the_oldest_tls_handshake_is_cancelled(limiter, listener, monkeypatch) -> None:

@@ -12,14 +12,14 @@ import pytest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.byte_budget import ByteBudget
 from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
-from service.api.upload import MAX_UPLOAD_BYTES, UploadMiddleware
+from service.api.upload import MAX_MEMORY_WAIT_SECONDS, MAX_UPLOAD_BYTES, UploadMiddleware
 from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
 from service.rendering.images import encode_png
 from service.request import RequestState
+from service.worker_memory import FILE_MEMORY, SharedLimit
 from tests.service.api.asgi import PNG, FrameRequest, disconnect
 from tests.service.api.virtual_time import run_in_virtual_time
 
@@ -63,7 +63,7 @@ def test_the_app_finds_the_upload_in_the_state_and_no_body(content_type, message
     assert app.upload == b"frame"
     assert app.body == {"type": "http.request", "body": b"", "more_body": False}
     assert app.headers == {b"content-type": b"application/json"}
-    assert middleware.budget.reserved_bytes == 0
+    assert FILE_MEMORY.held == {}
 
 
 @pytest.mark.parametrize(("content_type", "head"), [(b"image/png", b""), (FORM, FORM_HEAD)], ids=["raw", "multipart"])
@@ -72,15 +72,44 @@ def test_an_upload_is_refused_as_soon_as_it_is_too_large(monkeypatch, content_ty
     middleware = UploadMiddleware(UploadReader())
     request = FrameRequest(parts(head, *[bytes(100)] * 11)[:-1], content_type=content_type)
     assert error_code(middleware, request) == ErrorCode.TOO_LARGE
-    assert middleware.budget.reserved_bytes == 0
+    assert FILE_MEMORY.held == {}
 
 
-def test_an_upload_is_refused_when_the_budget_of_all_uploads_is_used() -> None:
+def test_an_upload_is_refused_when_the_memory_of_all_uploads_is_used(monkeypatch) -> None:
+    files = SharedLimit(1000, free_shares=7)
+    monkeypatch.setattr("service.worker_memory.FILE_MEMORY", files)
     middleware = UploadMiddleware(UploadReader())
-    middleware.budget = ByteBudget(1000)
-    assert error_code(middleware, FrameRequest(parts(bytes(600), bytes(600)))) == ErrorCode.TOO_MANY
-    run_in_virtual_time(FrameRequest(parts(bytes(600))).send_to(middleware))
-    assert middleware.budget.reserved_bytes == 0
+    files.reserve("another client", 500)
+    assert error_code(middleware, FrameRequest(parts(bytes(400), bytes(400)))) == ErrorCode.TOO_MANY
+    assert error_code(middleware, FrameRequest(parts(bytes(400), bytes(600)))) == ErrorCode.TOO_LARGE
+    run_in_virtual_time(FrameRequest(parts(bytes(400))).send_to(middleware))
+    assert files.held == {"another client": 500}
+
+
+def test_an_upload_waits_for_the_bytes_that_it_declares_before_any_is_read(monkeypatch) -> None:
+    files = SharedLimit(1000, free_shares=7)
+    monkeypatch.setattr("service.worker_memory.FILE_MEMORY", files)
+    files.reserve("another client", 800)
+    received_at: list[float] = []
+
+    async def body() -> Message:
+        received_at.append(asyncio.get_running_loop().time())
+        return parts(bytes(400))[0] | {"more_body": False}
+
+    async def send_while_free_after(seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, files.release, "another client", 500)
+        await request.send_to(UploadMiddleware(UploadReader()))
+
+    request = FrameRequest([], then=body, headers=[(b"content-length", b"400")])
+    run_in_virtual_time(send_while_free_after(5))
+    assert request.status == 200
+    assert 4.9 < received_at.pop() < 6
+    files.reserve("another client", 500)
+    with pytest.raises(FrameError) as error:
+        run_in_virtual_time(send_while_free_after(2 * MAX_MEMORY_WAIT_SECONDS))
+    assert error.value.code == ErrorCode.TOO_MANY
+    assert received_at.pop() > MAX_MEMORY_WAIT_SECONDS  # then it was forgotten
+    assert files.held == {"another client": 800}
 
 
 def test_a_slow_upload_is_refused() -> None:
@@ -105,7 +134,7 @@ def test_an_upload_at_the_minimum_rate_has_a_time_limit_too(monkeypatch) -> None
 def test_an_upload_that_breaks_off_leaves_no_bytes_reserved() -> None:
     middleware = UploadMiddleware(UploadReader())
     assert error_code(middleware, FrameRequest(parts(b"x")[:1], then=disconnect)) == ErrorCode.BROKE_OFF
-    assert middleware.budget.reserved_bytes == 0
+    assert FILE_MEMORY.held == {}
 
 
 # With a server
@@ -149,7 +178,7 @@ def test_uploads_that_break_off_leave_no_request_in_flight(address, client) -> N
     for _ in range(5):
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(
-                b"POST /mask HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
+                b"POST /mask HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
             )
     gauges = ("nervemask_requests_running ", "nervemask_requests_queued ")
     for _ in range(600):

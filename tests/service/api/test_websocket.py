@@ -11,13 +11,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.api.openapi import MAX_MESSAGE_BYTES
-from service.api.websocket import MAX_STREAMS
+from service.api.websocket import MAX_STREAMS, MAX_STREAMS_PER_CLIENT, OpenStreams
+from service.errors import FrameError
 from service.machine_resources import CPU_WORKERS
 from service.rendering.images import encode_png
 from tests.conftest import patched
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.api.conftest import FRAME_COUNT
 from tests.service.api.gated_decoder import gate_last_frame
+from tests.service.continuous_client import wait_until
 
 pytestmark = pytest.mark.server
 
@@ -130,12 +132,15 @@ def test_a_page_of_another_site_gets_no_stream(address) -> None:
         asyncio.run(run())
 
 
-def test_the_number_of_streams_is_limited_and_a_closed_stream_frees_its_place(address, cine_pixels) -> None:
+def test_the_streams_of_a_client_are_limited_and_a_closed_stream_frees_its_place(address, cine_pixels) -> None:
     async def run() -> None:
         sockets = []
-        with pytest.raises(InvalidStatus, match="403"):
-            for _ in range(CPU_WORKERS * MAX_STREAMS + 1):
+        with pytest.raises(InvalidStatus) as refused:
+            for _ in range(CPU_WORKERS * MAX_STREAMS_PER_CLIENT + 1):
                 sockets.append(await connect(stream_url(address)))
+        assert refused.value.response.status_code == 429
+        assert refused.value.response.headers["retry-after"] == "1"
+        assert json.loads(refused.value.response.body)["error"]["code"] == "too_many"
         for socket in sockets:
             await socket.close()
         async with asyncio.timeout(MAX_WAIT_SECONDS):
@@ -151,6 +156,22 @@ def test_the_number_of_streams_is_limited_and_a_closed_stream_frees_its_place(ad
             return False
 
     asyncio.run(run())
+
+
+def test_silent_streams_of_one_client_leave_places_for_others() -> None:
+    streams = OpenStreams()
+    clients = [f"client {number % 9}" for number in range(9 * MAX_STREAMS_PER_CLIENT)]
+    accepted: list[str] = []
+    for client in ["greedy"] * MAX_STREAMS + clients:
+        try:
+            streams.check_room(client)
+        except FrameError as error:
+            assert error.status == 429
+        else:
+            streams.clients[object()] = client  # type: ignore[index]
+            accepted.append(client)
+    assert accepted.count("greedy") == MAX_STREAMS_PER_CLIENT
+    assert len(accepted) == MAX_STREAMS
 
 
 def test_a_stream_that_breaks_off_does_not_disturb_others(address, client, speckle) -> None:
@@ -196,14 +217,14 @@ def test_an_unexpected_exception_gives_an_error_and_the_stream_goes_on(model_fol
     patch = """
 import service.api.websocket
 open_cine = service.api.websocket.open_cine
-def open_or_fail(file):
+def open_or_fail(file, *arguments):
     if file.read(4) == b"trap":
         raise RuntimeError("a bug in the decoder")
-    return open_cine(file)
+    return open_cine(file, *arguments)
 service.api.websocket.open_cine = open_or_fail"""
     with patched(patch, model_folder, tmp_path) as server:
         answers = send_all(server.address, "", [b"trap", encode_png(speckle(1))])
-        assert "a bug in the decoder" in server.log.read_text()
+        wait_until(lambda: "a bug in the decoder" in server.log.read_text())
     assert answers[0]["error"]["code"] == "internal"
     assert "decoder" not in answers[0]["error"]["message"]
     assert "nerve" in answers[1]

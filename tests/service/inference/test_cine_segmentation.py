@@ -6,8 +6,10 @@ from itertools import chain
 import numpy as np
 
 from service.decoding.frame import Frame
+from service.worker_memory import FrameMemory, RequestMemory
 
 MAX_WAIT_SECONDS = 120  # only a deadlock needs more
+FRAME_BYTES = 1000
 
 
 class WaitingCine:
@@ -17,6 +19,9 @@ class WaitingCine:
 
     def __init__(self) -> None:
         self.gate = threading.Event()
+
+    def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
+        return FRAME_BYTES
 
     def read_encoded(self, index: int) -> bytes:
         return b""
@@ -51,3 +56,28 @@ def test_a_cine_can_be_abandoned_in_a_thread_that_segments_it(segmenter) -> None
     assert [len(next(batches)), len(next(batches))] == [1, 1]
     cine.gate.set()
     assert closed.wait(MAX_WAIT_SECONDS)
+
+
+def test_a_cine_is_segmented_frame_by_frame_where_the_memory_holds_one_frame(segmenter) -> None:
+    frames = FrameMemory(FRAME_BYTES * 8 // 7 + 1)
+    assert frames.limit.largest == FRAME_BYTES
+    cine = WaitingCine()
+    cine.gate.set()
+    batches = segmenter.segment_cine(cine, RequestMemory("alice", frames))
+    sizes = []
+    for outcomes in batches:
+        assert frames.limit.held == {"alice": FRAME_BYTES}  # until the response is rendered
+        sizes.append(len(outcomes))
+    assert sizes == [1, 1, 1]
+    assert frames.limit.held == {}
+
+
+def test_an_abandoned_cine_gives_its_memory_back_when_its_threads_have_ended(segmenter) -> None:
+    frames, cine = FrameMemory(100 * FRAME_BYTES), WaitingCine()
+    batches = segmenter.segment_cine(cine, RequestMemory("alice", frames))
+    assert [len(next(batches)), len(next(batches))] == [1, 1]
+    batches.close()
+    assert frames.limit.held == {"alice": FRAME_BYTES}  # the last frame is still being decoded
+    cine.gate.set()
+    frames.reserve("bob", 87 * FRAME_BYTES)  # waits for the last bytes of alice's frame
+    assert frames.limit.held == {"bob": 87 * FRAME_BYTES}

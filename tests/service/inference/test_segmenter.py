@@ -110,6 +110,9 @@ class StubCine:
     def __init__(self, speckle):
         self.speckle = speckle
 
+    def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
+        return 0
+
     def read_encoded(self, index: int) -> bytes:
         return bytes([index])
 

@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 from service.api.access_log import AccessLogMiddleware
 from service.monitoring.audit_log import digest
 from service.rendering.images import encode_png
+from service.request import RequestState
 from tests.conftest import RunningServer, serving
 from tests.dicoms import make_ultrasound, to_bytes
 
@@ -96,7 +97,8 @@ def test_an_error_has_its_line_before_the_last_bytes_are_sent(tmp_path, monkeypa
     async def send(message: Message) -> None:
         sent.append((message["type"], [line["status"] for line in read_lines(tmp_path)]))
 
-    scope = {"type": "http", "path": "/mask", "client": ("192.0.2.1", 5)}
+    scope: dict = {"type": "http", "path": "/mask", "client": ("192.0.2.1", 5)}
+    RequestState.of(scope).is_authorized = True
     asyncio.run(AccessLogMiddleware(PlainTextResponse("no", 415))(scope, None, send))
     assert sent == [("http.response.start", []), ("http.response.body", [415])]
     assert len(read_lines(tmp_path)) == 1

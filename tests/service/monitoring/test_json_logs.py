@@ -2,9 +2,10 @@
 
 import json
 import logging
+import os
 import sys
 
-from service.monitoring.json_logs import JsonFormatter
+from service.monitoring.json_logs import MAX_QUEUED_RECORDS, JsonFormatter, ThreadedStreamHandler
 
 
 def format_record(**attributes) -> dict:
@@ -30,3 +31,18 @@ def test_a_record_has_the_traceback_and_the_trace() -> None:
         line = format_record(exc_info=sys.exc_info(), trace_msg=" [trace=1] ")
     assert line["traceback"].endswith("OSError: full")
     assert line["trace"] == "[trace=1]"
+
+
+def test_a_log_that_nobody_reads_blocks_nothing_and_goes_on_later() -> None:
+    reader, writer = os.pipe()
+    handler = ThreadedStreamHandler(os.fdopen(writer, "w"))
+    for _ in range(MAX_QUEUED_RECORDS + 500):
+        handler.emit(logging.makeLogRecord({"msg": "x" * 200}))
+    assert handler.dropped_records > 0
+    text = b""
+    while handler.thread.queue.unfinished_tasks:
+        text += os.read(reader, 2**16)
+    handler.emit(logging.makeLogRecord({"msg": "last"}))
+    while not text.endswith(b"last\n"):
+        text += os.read(reader, 2**16)
+    assert b"log records were dropped: nobody read them" in text

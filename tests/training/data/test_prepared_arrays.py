@@ -20,6 +20,7 @@ from training.data.prepared_arrays import dataset_normalization, resize_labels, 
 from training.data.source_errors import IngestLog
 from training.workspace import paths
 from training.workspace.parameters import InputParameters
+from training.workspace.stage_outputs import CHECKSUMS, output_folder
 
 ROOT = Path(__file__).parents[3]
 TOP, BOTTOM, LEFT, RIGHT = 101, 199, 203, 398  # of the nerve
@@ -46,10 +47,11 @@ def write_project(vessels: bool) -> list[ManifestRow]:
         else FrameMaskPair(png(grey(n).astype(np.uint16) * 257), ".png", nerve_and_vessel(), str(n), 1, vessels=vessels)
         for n in range(len(SPLITS))
     ]
-    rows = write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
-    paths.SPLIT_TABLE.parent.mkdir(parents=True)
+    with output_folder(paths.FRAMES) as folder:
+        rows = write_pairs(pairs, folder, "synthetic", IngestLog(False))
     table = pd.DataFrame({"frame": [row.frame for row in rows], "split": SPLITS})
-    table.to_csv(paths.SPLIT_TABLE, index=False)
+    with output_folder(paths.SPLIT) as folder:
+        table.to_csv(folder / paths.SPLIT_TABLE.name, index=False)
     shutil.copy(ROOT / "params.yaml", ".")
     return rows
 
@@ -86,7 +88,8 @@ def test_prepared_frames_equal_the_services_preprocessing(project, candidate):
 
 def test_test_frames_are_not_prepared(project):
     prepare.main("light")
-    assert sorted(path.name for path in (paths.PREPARED / "light").iterdir()) == ["input.json", "train", "validation"]
+    names = sorted(path.name for path in (paths.PREPARED / "light").iterdir())
+    assert names == ["input.json", CHECKSUMS, "train", "validation"]
 
 
 def coverage(start: int, stop: int, pixels: int, cells: int) -> np.ndarray:

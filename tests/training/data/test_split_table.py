@@ -14,6 +14,7 @@ from training.data.manifest import write_pairs
 from training.data.source_errors import IngestLog
 from training.data.split_table import rows_of_split, without_contradictions
 from training.workspace import paths
+from training.workspace.stage_outputs import output_folder
 
 BLOCKS = (6, 8)  # 20-pixel blocks of a frame: rows, columns
 
@@ -59,7 +60,8 @@ def project(tmp_path, monkeypatch) -> Path:
     more = {(str(subject), 1): (pattern(100 + subject), labels(20)) for subject in range(3, 21)}
     pairs = [FrameMaskPair(png(frame), ".png", mask, *key) for key, (frame, mask) in (FRAMES | more).items()]
     pairs.append(FrameMaskPair(png(pattern(1)), ".png", None, "test", 1))
-    write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
+    with output_folder(paths.FRAMES) as folder:
+        write_pairs(pairs, folder, "synthetic", IngestLog(False))
     write_split_parameters(validation=0.15, test=0.2)
     return tmp_path
 

@@ -10,6 +10,7 @@ from training.data.frame_mask_pair import FrameMaskPair
 from training.data.manifest import write_pairs
 from training.data.source_errors import IngestLog
 from training.workspace import paths
+from training.workspace.stage_outputs import output_folder
 
 HEIGHT_PX, WIDTH_PX = 48, 64
 TINY = {
@@ -26,12 +27,13 @@ def write_data_set(project: Path) -> None:
     Each subject has a frame with a nerve, a bright disc, and a frame without one.
     """
     pairs = [_pair(subject, number) for subject in range(1, 7) for number in (1, 2)]
-    rows = write_pairs(pairs, project / paths.FRAMES, "phantom", IngestLog(skip=False))
+    with output_folder(project / paths.FRAMES) as folder:
+        rows = write_pairs(pairs, folder, "phantom", IngestLog(skip=False))
     groups = [int(row.subject) - 1 for row in rows]
     splits = np.select([np.equal(groups, 5), np.equal(groups, 4)], ["test", "validation"], "train")
     table = pd.DataFrame({"frame": [row.frame for row in rows], "group": groups, "split": splits, "reason": ""})
-    (project / paths.SPLIT_TABLE).parent.mkdir(parents=True)
-    table.to_csv(project / paths.SPLIT_TABLE, index=False)
+    with output_folder(project / paths.SPLIT) as folder:
+        table.to_csv(folder / paths.SPLIT_TABLE.name, index=False)
 
 
 def _pair(subject: int, number: int) -> FrameMaskPair:

@@ -15,6 +15,7 @@ from training.experiments.ablation_parameters import BASE, ablation_candidates, 
 from training.experiments.ablation_table import compare_with_base, comparison_table, read_ablation_scores
 from training.workspace import paths
 from training.workspace.params_file import ParameterError
+from training.workspace.stage_outputs import DamagedOutputError
 
 pytestmark = pytest.mark.training
 
@@ -101,6 +102,11 @@ def test_each_fold_and_seed_is_a_training_and_the_report_compares_all(
         "base, fold 2, seed 2",
     ]
     assert all("dice" in run.data.metrics for run in runs)
+
+    frames = paths.ABLATION / "another_loss/frames.csv"
+    frames.write_text(frames.read_text().replace("1.0", "0.9"))
+    with pytest.raises(DamagedOutputError, match=r"another_loss/frames\.csv is not as its stage wrote it"):
+        ablation_report.main()
 
 
 def write_ablations(project: Path, changes: dict[str, dict]) -> None:

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 
 from tests.project_copy import write_nerve
+from tests.training.experiments.small_data_set import write_data_set
 from training.experiments import cross_validation_report
 from training.release.champion_page import cross_validation_section
 from training.workspace import parameters, paths, provenance
+from training.workspace.stage_outputs import DamagedOutputError, output_folder
 
 REPORT = paths.CROSS_VALIDATION_REPORT
 LEAKAGE = {"frames": 50, "near_duplicates": 0.02, "near_duplicates_random_folds": 0.4}
@@ -39,17 +41,17 @@ def write_folds(candidate: str, dice: np.ndarray) -> None:
         }
     )
     for fold, of_fold in scores.groupby("fold"):
-        folder = paths.CROSS_VALIDATION / candidate / str(fold)
-        folder.mkdir(parents=True)
-        of_fold.to_csv(folder / "frames.csv", index=False)
-        # The sheet of fold 3 is narrower, like that of a fold with few nerves.
-        cv2.imwrite(str(folder / "sheet.png"), np.full((30, 40 - 10 * (fold == 3), 3), 50 * fold, np.uint8))
+        with output_folder(paths.CROSS_VALIDATION / candidate / str(fold)) as folder:
+            of_fold.to_csv(folder / "frames.csv", index=False)
+            # The sheet of fold 3 is narrower, like that of a fold with few nerves.
+            cv2.imwrite(str(folder / "sheet.png"), np.full((30, 40 - 10 * (fold == 3), 3), 50 * fold, np.uint8))
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with five trained folds of two candidates; `deep` is better by 0.3 on every frame."""
     write_nerve(tmp_path, {})
+    write_data_set(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cross_validation_report, "fold_leakage", lambda: LEAKAGE)
     dice = np.random.default_rng(1).uniform(0.4, 0.9, 50)
@@ -112,6 +114,20 @@ def test_the_champions_page_does_not_show_the_report_on_another_recipe(project: 
     assert cross_validation_section() == {}
     write_nerve(project, {"candidates": ["light"]})
     assert cross_validation_section() == {}
+
+
+def test_a_changed_fold_is_an_error_of_the_report(project: Path) -> None:
+    frames = paths.CROSS_VALIDATION / "deep/3/frames.csv"
+    frames.write_text(frames.read_text().replace("frames/20.png", "frames/21.png"))
+    with pytest.raises(DamagedOutputError, match=r"deep/3/frames\.csv is not as its stage wrote it"):
+        cross_validation_report.main()
+
+
+def test_a_changed_report_is_an_error_of_the_champions_page(project: Path) -> None:
+    cross_validation_report.main()
+    (REPORT / "table.csv").write_text("candidate\n")
+    with pytest.raises(DamagedOutputError, match=r"table\.csv is not as its stage wrote it"):
+        cross_validation_section()
 
 
 def test_the_report_without_trained_folds_names_the_command_that_trains_them(

@@ -2,14 +2,18 @@
 
 from typing import get_args
 
+import keras
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from service.inference.open_runtime import open_runtime
+from training.models.efficientnet import ENCODER_PREFIX
+from training.models.onnx_export import export_onnx
 from training.models.unet import ENCODERS, PRESENCE_POOL_PX, build_unet
 from training.workspace import parameters
 from training.workspace.learning_rate_schedule import learning_rate
-from training.workspace.parameters import InputParameters, Net
+from training.workspace.parameters import Encoder, InputParameters, Net
 
 pytestmark = pytest.mark.slow
 
@@ -54,5 +58,28 @@ def test_a_network_that_does_not_fit_its_encoder_is_rejected(invalid):
 
 
 def test_every_encoder_of_the_parameters_can_be_built():
-    literal, _ = get_args(Net.model_fields["encoder"].annotation)
-    assert set(ENCODERS) == set(get_args(literal))
+    assert set(ENCODERS) == set(get_args(Encoder))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_an_encoder_halves_its_input_five_times(encoder):
+    """It returns four skip connections and the bottleneck, and its layers have the prefix of encoder layers."""
+    frame = keras.Input((64, 96, 1))
+    skips, bottleneck = ENCODERS[encoder](frame)
+    assert [tuple(skip.shape[1:3]) for skip in skips] == [(32, 48), (16, 24), (8, 12), (4, 6)]
+    assert tuple(bottleneck.shape[1:3]) == (2, 3)
+    layers = [layer for layer in keras.Model(frame, [*skips, bottleneck]).layers if layer.weights]
+    assert [layer.name for layer in layers if not layer.name.startswith(ENCODER_PREFIX)] == []
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_network_with_each_encoder_predicts_and_is_exported(encoder, tmp_path):
+    net = Net(**ENCODER_NET.model_dump() | {"encoder": encoder})
+    model = build_unet(net, InputParameters(height=64, width=96, normalization="frame"))
+    frames = np.random.default_rng(0).normal(size=(2, 64, 96, 1)).astype(np.float32)
+    expected = model(frames, training=False)
+    export_onnx(model, tmp_path / "unet.onnx")
+    mask, presence = open_runtime(tmp_path)(frames)
+    assert mask.shape == (2, 64, 96, 1)
+    np.testing.assert_allclose(mask, expected["mask"], atol=1e-4)
+    np.testing.assert_allclose(presence, np.ravel(expected["presence"]), atol=1e-4)

@@ -43,14 +43,14 @@ def competition(tmp_path: Path) -> Path:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with one toy network."""
-    return project_copy(tmp_path / "project", toy(epochs=6))
+    return project_copy(tmp_path / "project", toy(epochs=2))
 
 
 def test_two_commands_make_a_submission_with_a_row_for_each_test_frame(project: Path, competition: Path) -> None:
     settings = ("nerve.source=kaggle", f"nerve.path={competition}")
     options = [word for setting in settings for word in ("-S", setting)]
     run(project, "dvc", "exp", "run", *options, "package")
-    evaluations = json.loads((project / "reports/champion.json").read_text())["candidates"]
+    evaluations = json.loads((project / "reports/candidates/champion.json").read_text())["candidates"]
     assert evaluations["toy"]["validation"]["frames"] == 8
     assert json.loads((project / "models/champion/card.json").read_text())["refit"]
     run(project, "python", "-m", "training.release.submission")

@@ -15,22 +15,23 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from training.data.frame_mask_pair import NERVE, VESSEL, FrameMaskPair, check_orientation, check_size, decode_frame
+from training.data.frame_mask_pair import NERVE, VESSEL, FrameMaskPair
 from training.data.source_errors import IngestLog, SourceError
 from training.data.sources.folder_or_zip import SourceFiles, leave_out_or_report
-from training.data.sources.frame_mask_pairing import FrameKey, index_by_key, pair_files
+from training.data.sources.frame_mask_pairing import FrameKey, PairFiles, index_by_key, pair_files, read_pair
 
 LICENCE = "CC BY 4.0, T. M. K. and the authors of usgra-seg"
 REPOSITORY = "https://github.com/tmkand/usgra-seg"
 FOLDER = "dataset"
-COMMIT = "66dc77d"
-DIGESTS = Path(__file__).with_suffix(".sha256")  # of the images at that commit, in the format of sha256sum
+COMMIT = "b7429be38521a4b585e36ad6fd06983c63de9f83"
+DIGESTS = Path(__file__).with_suffix(".sha256")  # of each image and mask at that commit, as sha256sum writes them
 UNRECORDED_SUBJECT = "usgra"  # the subject of frames whose subject is not recorded
 NAME = re.compile(
     r"(?:[^/]+/)?(?P<kind>images|masks)/(?:(?P<subject>[0-9a-z]+)_)?(?P<number>[0-9]+)\.png", re.IGNORECASE
@@ -40,7 +41,7 @@ FRAME_NAMES = "images/NNNN.png (or images/S_NNNN.png of a subject S)"
 
 @cache
 def authors_digests() -> frozenset[str]:
-    """Return the SHA-256 of each image of the data set."""
+    """Return the SHA-256 of each image and mask of the data set."""
     return frozenset(line.split()[0] for line in DIGESTS.read_text().splitlines())
 
 
@@ -63,6 +64,20 @@ def fetch(target: Path, repository: str = REPOSITORY, commit: str = COMMIT) -> N
         ) from error
 
 
+def check_download(folder: Path, digests: Path = DIGESTS) -> None:
+    """Check that a folder holds the listed images and masks and no others, unchanged. Raises SourceError."""
+    expected = {name: digest for digest, name in map(str.split, digests.read_text().splitlines())}
+    found = {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for kind in ("images", "masks")
+        for file in (folder / kind).glob("*")
+    }
+    if changed := sorted(name for name, _ in expected.items() ^ found.items()):
+        names = f"{', '.join(sorted(set(changed))[:3])} ..."
+        reason = f"differs from the digests in {digests.name} ({names})"
+        raise SourceError(REPOSITORY, reason, "Do not train on it. Compare the repository with an older copy.")
+
+
 def pairs(path: Path | None, log: IngestLog) -> Iterator[FrameMaskPair]:
     """Yield the pairs of the data set's folder or zip file; without a path, of its public repository.
 
@@ -74,6 +89,7 @@ def pairs(path: Path | None, log: IngestLog) -> Iterator[FrameMaskPair]:
         return
     with tempfile.TemporaryDirectory() as folder:
         fetch(Path(folder) / FOLDER)
+        check_download(Path(folder) / FOLDER)
         yield from _pairs(Path(folder) / FOLDER, log)
 
 
@@ -95,29 +111,15 @@ def _pairs(path: Path, log: IngestLog) -> Iterator[FrameMaskPair]:
     for file in unknown:
         leave_out_or_report(file, f"{FRAME_NAMES} nor the mask of such a frame", log)
     images, masks = (index_by_key(by_kind[kind], log) for kind in by_kind)
-    for key, image, mask in pair_files(images, masks, str(path), log):
-        if pair := log.attempt(partial(_read_pair, files, key, image, mask)):
+    for pair_of_files in pair_files(images, masks, str(path), log):
+        if pair := log.attempt(partial(_read_pair, files, pair_of_files)):
             yield pair
 
 
-def _read_pair(files: SourceFiles, key: FrameKey, image: str, mask: str) -> FrameMaskPair:
-    data = files.read(image)
-    frame = decode_frame(data, image)
-    mask_data = files.read(mask)
-    check_orientation(data, mask_data, mask)
-    labels, vessels = decode_labels(mask_data, mask)
-    check_size(labels, frame.pixels, mask, "Copy both again, or remove the pair.")
-    licence = LICENCE if hashlib.sha256(data).hexdigest() in authors_digests() else ""
-    return FrameMaskPair(
-        frame_file=data,
-        suffix=".png",
-        labels=labels,
-        subject=key.subject,
-        number=key.number,
-        vessels=vessels,
-        licence=licence,
-        source_name=image,
-    )
+def _read_pair(files: SourceFiles, pair_of_files: PairFiles) -> FrameMaskPair:
+    pair = read_pair(files, pair_of_files, decode_labels)
+    is_authors = hashlib.sha256(pair.frame_file).hexdigest() in authors_digests()
+    return replace(pair, licence=LICENCE if is_authors else "")
 
 
 def decode_labels(data: bytes, file: str) -> tuple[np.ndarray, bool]:

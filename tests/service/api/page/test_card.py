@@ -1,6 +1,13 @@
 """The model card on the page."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
+
+from service.model.card import Card
+from tests.conftest import serving
+from tests.service.api.page.page_object import Page
 
 pytestmark = pytest.mark.browser
 
@@ -23,3 +30,15 @@ def test_the_card_shows_the_model_and_its_metrics(page, card) -> None:
     page.wait(lambda: page["worst-frames"].get_property("naturalWidth") == 80, "the worst frames")
     page["close-card"].click()
     assert not page["card"].is_displayed()
+
+
+def test_the_card_says_why_it_has_no_commit(browser, model_folder, tmp_path) -> None:
+    folder = shutil.copytree(model_folder, tmp_path / "champion")
+    replace(Card.read(folder), commit="", dirty=True, commit_error="git is not installed").write(folder)
+    with serving(folder, tmp_path) as server:
+        browser.get(f"{server.address}/")
+        page = Page(browser, tmp_path)
+        page["open-card"].click()
+        page.wait(page["card"].is_displayed, "the card")
+        facts = page["card-facts"].text.splitlines()
+        assert facts[facts.index("Commit") + 1] == "not recorded: git is not installed"

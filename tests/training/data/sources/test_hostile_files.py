@@ -1,6 +1,7 @@
 """Hostile files of a source: each is an error that names it, and memory stays bounded."""
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def test_a_zip_bomb_that_declares(tmp_path: Path, bomb: bytes, declared_bytes: i
     assert re.match(rf"bomb\.png: {message}", process.stdout), process.stdout
 
 
-@pytest.mark.parametrize(("method", "name"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "lzma")])
+@pytest.mark.parametrize(("method", "name"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "LZMA")])
 def test_a_compression_whose_output_has_no_limit_is_an_error(tmp_path: Path, method: int, name: str) -> None:
     path = write_zip(tmp_path / "archive.zip", {"1.png": b"1"}, method)
     assert f"1.png: is compressed with {name}. Create the zip file again with Deflate." in read_error(path, "1.png")
@@ -128,6 +129,24 @@ def test_a_name_twice_in_a_zip_file_is_an_error_of_this_file(tmp_path: Path) -> 
     assert SourceFiles(path).names == ["1.png", "2.png"]
     assert "1.png: is in the zip file twice. Create the zip file again" in read_error(path, "1.png")
     assert SourceFiles(path).read("2.png") == b"2"
+
+
+def test_a_damaged_zip_file_raises_nothing_but_source_errors(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "archive.zip", {"a/1.png": b"x" * 1000, "神经/2.png": b"yz" * 500, "3.txt": b""})
+    whole, rng = path.read_bytes(), random.Random(0)
+    errors = 0
+    for _ in range(2000):
+        data = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            data[rng.randrange(len(data))] = rng.choice((0, 255, rng.randrange(256)))
+        path.write_bytes(data)
+        try:
+            files = SourceFiles(path)
+            for name in files.names:
+                files.read(name)
+        except SourceError:
+            errors += 1
+    assert errors > 500
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip file"])

@@ -1,0 +1,116 @@
+"""A table in memory that the supervisor and all workers share: each worker writes its own row, and reads the others.
+
+The memory has no file, so a full disk cannot stop it. The supervisor creates it; the workers inherit its descriptor.
+"""
+
+import contextlib
+import json
+import mmap
+import os
+import struct
+import tempfile
+from dataclasses import dataclass, field
+
+from service.machine_resources import CPU_WORKERS
+
+VARIABLE = "NERVEMASK_WORKER_TABLE"  # set by the supervisor: its process id and the descriptor
+ROWS = 2 * CPU_WORKERS  # circus numbers a new worker before it forgets the one that it replaces
+ROW_BYTES = 2**14
+HEADER, TIME = struct.Struct("<qqi"), struct.Struct("<d")
+TABLE_BYTES = ROWS * (ROW_BYTES + TIME.size)  # the times follow all rows
+MAX_TEXT_CHARACTERS = 300  # of one problem; a row holds all of them
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """What a worker says about itself.
+
+    pid: its process id. beats: grows by one each second while its event loop runs.
+    model: name and version of the model that it serves; empty without one.
+    problems: texts by kind; see `service.api.worker_health`.
+    """
+
+    pid: int
+    beats: int
+    model: str = ""
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process exists."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+
+class WorkerTable:
+    """The rows, by the number that circus gives a worker, from 1."""
+
+    def __init__(self, memory: mmap.mmap):
+        self.memory = memory
+
+    @classmethod
+    def create(cls) -> "WorkerTable":
+        """Return a new table and let the processes that this one starts open it."""
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("workers")
+        else:
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        os.write(descriptor, bytes(TABLE_BYTES))
+        os.set_inheritable(descriptor, True)
+        os.environ[VARIABLE] = f"{os.getpid()} {descriptor}"
+        return cls(mmap.mmap(descriptor, TABLE_BYTES))
+
+    @classmethod
+    def of_one_process(cls) -> "WorkerTable":
+        """Return a table that no other process sees."""
+        return cls(mmap.mmap(-1, TABLE_BYTES))
+
+    @classmethod
+    def open(cls) -> "WorkerTable":
+        """Return the supervisor's table; a table of its own in a process without a supervisor."""
+        if supervisor_pid() is None:
+            return cls.of_one_process()
+        return cls(mmap.mmap(int(os.environ[VARIABLE].split()[1]), TABLE_BYTES))
+
+    def write(self, number: int, row: WorkerRow) -> None:
+        """Write the row of a worker."""
+        problems = {kind: text[:MAX_TEXT_CHARACTERS] for kind, text in row.problems.items()}
+        text = json.dumps([row.model[:MAX_TEXT_CHARACTERS], problems], ensure_ascii=False).encode()
+        start = self._start(number)
+        row_bytes = HEADER.pack(row.pid, row.beats, len(text)) + text
+        self.memory[start : start + len(row_bytes)] = row_bytes
+
+    def read(self, number: int) -> WorkerRow | None:
+        """Return the row of a worker; None if no worker has written it."""
+        start = self._start(number)
+        pid, beats, length = HEADER.unpack(self.memory[start : start + HEADER.size])
+        if not pid:
+            return None
+        model, problems = "", {}
+        with contextlib.suppress(ValueError):  # the row is being written right now: only its texts can be mixed
+            start += HEADER.size
+            model, problems = json.loads(self.memory[start : start + length])
+        return WorkerRow(pid, beats, model, problems)
+
+    def write_time(self, number: int, seconds: float) -> None:
+        """Write until when a client of a worker is active, in seconds of time.monotonic."""
+        TIME.pack_into(self.memory, ROWS * ROW_BYTES + (number - 1) % ROWS * TIME.size, seconds)
+
+    def latest_time(self) -> float:
+        """Return the latest time that a worker wrote; 0 if none did."""
+        return max(seconds for (seconds,) in TIME.iter_unpack(self.memory[ROWS * ROW_BYTES :]))
+
+    def _start(self, number: int) -> int:
+        return (number - 1) % ROWS * ROW_BYTES
+
+
+def supervisor_pid() -> int | None:
+    """Return the process id of the supervisor that started this worker; None in a process without one."""
+    words = os.environ.get(VARIABLE, "").split()
+    return int(words[0]) if words else None

@@ -1,0 +1,90 @@
+"""A greedy client leaves most of the time to others, in all workers, and only while others are active."""
+
+import asyncio
+
+from service.api.concurrency_limiter import ConcurrencyLimiter
+from service.api.greedy_clients import ACTIVE_SECONDS, GREEDY_SECONDS, MAX_PAUSE_SECONDS, PAUSE_FACTOR, GreedyClients
+from service.api.worker_table import ROWS, WorkerRow, WorkerTable
+from tests.service.api.virtual_time import run_in_virtual_time
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def workers(clock: Clock, count: int = 2) -> list[GreedyClients]:
+    """The greedy clients of workers that share a table."""
+    table = WorkerTable.of_one_process()
+    all_clients = [GreedyClients(clock) for _ in range(count)]
+    for number, clients in enumerate(all_clients, 1):
+        clients.join(table, number)
+    return all_clients
+
+
+def test_a_greedy_client_pauses_while_another_client_is_active_in_any_worker() -> None:
+    clock = Clock()
+    first, second = workers(clock)
+    first.record_refusal("greedy")
+    assert first.record_end("greedy", 0.5) == 0  # it is alone
+    second.record_active("other")
+    assert first.record_end("other", 0.5) == 0
+    assert first.record_end("greedy", 0.5) == 0.5 * PAUSE_FACTOR
+    assert first.is_paused("greedy")
+    assert not first.is_paused("other")
+    clock.now += 0.5 * PAUSE_FACTOR
+    assert not first.is_paused("greedy")
+    assert first.record_end("greedy", 100) == MAX_PAUSE_SECONDS
+    clock.now += ACTIVE_SECONDS + 1
+    assert first.record_end("greedy", 0.5) == 0  # the other client has been silent for a while
+
+
+def test_a_greedy_client_does_not_count_as_another_one() -> None:
+    clock = Clock()
+    first, second = workers(clock)
+    for clients in (first, second):
+        clients.record_refusal("greedy")
+        clients.record_active("greedy")
+    assert first.record_end("greedy", 0.5) == 0
+
+
+def test_a_client_that_is_refused_no_longer_is_forgotten() -> None:
+    clock = Clock()
+    (clients,) = workers(clock, 1)
+    clients.record_refusal("greedy")
+    clients.record_active("other")
+    clients.record_end("greedy", 1)
+    clock.now += GREEDY_SECONDS + 1
+    assert not clients.is_greedy("greedy")
+    clients.forget()
+    assert clients.greedy_until == clients.paused_until == {}
+
+
+def test_the_times_of_the_table_leave_its_rows_alone() -> None:
+    table = WorkerTable.of_one_process()
+    row = WorkerRow(1, 2, "nerve-unet 7", {"audit": "the disk is full"})
+    for number in range(1, ROWS + 1):
+        table.write(number, row)
+        table.write_time(number, float(number))
+    assert [table.read(number) for number in range(1, ROWS + 1)] == [row] * ROWS
+    assert table.latest_time() == ROWS
+
+
+def test_the_limiter_gives_a_paused_client_no_slot_and_wakes_it_afterwards() -> None:
+    started: list[float] = []
+
+    async def send() -> None:
+        limiter = ConcurrencyLimiter(1)
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(1)
+        limiter.greedy_clients.record_refusal("greedy")
+        limiter.greedy_clients.record_active("other")
+        for _ in range(2):
+            async with limiter.slot("greedy"):
+                started.append(loop.time())
+                await asyncio.sleep(0.5)
+
+    run_in_virtual_time(send())
+    assert 0.5 * PAUSE_FACTOR <= started[1] - started[0] - 0.5 < 0.5 * PAUSE_FACTOR + 0.01
