@@ -113,7 +113,7 @@ def toy(epochs: int) -> dict[str, Any]:
     parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
     section = parameters["nerve"]
     section["source"], section["path"] = "usgra", TOY_FRAMES
-    section["refit"].remove("usgra")
+    section["refit"] = [source for source in section["refit"] if source != "usgra"]
     section["candidates"], section["unets"] = ["toy"], {"toy": copy.deepcopy(TOY)}
     section["unets"]["toy"]["recipe"]["phases"][0]["epochs"] = epochs
     return parameters

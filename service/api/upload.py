@@ -20,7 +20,8 @@ from service.worker_memory import FILE_MEMORY, RequestMemory
 log = logging.getLogger("bentoml.nervemask")
 
 MIB = 2**20
-MAX_UPLOAD_BYTES = min(512 * MIB, FILE_MEMORY.largest)  # an uncompressed cine of one minute
+ENOUGH_UPLOAD_BYTES = 512 * MIB  # an uncompressed cine of one minute
+MAX_UPLOAD_BYTES = min(ENOUGH_UPLOAD_BYTES, FILE_MEMORY.largest)
 MAX_UPLOAD_SECONDS = 240  # for the largest upload: 2 MiB per second
 MAX_MEMORY_WAIT_SECONDS, MEMORY_CHECK_SECONDS = 20.0, 0.05  # of an upload, for the bytes that it declares
 MAX_IN_MEMORY_BYTES = 16 * MIB  # a larger upload goes to the disk

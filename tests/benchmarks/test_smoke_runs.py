@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import augmentation
+from benchmarks import augmentation, scaling
 from benchmarks.__main__ import PARTS
 from tests.project_copy import ROOT, clean_environment, project_copy, run_stages, toy
+from training.workspace.parameters import read_candidate
 
 pytestmark = pytest.mark.training
 
@@ -29,7 +30,7 @@ PATIENCE = {"peers.MAX_START_SECONDS": 600}
 SHORT_PARTS: dict[str, dict[str, Any]] = {
     "serving": {
         "serving.ROUNDS": 1,
-        "serving.ROUND_SECONDS": 0.5,
+        "serving.ROUND_SECONDS": 0.3,
         "serving.OPEN_LOOP_SECONDS": 1.0,
         "serving.MANY_CLIENTS_SECONDS": 2.0,
         "serving.CONNECTIONS": [1, 8],
@@ -41,8 +42,7 @@ SHORT_PARTS: dict[str, dict[str, Any]] = {
     "cine": {"cine.FRAMES": 30, "cine.ROUNDS": 1, "cine.WARM_UP_REQUESTS": 1, "cine.SINGLE_REQUESTS": 2},
     "codecs": {"codecs.REPEATS": 2},
     "scaling": {
-        "scaling.CANDIDATE": "toy",
-        "scaling.INPUT_SIZES": [[32, 48], [64, 96]],
+        "scaling.INPUT_SIZES": [[32, 64], [64, 96]],
         "scaling.FRAME_SIDES_PX": [128, 256],
         "scaling.CINE_FRAMES": [1, 10],
         "scaling.CLIENTS": [1, 2],
@@ -64,7 +64,9 @@ REPORTS = {"coverage_fuzz": "upload_fuzz"}  # of the commands whose report has a
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the measurements and a champion that trained for an epoch."""
-    folder = project_copy(tmp_path_factory.mktemp("project"), toy(epochs=1))
+    parameters, light = toy(epochs=1), read_candidate(scaling.CANDIDATE)
+    parameters["nerve"]["unets"][scaling.CANDIDATE] = light.model_dump()
+    folder = project_copy(tmp_path_factory.mktemp("project"), parameters)
     for package in ("benchmarks", "tests"):
         shutil.copytree(
             ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.json", "*.md", "__pycache__")

@@ -51,10 +51,8 @@ def read_json(path: Path) -> Any:
 
 def files_of_the_test_split(project: Path) -> list[Path]:
     """Frames and masks of the test split."""
-    split = pd.read_csv(project / "data/split/split.csv").merge(
-        pd.read_csv(project / "data/frames/manifest.csv"), on="frame"
-    )
-    test = split[split["split"] == "test"]
+    manifest = pd.read_csv(project / "data/frames/manifest.csv")
+    test = pd.read_csv(project / "data/split/split.csv").query("split == 'test'").merge(manifest, on="frame")
     return [project / "data/frames" / name for name in (*test["frame"], *test["mask"])]
 
 

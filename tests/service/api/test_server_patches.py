@@ -6,24 +6,17 @@ patch.
 
 import asyncio
 import inspect
-import os
 import re
 import socket
-import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import uvicorn
 import uvloop
 from _bentoml_impl.worker import service as bentoml_worker
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
-from bentoml._internal.utils import circus
-from bentoml.serving import create_watcher, running_inside_container
-from circus.exc import ConflictError
 from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -35,7 +28,6 @@ from benchmarks.hostile_connections import deflated_frames, unread_pongs
 from service.api import server_patches
 from service.api.idle_connections import ConnectionLimiter
 from service.api.shared_socket_server import SharedSocketServer
-from tests.conftest import serving
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +37,6 @@ def restore_libraries(monkeypatch) -> None:
         (TimeoutMiddleware, "__call__"),
         (uvicorn.Config, "__init__"),
         (uvloop.Loop, "create_server"),
-        (circus, "Arbiter"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
 
@@ -264,67 +255,3 @@ def test_a_socket_that_workers_share_gets_a_shared_socket_server(listener, limit
         return isinstance(server, SharedSocketServer)
 
     assert uvloop.run(start_server())
-
-
-# BentoML's supervisor
-
-
-@pytest.fixture
-def container(monkeypatch) -> Iterator[None]:
-    """The environment of BentoML's images."""
-    monkeypatch.setenv("BENTOML_CONTAINERIZED", "true")
-    running_inside_container.cache_clear()
-    yield
-    running_inside_container.cache_clear()
-
-
-def test_bentoml_needs_the_patch_because_it_replaces_no_worker_in_a_container(container) -> None:
-    assert create_watcher("worker", []).respawn is False
-
-
-def test_a_killed_worker_is_replaced_in_a_container(container) -> None:
-    server_patches.replace_killed_workers_in_containers()
-    assert "BENTOML_CONTAINERIZED" not in os.environ
-    assert create_watcher("worker", []).respawn is True
-
-
-def test_bentoml_needs_the_patch_because_it_looks_for_killed_workers_rarely() -> None:
-    assert circus.create_standalone_arbiter([]).check_delay > server_patches.WORKER_CHECK_SECONDS
-
-
-def test_circus_needs_the_patch_because_a_check_while_workers_start_is_an_error() -> None:
-    arbiter = circus.create_standalone_arbiter([])
-    arbiter._exclusive_running_command = "arbiter_start_watchers"
-    with pytest.raises(ConflictError):
-        arbiter.manage_watchers()
-
-
-def test_the_supervisor_looks_for_killed_workers_often_but_not_while_workers_start() -> None:
-    server_patches.check_workers_often()
-    arbiter = circus.create_standalone_arbiter([])
-    assert arbiter.check_delay == server_patches.WORKER_CHECK_SECONDS
-    arbiter._exclusive_running_command = "arbiter_start_watchers"
-    assert arbiter.manage_watchers() is None
-
-
-def test_bentoml_needs_the_patch_because_every_process_of_the_machine_can_control_its_supervisor() -> None:
-    arbiter = circus.create_standalone_arbiter([])
-    assert arbiter.endpoint.startswith("tcp://127.0.0.1:")
-    assert arbiter.pubsub_endpoint.startswith("tcp://127.0.0.1:")
-
-
-def test_only_this_user_controls_the_supervisor() -> None:
-    server_patches.hide_supervisor_controls()
-    arbiter = circus.create_standalone_arbiter([])
-    for endpoint in (arbiter.endpoint, arbiter.pubsub_endpoint):
-        folder = Path(endpoint.removeprefix("ipc://")).parent
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
-@pytest.mark.server
-def test_the_service_listens_on_its_own_port_alone(model_folder, tmp_path) -> None:
-    with serving(model_folder, tmp_path) as server:
-        processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
-        connections = [connection for process in processes for connection in process.net_connections("inet")]
-    ports = {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
-    assert ports == {int(server.address.rpartition(":")[2])}
