@@ -23,8 +23,8 @@ from service.decoding.dicom.codestream import decompress_frame
 from service.decoding.dicom.dicom_cine import DicomCine
 from service.decoding.frame import Frame
 from service.inference.segmenter import Segmenter
-from service.machine_resources import cpu_cores
 from service.model.model_folder import model_folder
+from service.resources.machine import cpu_cores
 from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes
 
 TITLE = "A long cine: time to the first mask, and time per frame after it"

@@ -177,7 +177,8 @@ def to_markdown(figures: dict[str, Any]) -> str:
     lines = [
         f"The other client sends {RATE:.0f} frames per second, in {len(figures['rounds'])} rounds of "
         f"{figures['seconds']:.0f} s. Capacity: {figures['capacity_per_second']} frames per second; the greedy client "
-        f"offers {GREEDY_LOAD:.0f} times as many, every {HOSTILE_INTERVAL}th of them a hostile file.",
+        f"offers {GREEDY_LOAD:.0f} times as many, every {HOSTILE_INTERVAL}th of them a hostile file. It has at most "
+        f"{MAX_GREEDY_CONNECTIONS} requests in flight, and does not send those above.",
         f"95th percentile beside the greedy client, over that without it, median of the rounds: "
         f"{slowdown(figures):.2f}.",
         "Violated limits: " + ("; ".join(violated_limits(figures)) or "none") + ".",

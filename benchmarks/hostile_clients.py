@@ -27,7 +27,7 @@ from benchmarks.peers import NERVEMASK, RunningServer, run_server
 from benchmarks.process_monitor import ProcessMonitor
 from benchmarks.report import record, table
 from service.api.api_keys import hash_key, write_key_hashes
-from service.machine_resources import cpu_cores
+from service.resources.machine import cpu_cores
 
 TITLE = "Attacks without an API key"
 CONNECTIONS = 1000

@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 from tabulate import tabulate
 
-from service.machine_resources import cpu_cores, gpu_name
 from service.model.card import Card
 from service.model.model_folder import model_folder
+from service.resources.machine import cpu_cores, gpu_name
 from training.workspace.provenance import git_state
 
 FOLDER = Path("benchmarks")

@@ -22,9 +22,9 @@ from benchmarks.sample_uploads import SampleUploads, make_sample_uploads
 from benchmarks.serving_report import FILE_TO_PNG, MANY_CLIENTS, NETWORK_ALONE, to_markdown
 from service.inference.preprocessing import preprocess
 from service.inference.segmenter import Segmenter
-from service.machine_resources import cpu_cores
 from service.model.model_folder import model_folder
 from service.rendering import images
+from service.resources.machine import cpu_cores
 
 __all__ = ["TITLE", "measure", "to_markdown"]
 

@@ -35,7 +35,6 @@ from service.api.worker_table import WorkerTable
 from service.decoding.decoder_process import start_decoder_process
 from service.errors import FrameError
 from service.inference.results import FrameResult
-from service.machine_resources import CPU_WORKERS, cpu_cores, forbid_core_dumps, gpu_name, return_freed_memory
 from service.model.model_folder import model_folder
 from service.monitoring.audit_log import audit_writer
 from service.monitoring.certificate_expiry import report_certificate_expiry
@@ -46,6 +45,7 @@ from service.monitoring.refusal_summary import REFUSALS
 from service.monitoring.tracing import TRACING
 from service.rendering import images
 from service.request import RequestState
+from service.resources.machine import CPU_WORKERS, cpu_cores, forbid_core_dumps, gpu_name, return_freed_memory
 
 log = logging.getLogger("bentoml.nervemask")
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from service.errors import ErrorCode, FrameError
-from service.worker_memory import RequestMemory
+from service.resources.worker_memory import RequestMemory
 
 if TYPE_CHECKING:
     from starlette.types import Scope

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 from service.api.greedy_clients import ACTIVE_SECONDS, GreedyClients
 from service.errors import too_many_error
-from service.machine_resources import CPU_WORKERS, cpu_cores
 from service.monitoring.prometheus_metrics import REQUESTS_QUEUED, REQUESTS_RUNNING
-from service.worker_memory import SharedLimit
+from service.resources.machine import CPU_WORKERS, cpu_cores
+from service.resources.worker_memory import SharedLimit
 
 CLOCK_SECONDS = 0.001  # an event loop may call a function so much too early
 MAX_RUNNING_OR_QUEUED = 64  # requests of one client in one worker that wait for a slot or hold one

@@ -8,7 +8,7 @@ from service.api.concurrency_limiter import LIMITER, ConcurrencyLimiter
 from service.api.decoder_penalties import PENALTIES
 from service.errors import FrameError, too_many_error
 from service.request import RequestState, is_frame_request
-from service.worker_memory import SharedLimit
+from service.resources.worker_memory import SharedLimit
 
 MAX_IN_FLIGHT = 1024  # frame requests of one worker
 MAX_IN_FLIGHT_PER_CLIENT = 128

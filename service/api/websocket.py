@@ -24,7 +24,7 @@ from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
 from service.monitoring.monitored_segmenter import MonitoredSegmenter, record_failure
 from service.request import RequestState
-from service.worker_memory import FREE_SHARES, WORKER_MEMORY, SharedLimit
+from service.resources.worker_memory import FREE_SHARES, WORKER_MEMORY, SharedLimit
 
 MAX_STREAMS = 16  # of one worker
 MAX_STREAMS_PER_CLIENT = MAX_STREAMS // 4  # so that one client cannot hold all places

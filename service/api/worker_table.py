@@ -11,7 +11,7 @@ import struct
 import tempfile
 from dataclasses import dataclass, field
 
-from service.machine_resources import CPU_WORKERS
+from service.resources.machine import CPU_WORKERS
 
 VARIABLE = "NERVEMASK_WORKER_TABLE"  # set by the supervisor: its process id and the descriptor
 ROWS = 2 * CPU_WORKERS  # circus numbers a new worker before it forgets the one that it replaces

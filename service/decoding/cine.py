@@ -19,7 +19,7 @@ from service.decoding.stored_size import read_stored_size
 from service.decoding.temporary_file import write_temporary_file
 from service.decoding.video_file import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
-from service.worker_memory import UNLIMITED_MEMORY, RequestMemory
+from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 MAX_INDEX_DIGITS = 9  # more digits exceed every frame count, and make `int` slow
 

@@ -11,7 +11,7 @@ from service.decoding.pixel_range import DecodedPixels
 from service.decoding.stored_size import UNCOMPRESSED_COPIES, VIDEO_COPIES, StoredSize
 from service.decoding.temporary_file import write_temporary_file
 from service.decoding.video_file import MAX_DECODED_BYTES, MILLI, decode_video, probe_video
-from service.worker_memory import UNLIMITED_MEMORY, RequestMemory
+from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 DECLARED_FACTOR, DECLARED_SPARE = 2, 16  # frames beyond the declared number that are still read
 

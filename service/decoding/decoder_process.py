@@ -31,8 +31,8 @@ import numpy as np
 from service.decoding.pixel_range import DecodedPixels
 from service.decoding.stored_size import StoredSize
 from service.errors import ErrorCode, FrameError
-from service.machine_resources import cpu_cores, forbid_core_dumps, return_freed_memory
-from service.worker_memory import FRAME_MEMORY, MIB
+from service.resources.machine import cpu_cores, forbid_core_dumps, return_freed_memory
+from service.resources.worker_memory import FRAME_MEMORY, MIB
 
 log = logging.getLogger("bentoml.nervemask")
 

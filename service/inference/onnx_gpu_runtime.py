@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from service.machine_resources import gpu_name
 from service.model.card import Precision
+from service.resources.machine import gpu_name
 
 GPU_PROVIDER = "CUDAExecutionProvider"
 log = logging.getLogger("bentoml.nervemask")

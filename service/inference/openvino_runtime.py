@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from service.machine_resources import cpu_cores
 from service.model.card import Precision
+from service.resources.machine import cpu_cores
 
 RequestPool = queue.SimpleQueue[Any]  # of openvino.InferRequest
 

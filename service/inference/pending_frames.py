@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from service.errors import FrameError
 from service.inference.results import FrameFailure, FrameResult
-from service.worker_memory import RequestMemory
+from service.resources.worker_memory import RequestMemory
 
 
 class PendingFrame(NamedTuple):

@@ -20,9 +20,9 @@ from service.inference.preprocessing import preprocess, resample_to_frame
 from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
 from service.inference.runtime import Runtime
 from service.inference.tta import with_tta
-from service.machine_resources import cpu_cores
 from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, Precision
-from service.worker_memory import UNLIMITED_MEMORY, RequestMemory
+from service.resources.machine import cpu_cores
+from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 QUEUED_FRAMES_PER_CORE = 2  # frames of a cine that are submitted ahead of the result that is waited for
 

@@ -14,8 +14,8 @@ from pathspec import PathSpec
 
 from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.api.upload import MAX_UPLOAD_BYTES
-from service.machine_resources import CPU_WORKERS
-from service.worker_memory import FREE_SHARES, SharedLimit, share_memory
+from service.resources.machine import CPU_WORKERS
+from service.resources.worker_memory import FREE_SHARES, SharedLimit, share_memory
 from tests.deploy.test_prometheus import METRICS
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from service.__main__ import DRAIN_SECONDS
-from service.machine_resources import NO_CORE_BYTES
 from service.rendering.images import encode_png
+from service.resources.machine import NO_CORE_BYTES
 from tests.conftest import command_line, free_port, serving, start, wait_until_ready
 from tests.service.continuous_client import PNG, continuous_client, wait_until
 

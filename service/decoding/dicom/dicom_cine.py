@@ -40,7 +40,7 @@ from service.decoding.frame import Frame
 from service.decoding.pixel_range import DecodedPixels
 from service.decoding.stored_size import DICOM_COPIES, UNCOMPRESSED_COPIES, StoredSize
 from service.errors import ErrorCode, FrameError
-from service.worker_memory import UNLIMITED_MEMORY, RequestMemory
+from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 CODESTREAM_HEADER_BYTES = 65536  # allowed for a compressed frame beside twice its pixels
 

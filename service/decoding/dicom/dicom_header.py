@@ -10,7 +10,7 @@ from pydicom.filereader import read_dataset
 from service.decoding.dicom_signature import FILE_META_GROUP, HEAD_BYTES, find_start, has_explicit_vr
 from service.decoding.temporary_file import raise_no_room, write_temporary_file
 from service.errors import ErrorCode, FrameError
-from service.worker_memory import UNLIMITED_MEMORY, RequestMemory
+from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 MAX_READS = 50_000  # of header elements and their parts; a hostile header holds millions
 # Bytes of the header that are read. pydicom parses its sequences later; they then take a hundred times their size.

@@ -10,7 +10,7 @@ from service.decoding.dicom.frame_locations import locate_video
 from service.decoding.dicom.header_checks import is_frame_count_missing
 from service.decoding.video_file import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
-from service.worker_memory import RequestMemory
+from service.resources.worker_memory import RequestMemory
 
 
 def decode_dicom_video(

@@ -25,8 +25,8 @@ from service.api.authentication import (
     ApiKeyMiddleware,
     WrongKeyLimiter,
 )
-from service.machine_resources import CPU_WORKERS
 from service.rendering.images import encode_png
+from service.resources.machine import CPU_WORKERS
 from tests.conftest import RunningServer, serving
 from tests.service.api.asgi import PNG
 from tests.service.api.virtual_time import VirtualTimeLoop, run_in_virtual_time

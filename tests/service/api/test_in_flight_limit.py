@@ -14,8 +14,8 @@ from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED, ConcurrencyLi
 from service.api.in_flight_limit import MAX_IN_FLIGHT_PER_CLIENT, MIN_REFUSAL_SECONDS, InFlightLimitMiddleware
 from service.decoding.frame import Frame
 from service.errors import FrameError
-from service.machine_resources import CPU_WORKERS
 from service.rendering.images import encode_png
+from service.resources.machine import CPU_WORKERS
 from tests.conftest import patched
 from tests.service.api.asgi import PNG, FrameRequest
 from tests.service.api.virtual_time import run_in_virtual_time

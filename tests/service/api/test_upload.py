@@ -19,7 +19,7 @@ from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
 from service.rendering.images import encode_png
 from service.request import RequestState
-from service.worker_memory import FILE_MEMORY, SharedLimit
+from service.resources.worker_memory import FILE_MEMORY, SharedLimit
 from tests.service.api.asgi import PNG, FrameRequest, disconnect
 from tests.service.api.virtual_time import run_in_virtual_time
 
@@ -77,7 +77,7 @@ def test_an_upload_is_refused_as_soon_as_it_is_too_large(monkeypatch, content_ty
 
 def test_an_upload_is_refused_when_the_memory_of_all_uploads_is_used(monkeypatch) -> None:
     files = SharedLimit(1000, free_shares=7)
-    monkeypatch.setattr("service.worker_memory.FILE_MEMORY", files)
+    monkeypatch.setattr("service.resources.worker_memory.FILE_MEMORY", files)
     middleware = UploadMiddleware(UploadReader())
     files.reserve("another client", 500)
     assert error_code(middleware, FrameRequest(parts(bytes(400), bytes(400)))) == ErrorCode.TOO_MANY
@@ -88,7 +88,7 @@ def test_an_upload_is_refused_when_the_memory_of_all_uploads_is_used(monkeypatch
 
 def test_an_upload_waits_for_the_bytes_that_it_declares_before_any_is_read(monkeypatch) -> None:
     files = SharedLimit(1000, free_shares=7)
-    monkeypatch.setattr("service.worker_memory.FILE_MEMORY", files)
+    monkeypatch.setattr("service.resources.worker_memory.FILE_MEMORY", files)
     files.reserve("another client", 800)
     received_at: list[float] = []
 

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from service.api.openapi import MAX_MESSAGE_BYTES
 from service.api.websocket import MAX_STREAMS, MAX_STREAMS_PER_CLIENT, OpenStreams
 from service.errors import FrameError
-from service.machine_resources import CPU_WORKERS
 from service.rendering.images import encode_png
+from service.resources.machine import CPU_WORKERS
 from tests.conftest import patched
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.api.conftest import FRAME_COUNT

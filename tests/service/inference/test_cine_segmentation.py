@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 
 from service.decoding.frame import Frame
-from service.worker_memory import FrameMemory, RequestMemory
+from service.resources.worker_memory import FrameMemory, RequestMemory
 
 MAX_WAIT_SECONDS = 120  # only a deadlock needs more
 FRAME_BYTES = 1000

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from service.errors import ErrorCode, FrameError
-from service.machine_resources import CPU_WORKERS, cpu_cores, memory_bytes
+from service.resources.machine import CPU_WORKERS, cpu_cores, memory_bytes
 
 MIB = 2**20
 SHARED_BYTES = 192 * MIB  # the supervisor, and the libraries that all processes map

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from service import machine_resources
 from service.api.upload import MAX_UPLOAD_BYTES
-from service.machine_resources import cpu_cores, memory_bytes
-from service.worker_memory import FILE_MEMORY
+from service.resources import machine
+from service.resources.machine import cpu_cores, memory_bytes
+from service.resources.worker_memory import FILE_MEMORY
 
 GIB = 2**30
 
@@ -45,8 +45,8 @@ def test_without_a_lower_limit_memory_is_that_of_the_machine(tmp_path: Path, tex
     ("text", "cores"), [("150000 100000", 2), ("20000 100000", 1), ("6400000 100000", 4), ("max 100000", 4)]
 )
 def test_cores_are_limited_by_the_quota_of_the_container(monkeypatch, tmp_path: Path, text: str, cores: int) -> None:
-    monkeypatch.setattr(machine_resources.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(machine_resources, "CGROUP", tmp_path)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
     assert cpu_cores() == 4
     (tmp_path / "cpu.max").write_text(text)
     assert cpu_cores() == cores

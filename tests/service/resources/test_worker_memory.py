@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from service import worker_memory
 from service.errors import FrameError
-from service.machine_resources import CPU_WORKERS
-from service.worker_memory import (
+from service.resources import worker_memory
+from service.resources.machine import CPU_WORKERS
+from service.resources.worker_memory import (
     DECODER_BYTES,
     NETWORK_BYTES,
     SHARED_BYTES,

@@ -1,0 +1,1 @@
+"""What the machine gives to the service, and how workers and clients share it."""
