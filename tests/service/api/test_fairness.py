@@ -64,6 +64,8 @@ def test_a_client_with_many_connections_causes_no_refusal_of_another(
 
 
 MEMORY_PATCH = f"""
+import os
+os.sched_getaffinity = lambda _=0: set(range(8))  # eight frames at once
 import service.resources.worker_memory
 service.resources.worker_memory.FRAME_MEMORY.limit.maximum = {FRAME_MIB * MIB}"""
 
