@@ -5,7 +5,7 @@ Everything here happens before authentication. These are the limits of one conne
     its head          MAX_URL_BYTES (414), MAX_HEADERS headers of MAX_HEADERS_BYTES together (431), trailers included
     its requests      one runs; at most MAX_WAITING_REQUESTS wait (pipelining)
     its body          is read when the application asks for it, and never after the response
-    its chunks        a slice at a time, in turn with other connections (service.api.turns)
+    its chunks        a slice at a time, in turn with other connections (service.api.input_turns)
     its responses     the client must take them (service.api.idle_connections)
 
 So a connection holds at most 256,000 bytes of input (one read of uvloop), the buffer of its body
@@ -21,7 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.api.error_responses import CONNECTION_CLOSE
 from service.api.idle_connections import CONNECTION_LIMITER, MeasuredTransport
-from service.api.refused_input import (
+from service.api.input_turns import DISCARD_BUDGET, INPUT_TURNS, MAX_DISCARDED_BYTES
+from service.api.request_head_limits import (
     MAX_HEADERS,
     MAX_HEADERS_BYTES,
     MAX_URL_BYTES,
@@ -31,7 +32,6 @@ from service.api.refused_input import (
     too_many_waiting,
     url_too_long,
 )
-from service.api.turns import DISCARD_BUDGET, INPUT_TURNS, MAX_DISCARDED_BYTES
 from service.api.upload_buffers import max_unread_bytes
 
 MAX_WAITING_REQUESTS = 2  # of one connection, behind the running one

@@ -12,7 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from service.api.idle_connections import CONNECTION_LIMITER, MeasuredTransport
-from service.api.refused_input import malformed_request
+from service.api.request_head_limits import malformed_request
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 SLICE_BYTES = 4096  # of input between two looks at the limits

@@ -5,7 +5,7 @@ import sys
 from training.data.source_errors import SourceError
 from training.data.sources.mnist import fetch
 from training.workspace import digits_parameters, paths
-from training.workspace.stage_outputs import output_folder
+from training.workspace.output_checksums import output_folder
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ It does not write test frames, so a training cannot use them.
 from training.data.prepared_arrays import write_prepared_arrays
 from training.data.split_table import rows_of_split
 from training.workspace import parameters, paths
-from training.workspace.stage_item import stage_item
-from training.workspace.stage_outputs import check_outputs, output_folder
+from training.workspace.dvc_matrix_item import stage_item
+from training.workspace.output_checksums import check_outputs, output_folder
 
 
 def main(name: str) -> None:

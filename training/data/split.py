@@ -5,7 +5,7 @@ import sys
 from training.data.manifest import read_manifest
 from training.data.split_table import build_split_table
 from training.workspace import parameters, paths
-from training.workspace.stage_outputs import check_outputs, output_folder
+from training.workspace.output_checksums import check_outputs, output_folder
 
 
 def main() -> None:

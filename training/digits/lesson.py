@@ -22,7 +22,7 @@ from rich.progress import track
 from training.data.sources.mnist import read_digits
 from training.digits.trial import Metrics, Trial
 from training.workspace import digits_parameters, paths, tracking
-from training.workspace.stage_outputs import output_folder
+from training.workspace.output_checksums import output_folder
 from training.workspace.tensorflow_import import import_tensorflow
 
 EXPERIMENT = "lessons"

@@ -11,7 +11,7 @@ from training.digits.seed_table import SEEDS, recipe_digest
 from training.workspace import digits_parameters, paths
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.digits_parameters import DigitNet
-from training.workspace.stage_outputs import check_outputs
+from training.workspace.output_checksums import check_outputs
 
 TEMPLATE = Path(__file__).with_name("page.md")
 PAGE, PICTURES = Path("docs/digits.md"), Path("docs/digits")

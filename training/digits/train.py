@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from training.data.sources.mnist import Digits, read_digits
 from training.workspace import digits_parameters, paths, tracking
-from training.workspace.stage_outputs import output_folder
+from training.workspace.output_checksums import output_folder
 from training.workspace.tensorflow_import import import_tensorflow
 
 EXPERIMENT = "digits"

@@ -32,8 +32,8 @@ from training.evaluation.reliability_plot import plot_reliability
 from training.evaluation.scoring import score
 from training.evaluation.summary import subgroup_table, summarize, summarize_subgroups, to_markdown
 from training.workspace import parameters, paths, provenance, tracking
-from training.workspace.stage_item import stage_item
-from training.workspace.stage_outputs import check_outputs, output_folder
+from training.workspace.dvc_matrix_item import stage_item
+from training.workspace.output_checksums import check_outputs, output_folder
 
 
 def main(candidate: str) -> None:

@@ -13,9 +13,9 @@ import pandas as pd
 from training.experiments.ablation_parameters import BASE, ablation_candidates, read_ablations
 from training.experiments.fold_training import train_and_score
 from training.workspace import paths, provenance, tracking
+from training.workspace.dvc_matrix_item import stage_item
+from training.workspace.output_checksums import check_outputs, output_folder
 from training.workspace.parameters import Candidate, Tta
-from training.workspace.stage_item import stage_item
-from training.workspace.stage_outputs import check_outputs, output_folder
 
 EXPERIMENT = "ablations"
 OTHER_TTA: dict[Tta, Tta] = {"none": "flip", "flip": "none"}

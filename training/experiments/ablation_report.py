@@ -17,7 +17,7 @@ from training.evaluation.summary import to_markdown
 from training.experiments.ablation_parameters import BASE
 from training.experiments.ablation_table import compare_with_base, comparison_table, format_name, read_ablation_scores
 from training.workspace import paths
-from training.workspace.stage_outputs import output_folder
+from training.workspace.output_checksums import output_folder
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 from training.evaluation.summary import LOW_DICE, format_interval, mean_difference, summarize_dice
 from training.experiments.ablation_parameters import BASE, read_ablations
 from training.workspace import paths
-from training.workspace.stage_outputs import check_outputs
+from training.workspace.output_checksums import check_outputs
 
 
 def read_ablation_scores() -> pd.DataFrame:

@@ -18,8 +18,8 @@ from training.evaluation.example_sheets import select_examples, write_sheet
 from training.experiments.fold_training import train_and_score
 from training.experiments.folds import FOLDS
 from training.workspace import parameters, paths, provenance, tracking
-from training.workspace.stage_item import stage_item
-from training.workspace.stage_outputs import check_outputs, output_folder
+from training.workspace.dvc_matrix_item import stage_item
+from training.workspace.output_checksums import check_outputs, output_folder
 
 EXPERIMENT = "cross_validation"
 

@@ -38,8 +38,8 @@ from training.experiments.cross_validation_table import (
 )
 from training.experiments.folds import FOLDS, fold_leakage
 from training.workspace import paths
+from training.workspace.output_checksums import check_outputs, output_folder
 from training.workspace.plotting import stack_vertically
-from training.workspace.stage_outputs import check_outputs, output_folder
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from training.fitting.trainer import train
 from training.fitting.validation_masks import ValidationMasks
 from training.models.onnx_export import export_onnx
 from training.workspace import parameters, paths, tracking
+from training.workspace.dvc_matrix_item import stage_item
 from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
-from training.workspace.stage_item import stage_item
-from training.workspace.stage_outputs import check_outputs, output_folder
+from training.workspace.output_checksums import check_outputs, output_folder
 
 
 def main(name: str) -> None:

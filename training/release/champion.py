@@ -18,7 +18,7 @@ from training.release.candidate_comparison import (
     write_comparison,
 )
 from training.workspace import parameters, paths
-from training.workspace.stage_outputs import check_outputs, output_folder
+from training.workspace.output_checksums import check_outputs, output_folder
 
 
 def choose_champion(evaluations: dict[str, dict[str, Any]]) -> str:

@@ -18,8 +18,8 @@ from training.experiments.ablation_parameters import BASE, ablation_candidates, 
 from training.experiments.cross_validation_table import describe_leakage
 from training.release.training_rows import served_model_rows
 from training.workspace import parameters, paths, provenance
+from training.workspace.output_checksums import check_outputs
 from training.workspace.parameters import Candidate
-from training.workspace.stage_outputs import check_outputs
 
 TEMPLATE = Path(__file__).with_name("report.html")
 

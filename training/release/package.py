@@ -39,7 +39,7 @@ from training.release.reference_stats import measure_reference_stats
 from training.release.training_rows import sample_rows, served_model_rows
 from training.workspace import paths
 from training.workspace.atomic_folder import atomic_folder
-from training.workspace.stage_outputs import check_outputs
+from training.workspace.output_checksums import check_outputs
 
 SELF_TEST_SEED = 2018
 SELF_TEST_FRAMES = ((1, 1), (1, 2), (2, 1), (2, 2))  # subject and number of phantom frames; two show a nerve

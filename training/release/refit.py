@@ -27,8 +27,8 @@ from training.release.dice_regression_check import check_test_dice
 from training.release.model_registry import register_model
 from training.release.training_rows import served_model_rows
 from training.workspace import parameters, paths, tracking
+from training.workspace.output_checksums import check_outputs, output_folder
 from training.workspace.parameters import Candidate
-from training.workspace.stage_outputs import check_outputs, output_folder
 
 if TYPE_CHECKING:
     import keras

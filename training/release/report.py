@@ -10,7 +10,7 @@ import mlflow
 
 from training.release.champion_page import render_page
 from training.workspace import paths, tracking
-from training.workspace.stage_outputs import check_outputs
+from training.workspace.output_checksums import check_outputs
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from training.data.manifest import ManifestRow, read_frame, read_manifest
 from training.data.sources.kaggle import TEST_SUBJECT
 from training.evaluation.inference import map_rows
 from training.workspace import paths
-from training.workspace.stage_outputs import check_outputs
+from training.workspace.output_checksums import check_outputs
 
 COMPETITION_FRAMES = 5508  # test frames of the competition
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from training.workspace import paths
-from training.workspace.stage_outputs import CHECKSUMS, damaged_files
+from training.workspace.output_checksums import CHECKSUMS, damaged_files
 
 OUTPUTS = (paths.DATA, paths.MODELS, paths.REPORTS)
 MD5_PATH = re.compile(r"([0-9a-f]{2})/([0-9a-f]{30})(\.dir)?")  # in the cache; .dir is the list of a folder's files

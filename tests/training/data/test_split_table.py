@@ -14,7 +14,7 @@ from training.data.manifest import write_pairs
 from training.data.source_errors import IngestLog
 from training.data.split_table import rows_of_split, without_contradictions
 from training.workspace import paths
-from training.workspace.stage_outputs import output_folder
+from training.workspace.output_checksums import output_folder
 
 BLOCKS = (6, 8)  # 20-pixel blocks of a frame: rows, columns
 

@@ -10,7 +10,7 @@ from training.data.frame_mask_pair import FrameMaskPair
 from training.data.manifest import write_pairs
 from training.data.source_errors import IngestLog
 from training.workspace import paths
-from training.workspace.stage_outputs import output_folder
+from training.workspace.output_checksums import output_folder
 
 HEIGHT_PX, WIDTH_PX = 48, 64
 TINY = {

@@ -14,8 +14,8 @@ from training.experiments import ablation, ablation_report
 from training.experiments.ablation_parameters import BASE, ablation_candidates, override, read_ablations
 from training.experiments.ablation_table import compare_with_base, comparison_table, read_ablation_scores
 from training.workspace import paths
+from training.workspace.output_checksums import DamagedOutputError
 from training.workspace.params_file import ParameterError
-from training.workspace.stage_outputs import DamagedOutputError
 
 pytestmark = pytest.mark.training
 

@@ -14,7 +14,7 @@ from tests.training.experiments.small_data_set import write_data_set
 from training.experiments import cross_validation_report
 from training.release.champion_page import cross_validation_section
 from training.workspace import parameters, paths, provenance
-from training.workspace.stage_outputs import DamagedOutputError, output_folder
+from training.workspace.output_checksums import DamagedOutputError, output_folder
 
 REPORT = paths.CROSS_VALIDATION_REPORT
 LEAKAGE = {"frames": 50, "near_duplicates": 0.02, "near_duplicates_random_folds": 0.4}

@@ -25,7 +25,7 @@ from mlflow import MlflowClient
 from tests.conftest import free_port
 from tests.project_copy import clean_environment, project_copy, run, toy
 from training.workspace import provenance, tracking
-from training.workspace.stage_outputs import CHECKSUMS
+from training.workspace.output_checksums import CHECKSUMS
 
 pytestmark = pytest.mark.training
 

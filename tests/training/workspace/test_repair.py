@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.project_copy import clean_environment, project_copy, run, toy
-from tests.training.workspace.test_stage_outputs import flip_bit
+from tests.training.workspace.test_output_checksums import flip_bit
 
 pytestmark = pytest.mark.training
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.api import turns
+from service.api.input_turns import MAX_DISCARDED_PER_SECOND, DiscardBudget, InputTurns
 
 
 def test_input_turns_go_round() -> None:
@@ -22,7 +22,7 @@ def test_input_turns_go_round() -> None:
 
     async def scene() -> list[Connection]:
         connections = [Connection(asyncio.get_running_loop(), slices) for slices in (3, 1, 2)]
-        input_turns = turns.InputTurns()
+        input_turns = InputTurns()
         for connection in connections:
             input_turns.add(connection)
         while len(turns_taken) < 6:
@@ -35,8 +35,8 @@ def test_input_turns_go_round() -> None:
 
 def test_few_bytes_are_discarded_in_a_second() -> None:
     seconds = [0.0]
-    budget = turns.DiscardBudget(lambda: seconds[0])
-    assert budget.spend(turns.MAX_DISCARDED_PER_SECOND)
+    budget = DiscardBudget(lambda: seconds[0])
+    assert budget.spend(MAX_DISCARDED_PER_SECOND)
     assert not budget.spend(1)
     seconds[0] += 1
     assert budget.spend(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.workspace.stage_outputs import CHECKSUMS, DamagedOutputError, check_outputs, output_folder
+from training.workspace.output_checksums import CHECKSUMS, DamagedOutputError, check_outputs, output_folder
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.project_copy import clean_environment, project_copy, run, toy
-from training.workspace.stage_item import stage_item
+from training.workspace.dvc_matrix_item import stage_item
 
 EXPERIMENTS = "training/experiments/dvc.yaml"
 ATTACK = "toy;touch executed;#"
