@@ -19,8 +19,7 @@ DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
 def read_digest(tag: str) -> str:
     """Return the digest that the registry has for a tag. Raises SystemExit."""
-    name = tag if tag.count("/") > 1 or "." in tag.split("/")[0] else f"docker.io/{tag}"
-    command = ["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}", f"docker://{name}"]
+    command = ["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}", f"docker://{tag}"]
     try:
         completed = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:

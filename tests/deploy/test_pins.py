@@ -69,7 +69,7 @@ def test_pin_writes_the_registrys_digest_of_each_image(tmp_path) -> None:
         assert after != before
     calls = (tmp_path / "calls").read_text().splitlines()
     assert len(calls) == len(set(calls)) == 6
-    assert any(call.endswith("docker://docker.io/prom/prometheus:v3.5.0") for call in calls)
+    assert any(call.endswith("docker://prom/prometheus:v3.5.0") for call in calls)
 
 
 def test_pin_changes_nothing_without_a_registry(tmp_path) -> None:
