@@ -91,8 +91,9 @@ def _inflate(file: IO[bytes], memory: RequestMemory) -> IO[bytes]:
     """
     inflated = write_temporary_file()  # the cine reads it later
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
-    while chunk := file.read(CHUNK_BYTES):
-        while chunk:
+    while not decompressor.eof and (chunk := file.read(CHUNK_BYTES)):
+        # A byte of padding may follow the compressed data. It stays in unconsumed_tail for ever.
+        while chunk and not decompressor.eof:
             memory.reserve_file(CHUNK_BYTES)
             with raise_no_room():
                 inflated.write(decompressor.decompress(chunk, CHUNK_BYTES))

@@ -47,7 +47,8 @@ def test_a_file_that_is_decoded_on_the_disk_gets_the_same_error(model_folder, tm
         httpx.Client(base_url=server.address, timeout=60) as client,
     ):
         for data in files.values():
-            assert client.post("/mask?index=0", files={"frame": data}).status_code == 200
+            response = client.post("/mask?index=0", files={"frame": data})
+            assert response.status_code == 200, response.text
         for worker in map(psutil.Process, server.workers()):
             for process in (worker, *worker.children(recursive=True)):
                 process.rlimit(psutil.RLIMIT_FSIZE, (2**20, 2**20))

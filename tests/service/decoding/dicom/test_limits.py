@@ -6,6 +6,7 @@ The tests count work instead of measuring time, so that a slow machine cannot fa
 import io
 import struct
 import tracemalloc
+import zlib
 
 import numpy as np
 import pydicom.filereader
@@ -17,6 +18,7 @@ from service.decoding.dicom.dicom_header import MAX_HEADER_BYTES, MAX_READS
 from service.decoding.dicom.frame_locations import MAX_FRAGMENTS
 from service.errors import FrameError
 from service.rendering.dicom_segmentation import build_dicom_segmentation
+from service.resources.worker_memory import RequestMemory
 from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes
 
 pytestmark = pytest.mark.slow
@@ -165,3 +167,20 @@ def test_a_compressed_frame_larger_than_its_pixels_is_refused(grey, fragments) -
     status, code, message = error_within_limits(replace_pixel_data(data, b"".join(items)), 16)
     assert (status, code) == (400, "malformed")
     assert "A compressed frame has more than" in message
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0", bytes(100)], ids=len)
+def test_bytes_after_the_deflated_data_reserve_no_memory(padding) -> None:
+    """The inflated file has more than one part, so that the decompressor ends in another call than it begins."""
+    data = to_bytes(make_ultrasound(np.zeros((6, 420, 580), np.uint8)))
+    meta, dataset = data[: data.index(FIRST_ELEMENT)], data[data.index(FIRST_ELEMENT) :]
+    meta = meta.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
+    meta = meta.replace(b"\x10\0UI\x14\0", b"\x10\0UI\x16\0")
+    length = struct.unpack_from("<L", meta, 140)[0] + 2
+    meta = meta[:140] + struct.pack("<L", length) + meta[144:]
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = compressor.compress(dataset) + compressor.flush()
+    memory = RequestMemory("client")
+    cine = open_cine(io.BytesIO(meta + deflated + padding), memory)
+    assert cine.frame_count == 6
+    assert memory.file_bytes <= len(dataset) + 2 * MIB

@@ -87,6 +87,6 @@ def _check_inflated_size(opened: Any, file: str) -> None:
         return
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflater.decompress(opened.read(), MAX_INFLATED_BYTES)
-    if inflater.unconsumed_tail:
+    if inflater.unconsumed_tail and not inflater.eof:
         reason = f"is deflated, and has more than {MAX_INFLATED_BYTES // 2**20} MiB otherwise"
         raise SourceError(file, reason, "Save it with another transfer syntax.")
