@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage, generate_ui
 
 from service.rendering.dicom_segmentation_frames import pack_masks
 from tests.dicoms import to_bytes
+from tests.frames import disc
 from tests.project_copy import nerve
 from training.data.manifest import ManifestRow, read_labels
 from training.data.source_errors import IngestLog
@@ -105,3 +106,10 @@ def item(**elements: Any) -> Dataset:
     for keyword, value in elements.items():
         setattr(dataset, keyword, value)
     return dataset
+
+
+# The masks and frames of the tests with DICOM files.
+SHAPE, OTHER = polygon(SQUARE), polygon(TRIANGLE)
+EMPTY = np.zeros_like(SHAPE)
+GREY = disc(HEIGHT, WIDTH)
+CINE = np.stack([disc(HEIGHT, WIDTH, seed=seed) for seed in range(4)])

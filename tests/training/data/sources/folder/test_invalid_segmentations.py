@@ -2,28 +2,23 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from pydicom import Dataset
 
 from tests.dicoms import make_ultrasound
-from tests.frames import disc
 from tests.training.data.sources.folder.datasets import (
+    CINE,
+    EMPTY,
+    GREY,
     HEIGHT,
-    SQUARE,
-    TRIANGLE,
+    OTHER,
+    SHAPE,
     WIDTH,
     ingest,
     make_segmentation,
-    polygon,
     save,
 )
 from training.data.source_errors import SourceError
-
-SHAPE, OTHER = polygon(SQUARE), polygon(TRIANGLE)
-EMPTY = np.zeros_like(SHAPE)
-GREY = disc(HEIGHT, WIDTH)
-CINE = np.stack([disc(HEIGHT, WIDTH, seed=seed) for seed in range(4)])
 
 
 def source_image(segmentation: Dataset) -> Dataset:

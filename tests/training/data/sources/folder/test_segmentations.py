@@ -16,16 +16,18 @@ from service.rendering.dicom_segmentation import NERVE, build_dicom_segmentation
 from tests.dicoms import decode_frames, make_compressed_ultrasound, make_region, make_ultrasound, to_bytes
 from tests.frames import disc
 from tests.training.data.sources.folder.datasets import (
+    CINE,
+    EMPTY,
+    GREY,
     HEIGHT,
-    SQUARE,
-    TRIANGLE,
+    OTHER,
+    SHAPE,
     WIDTH,
     encode,
     functional_groups,
     ingest,
     item,
     make_segmentation,
-    polygon,
     save,
     write,
 )
@@ -33,11 +35,6 @@ from training.data.manifest import read_frame
 from training.data.source_errors import SourceError
 from training.data.sources.folder import dicom_files
 from training.workspace.params_file import ParameterError
-
-SHAPE, OTHER = polygon(SQUARE), polygon(TRIANGLE)
-EMPTY = np.zeros_like(SHAPE)
-GREY = disc(HEIGHT, WIDTH)
-CINE = np.stack([disc(HEIGHT, WIDTH, seed=seed) for seed in range(4)])
 
 
 @pytest.mark.parametrize(
