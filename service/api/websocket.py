@@ -215,13 +215,15 @@ async def _respond(message: StreamMessage, socket: WebSocket, settings: StreamSe
     await asyncio.sleep(PENALTIES.seconds_left(state.client_id))
     encoded_responses = _compute_responses(message, socket, settings)
     is_last = False
-    while not is_last:
-        async with LIMITER.slot(state.client_id):
-            text, is_last = await run_in_threadpool(next, encoded_responses)
-        await socket.send_text(text)
-    encoded_responses.close()  # so that the threads of a cine end
-    state.memory.release()
-    PENALTIES.record(state)
+    try:
+        while not is_last:
+            async with LIMITER.slot(state.client_id):
+                text, is_last = await run_in_threadpool(next, encoded_responses)
+            await socket.send_text(text)
+    finally:  # also when the client has disconnected: others would never get this memory
+        encoded_responses.close()  # so that the threads of a cine end
+        state.memory.release()
+        PENALTIES.record(state)
 
 
 class EncodedResponse(NamedTuple):

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import IO, NamedTuple
 
+from service.decoding.jpeg_2000_header import read_jpeg_2000_header
 from service.decoding.jpeg_header import read_jpeg_header
 from service.decoding.picture_formats import Format
 
@@ -82,12 +83,8 @@ def _read_jpeg(data: bytes) -> StoredSize:
 
 
 def _read_jpeg_2000(head: bytes) -> StoredSize:
-    start = head.index(b"\xff\x4f\xff\x51")  # SOC and SIZ (ISO/IEC 15444-1 A.5.1)
-    right, bottom, left, top = struct.unpack_from(">LLLL", head, start + 8)
-    if bottom <= top or right <= left:
-        raise ValueError("the picture has no pixels")
-    samples, precision = struct.unpack_from(">HB", head, start + 40)
-    return StoredSize(bottom - top, right - left, samples * (1 if precision & 0x7F < 8 else 2))
+    header = read_jpeg_2000_header(head)
+    return StoredSize(header.rows, header.columns, header.samples * (1 if header.bits <= 8 else 2))
 
 
 def _read_jpeg_xl(head: bytes) -> StoredSize:
