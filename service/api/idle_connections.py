@@ -7,12 +7,11 @@ idle clients never block others.
 """
 
 import asyncio
-import ctypes
-import gc
 import random
 from typing import Any, NamedTuple
 
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
+from service.resources.machine import trim_memory
 
 MAX_CONNECTIONS = 1024  # of one worker
 MAX_IDLE_SECONDS = 10.0
@@ -146,13 +145,6 @@ def is_idle(connection: Any) -> bool:
     """Return whether a connection waits for its client: for a request, or to take a response."""
     transport = connection.transport
     return not connection.is_serving or transport.unsent_bytes > 0 or bool(transport.is_closing())
-
-
-def trim_memory() -> None:
-    """Give free memory back to the system; glibc keeps it otherwise. Other C libraries have no such function."""
-    gc.collect()  # closed connections are reference cycles; Python would keep them until there are many new objects
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
 
 
 CONNECTION_LIMITER = ConnectionLimiter()

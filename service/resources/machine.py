@@ -1,6 +1,7 @@
 """The CPU cores, the memory, the GPU and the open files that this process may use."""
 
 import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -100,3 +101,10 @@ def return_freed_memory() -> None:
     if mallopt:
         mallopt(M_MMAP_THRESHOLD, MIN_RETURNED_BYTES)
         mallopt(M_TRIM_THRESHOLD, 2 * MIN_RETURNED_BYTES)
+
+
+def trim_memory() -> None:
+    """Give free memory back to the system; glibc keeps it otherwise. Other C libraries have no such function."""
+    gc.collect()  # closed connections are reference cycles; Python would keep them until there are many new objects
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
