@@ -28,7 +28,7 @@ serve: setup  ## serve the champion on port 3000 (HOST, PORT)
 	python -m service --host $(HOST) --port $(PORT)
 
 ui: setup  ## show the MLflow runs on port 5000 (MLFLOW_PORT)
-	python -m training.workspace.local_store
+	python -m training.workspace.local_mlflow_store
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(MLFLOW_PORT)
 
 ##@ Develop

@@ -15,7 +15,7 @@ import numpy as np
 from tabulate import tabulate
 
 from training.fitting.augmentation import augment
-from training.workspace.parameters import Augmentation
+from training.workspace.nerve_parameters import Augmentation
 
 TITLE = "Augmentation"
 HEIGHT, WIDTH, MASKS = 160, 224, 2  # the input of the candidate `deep`, with nerve and vessel

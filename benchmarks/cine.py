@@ -19,7 +19,7 @@ from pydicom import uid
 
 from benchmarks.peers import NERVEMASK, run_server
 from benchmarks.report import table
-from service.decoding.dicom.codestream import decompress_frame
+from service.decoding.dicom.decompression import decompress_frame
 from service.decoding.dicom.dicom_cine import DicomCine
 from service.decoding.frame import Frame
 from service.inference.segmenter import Segmenter

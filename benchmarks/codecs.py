@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.report import table
 from benchmarks.sample_uploads import encode_image, sample_frames
-from service.rendering import images
+from service.rendering import image_encoding
 
 TITLE = "Libraries that read and write image files: time in one thread"
 REPEATS = 100
@@ -48,7 +48,7 @@ def _measure_writers() -> list[dict[str, Any]]:
     mask = np.zeros((420, 580), np.uint8)
     cv2.ellipse(mask, (300, 200), (60, 30), 20, 0, 360, 255, -1)
     writers: dict[str, Callable[[np.ndarray], bytes | bytearray]] = {
-        "OpenCV, the service's settings": images.encode_png,
+        "OpenCV, the service's settings": image_encoding.encode_png,
         "OpenCV, default settings": lambda pixels: encode_image(".png", pixels),
         "Pillow, fastest": _write_with_pillow,
         "imagecodecs (spng), fastest": lambda pixels: imagecodecs.spng_encode(pixels, level=1),

@@ -30,7 +30,7 @@ from benchmarks.load_generator import Connection, encode_request, run_at_rate
 from benchmarks.peers import NERVEMASK, RunningServer, run_server
 from benchmarks.report import record, table
 from benchmarks.sample_uploads import encode_image
-from service.api.api_keys import hash_key, write_key_hashes
+from service.api.api_key_file import hash_key, write_key_hashes
 from tests.frames import speckle
 
 TITLE = "A greedy client beside another client"

@@ -24,11 +24,11 @@ import psutil
 
 from benchmarks.peers import decode_upload
 from benchmarks.process_monitor import DECODER, WORKER
-from service.api.deployed_model import previous_link
+from service.api.model_reload import previous_link
 from service.inference.segmenter import Segmenter
 from service.model.card import NETWORK_FILES, Card
 from service.monitoring.audit_log import digest
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.dicoms import make_region, make_ultrasound, to_bytes
 from tests.frames import speckle
 

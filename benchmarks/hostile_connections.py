@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from service.api.authentication import MAX_FREE_WRONG_KEYS
+from service.api.wrong_key_limiter import MAX_FREE_WRONG_KEYS
 
 NICE = 10
 PIECE_BYTES = 64 * 1024

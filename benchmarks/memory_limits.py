@@ -26,11 +26,11 @@ import tifffile
 from pydicom.uid import JPEG2000Lossless
 from rich.progress import track
 
-from benchmarks.control_group import ControlGroup, limit_memory, limited
+from benchmarks.cgroup import ControlGroup, limit_memory, limited
 from benchmarks.peers import NERVEMASK, RunningServer, run_server
 from benchmarks.process_monitor import ProcessMonitor
 from benchmarks.report import record, table
-from service.api.api_keys import hash_key, write_key_hashes
+from service.api.api_key_file import hash_key, write_key_hashes
 from service.api.upload import ENOUGH_UPLOAD_BYTES
 from service.resources.worker_memory import FREE_SHARES, MIB, SharedLimit, share_memory
 from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes

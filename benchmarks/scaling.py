@@ -48,12 +48,12 @@ def measure() -> dict[str, list[Row]]:
 
 def _measure_network(height: int, width: int) -> Row:
     """Measure the candidate's network alone, in float32, with random weights: its time does not depend on them."""
-    from service.inference.open_runtime import open_cpu_runtime
+    from service.inference.runtime_selection import open_cpu_runtime
     from training.models.onnx_export import export_onnx
     from training.models.unet import build_unet
-    from training.workspace import parameters
+    from training.workspace import nerve_parameters
 
-    candidate = parameters.read_candidate(CANDIDATE)
+    candidate = nerve_parameters.read_candidate(CANDIDATE)
     with tempfile.TemporaryDirectory() as folder:
         model = build_unet(candidate.net, candidate.input.model_copy(update={"height": height, "width": width}))
         export_onnx(model, Path(folder) / "unet.onnx")
@@ -115,9 +115,9 @@ def prepare(count: int) -> None:
     from service.model.card import NetworkInput, Normalization
     from training.data.prepared_arrays import write_arrays
     from training.data.split_table import rows_of_split
-    from training.workspace import parameters
+    from training.workspace import nerve_parameters
 
-    size = parameters.read_candidate(CANDIDATE).input
+    size = nerve_parameters.read_candidate(CANDIDATE).input
     rows = list(islice(cycle(rows_of_split("test")), count))
     with tempfile.TemporaryDirectory(dir=".") as folder:
         start = time.perf_counter()

@@ -23,7 +23,7 @@ from benchmarks.serving_report import FILE_TO_PNG, MANY_CLIENTS, NETWORK_ALONE, 
 from service.inference.preprocessing import preprocess
 from service.inference.segmenter import Segmenter
 from service.model.model_folder import model_folder
-from service.rendering import images
+from service.rendering import image_encoding
 from service.resources.machine import cpu_cores
 
 __all__ = ["TITLE", "measure", "to_markdown"]
@@ -115,7 +115,7 @@ def in_process_runs() -> dict[str, Callable[[SampleUploads, int], LoadResult]]:
         return lambda: segmenter.runtime(tensor, threads == 1)
 
     def file_to_png(file: bytes, threads: int) -> Callable[[], Any]:
-        return lambda: images.encode_png(segmenter.segment(decode_upload(file)).mask)
+        return lambda: image_encoding.encode_png(segmenter.segment(decode_upload(file)).mask)
 
     return {NETWORK_ALONE: partial(_run_in_process, network_alone), FILE_TO_PNG: partial(_run_in_process, file_to_png)}
 

@@ -25,7 +25,7 @@ from benchmarks.process_monitor import MAX_GAP_SECONDS, ProcessMonitor
 from benchmarks.sample_uploads import encode_image
 from service.inference.segmenter import Segmenter
 from service.model.card import Card
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes
 from tests.frames import speckle
 

@@ -1,40 +1,42 @@
-"""Training steps: with real data, with constant data, and in float32.
+"""Training steps: with real data, with constant data, in float32, and under settings of the memory allocator.
 
-The difference between real and constant data is the time in which the network waits for frames. Only candidates with
-prepared arrays are measured.
+The difference between real and constant data is the time in which the network waits for frames.
 """
 
 import statistics
-import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
-import keras
-
+from benchmarks import training_memory
 from benchmarks.report import table
-from training.data.prepared_arrays import read_split_arrays
+from benchmarks.training_steps import measure_steps
 from training.fitting.batches import TrainingBatches
-from training.fitting.trainer import train
-from training.workspace import parameters, paths
+from training.workspace import nerve_parameters
 
-TITLE = "Training steps: with real data, with constant data, and in float32"
+TITLE = "Training steps: with real data, with constant data, in float32, and by memory allocator"
 ROUNDS = 3
-EPOCHS = 5  # the first one builds the graph and is not counted
+EPOCHS = 4
 REAL_DATA, CONSTANT_DATA, FLOAT32 = "real_data_ms", "constant_data_ms", "float32_ms"
 
 
-def measure() -> list[dict[str, Any]]:
-    rows = []
-    candidates = parameters.read_nerve_parameters().candidates
-    for name in (name for name in candidates if (paths.PREPARED / name).exists()):
-        conditions = {REAL_DATA: nullcontext, CONSTANT_DATA: _constant_data}
-        if not parameters.read_candidate(name).net.encoder:  # a network with an encoder trains in float32 anyway
-            conditions[FLOAT32] = _float32
-        rounds = [{key: _step_ms(name, condition()) for key, condition in conditions.items()} for _ in range(ROUNDS)]
-        medians = {key: round(statistics.median(times[key] for times in rounds), 1) for key in conditions}
-        rows.append({"network": name} | medians)
-    return rows
+def measure() -> dict[str, Any]:
+    candidates = nerve_parameters.read_nerve_parameters().candidates
+    return {"allocators": training_memory.measure(candidates), "steps": [_measure_data(name) for name in candidates]}
+
+
+def _measure_data(name: str) -> dict[str, Any]:
+    conditions = {REAL_DATA: nullcontext, CONSTANT_DATA: _constant_data}
+    if not nerve_parameters.read_candidate(name).net.encoder:  # a network with an encoder trains in float32 anyway
+        conditions[FLOAT32] = _float32
+    rounds = [{key: _wall_ms(name, condition()) for key, condition in conditions.items()} for _ in range(ROUNDS)]
+    medians = {key: round(statistics.median(times[key] for times in rounds), 1) for key in conditions}
+    return {"network": name} | medians
+
+
+def _wall_ms(name: str, condition: AbstractContextManager[Any]) -> float:
+    with condition:
+        return measure_steps(name, EPOCHS).wall_ms
 
 
 def _constant_data() -> AbstractContextManager[Any]:
@@ -54,43 +56,20 @@ def _float32() -> AbstractContextManager[Any]:
     return patch("training.fitting.trainer.fastest_dtype_policy", return_value="float32")
 
 
-def _step_ms(name: str, condition: AbstractContextManager[Any]) -> float:
-    """Return the milliseconds per training step without validation: the median over the epochs."""
-
-    class StepTimer(keras.callbacks.Callback):
-        def __init__(self) -> None:
-            super().__init__()
-            self.epochs_ms: list[float] = []
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.start, self.steps = time.perf_counter(), 0
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self.end, self.steps = time.perf_counter(), self.steps + 1
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self.epochs_ms.append((self.end - self.start) * 1000 / self.steps)
-
-    candidate = parameters.read_candidate(name)
-    phases = [candidate.recipe.phases[0].model_copy(update={"epochs": EPOCHS})]
-    short = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"phases": phases})})
-    timer = StepTimer()
-    with condition:
-        train(short, read_split_arrays(paths.PREPARED / name), 1, [timer])
-    return statistics.median(timer.epochs_ms[1:])
-
-
-def to_markdown(rows: list[dict[str, Any]]) -> str:
-    table_rows = [
+def to_markdown(figures: dict[str, Any]) -> str:
+    step_rows = [
         row
         | {
             FLOAT32: row.get(FLOAT32, ""),
             "waiting for data": f"{row[REAL_DATA] / row[CONSTANT_DATA] - 1:+.1%}",
             "speed-up against float32": f"{row[FLOAT32] / row[REAL_DATA]:.2f}" if FLOAT32 in row else "",
         }
-        for row in rows
+        for row in figures["steps"]
     ]
     return (
+        "### By setting of glibc's malloc\n\n"
+        f"Of one step: medians over {training_memory.EPOCHS - 1} epochs. User and system time count all threads.\n\n"
+        f"{table(figures['allocators'])}\n\n### By data\n\n"
         f"Milliseconds per step: median over {EPOCHS - 1} epochs, then over {ROUNDS} alternating rounds.\n\n"
-        f"{table(table_rows)}"
+        f"{table(step_rows)}"
     )

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from service.api.api_keys import ApiKeysError, check_api_keys
+from service.api.api_key_file import ApiKeysError, check_api_keys
 
 DRAIN_SECONDS = 15  # for running requests, after the signal to stop
 PATH_VARIABLES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL", "NERVEMASK_CERTIFICATE")

@@ -13,16 +13,16 @@ from bentoml._internal.context import server_context
 from bentoml.validators import ContentType
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from service.api import responses
+from service.api import frame_responses
 from service.api.access_log import AccessLogMiddleware
 from service.api.allowed_hosts import AllowedHostsMiddleware
 from service.api.authentication import ApiKeyMiddleware
-from service.api.concurrency_limiter import LIMITER
-from service.api.deployed_model import DeployedModel
 from service.api.dicom_response import dicom_response
 from service.api.error_responses import ErrorMiddleware, frame_error_response
+from service.api.fair_concurrency_limiter import LIMITER
 from service.api.frame_request import GEOJSON, FrameRequest
 from service.api.in_flight_limit import InFlightLimitMiddleware
+from service.api.model_reload import DeployedModel
 from service.api.readiness import ReadinessMiddleware
 from service.api.request_queue import RequestQueueMiddleware
 from service.api.routes import set_deployed_model, starlette_app
@@ -43,7 +43,8 @@ from service.monitoring.monitored_segmenter import MonitoredSegmenter
 from service.monitoring.prometheus_metrics import STEP_DURATION_SECONDS
 from service.monitoring.refusal_summary import REFUSALS
 from service.monitoring.tracing import TRACING
-from service.rendering import images
+from service.rendering import image_encoding
+from service.rendering.overlay import OVERLAY_BYTES, draw_overlay
 from service.request import RequestState
 from service.resources.machine import CPU_WORKERS, cpu_cores, forbid_core_dumps, gpu_name, return_freed_memory
 
@@ -123,8 +124,8 @@ class Nervemask:
     @respond_to_frame_errors
     def overlay(self, ctx: bentoml.Context) -> Annotated[bytes, PNG]:
         """Return the frame with the mask's outline and tint: a colour PNG."""
-        RequestState.of(ctx.request.scope).memory.rendered_bytes_per_pixel = images.OVERLAY_BYTES
-        return self._picture_response(ctx, lambda result: images.draw_overlay(result.frame, result.segmentation.mask))
+        RequestState.of(ctx.request.scope).memory.rendered_bytes_per_pixel = OVERLAY_BYTES
+        return self._picture_response(ctx, lambda result: draw_overlay(result.frame, result.segmentation.mask))
 
     @bentoml.api(route="/segment")
     @respond_to_frame_errors
@@ -137,7 +138,9 @@ class Nervemask:
         if request.asks_for_all_frames(cine):
             lines = (
                 "".join(
-                    responses.encode_line(responses.build_outcome(outcome, request.card, picture_kind, as_geojson))
+                    frame_responses.encode_line(
+                        frame_responses.build_outcome(outcome, request.card, picture_kind, as_geojson)
+                    )
                     for outcome in outcomes
                 )
                 for outcomes in request.segment_cine(cine)
@@ -146,9 +149,9 @@ class Nervemask:
         result = request.segment_frame(cine)
         with STEP_DURATION_SECONDS.labels("answer").time():
             if as_geojson:
-                feature = responses.build_feature(result, request.card)
+                feature = frame_responses.build_feature(result, request.card)
                 return JSONResponse(feature, media_type=GEOJSON)  # type: ignore[return-value]
-            return {**responses.build_segmentation(result, request.card, picture_kind)}
+            return {**frame_responses.build_segmentation(result, request.card, picture_kind)}
 
     @bentoml.api(route="/dicom")
     @respond_to_frame_errors
@@ -163,9 +166,9 @@ class Nervemask:
         """
         request = FrameRequest(ctx.request, self.deployed_model.segmenter)
         result = request.segment_frame(request.open_cine())
-        headers = responses.picture_headers(result, request.card)
+        headers = frame_responses.picture_headers(result, request.card)
         with STEP_DURATION_SECONDS.labels("answer").time():
-            data = images.encode_png(draw(result))
+            data = image_encoding.encode_png(draw(result))
         # BentoML derives its schema from the annotation (bytes), and sends a Response as it is.
         return Response(data, media_type="image/png", headers=headers)  # type: ignore[return-value]
 
@@ -174,7 +177,7 @@ def log_model(model: MonitoredSegmenter) -> None:
     """Log the model, its device and its warnings."""
     card = model.card
     log.info("%s %s (%s) on %s", card.name, card.version, card.candidate, model.device)
-    for warning in responses.collect_warnings(card):
+    for warning in frame_responses.collect_warnings(card):
         log.warning(warning)
 
 

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from service.api.deployed_model import promote, rollback
+from service.api.model_reload import promote, rollback
 from service.errors import ModelFolderError
 from service.model.model_folder import model_folder
 

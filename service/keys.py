@@ -6,7 +6,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from service.api.api_keys import ApiKeysError, hash_key, is_key_name, read_key_hashes, write_key_hashes
+from service.api.api_key_file import ApiKeysError, hash_key, is_key_name, read_key_hashes, write_key_hashes
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ import yaml
 from dvc.repo import Repo
 
 from tests.frames import disc, png
-from training.workspace.parameters import NerveParameters
-from training.workspace.params_file import validate_section
+from training.workspace.nerve_parameters import NerveParameters
+from training.workspace.parameter_validation import validate_section
 
 ROOT = Path(__file__).parent.parent
 COPIED = (

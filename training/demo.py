@@ -24,7 +24,7 @@ from service.decoding.image_file import decode_image
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.data.split_table import rows_of_split
 from training.evaluation.metrics import dice
-from training.workspace import parameters, paths
+from training.workspace import nerve_parameters, paths
 from training.workspace.plotting import draw_outlines, to_rgb
 
 CANDIDATE = "light"
@@ -164,7 +164,7 @@ def segment_over_http() -> tuple[Responses, float]:
 
 
 def main() -> None:
-    if parameters.read_nerve_parameters().refits:
+    if nerve_parameters.read_nerve_parameters().refits:
         sys.exit(
             "demo: params.yaml lists this source in nerve.refit, so the served model would be trained on the held-out "
             "frames that the demo segments. Restore the file with `git checkout HEAD params.yaml`."

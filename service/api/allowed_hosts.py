@@ -10,7 +10,7 @@ import os
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.api_keys import ApiKeysError, key_file_path
+from service.api.api_key_file import ApiKeysError, key_file_path
 from service.api.error_responses import error_response
 from service.errors import ErrorCode
 

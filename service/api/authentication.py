@@ -1,62 +1,25 @@
-"""Require an API key for every route except the probes, and slow down clients that send wrong keys."""
+"""Require an API key for every route except the probes."""
 
 import asyncio
 import math
 import os
-import time
 from base64 import b64decode
-from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.api_keys import ApiKeysError, KeyFile, key_file_path
+from service.api.api_key_file import ApiKeysError, KeyFile, key_file_path
 from service.api.error_responses import error_response
 from service.api.worker_health import HEALTH
+from service.api.wrong_key_limiter import WrongKeyLimiter
 from service.errors import ErrorCode
 from service.monitoring.prometheus_metrics import WRONG_KEYS_TOTAL
-from service.request import PROBE_ROUTES, RequestState, client_network
+from service.request import PROBE_ROUTES, RequestState
 
-MAX_FREE_WRONG_KEYS = 5  # of one client, before the service refuses it for some time
-MAX_RETRY_AFTER_SECONDS = 60
 MAX_REFUSAL_DELAY_SECONDS = 1.0  # a refused client waits this long for its response, even if Retry-After is longer
-WRONG_KEY_MEMORY_SECONDS = 600  # after a client's last wrong key its count starts again
-MAX_WRONG_KEYS_PER_SECOND = 100  # of all clients of a worker; then everybody with a wrong key waits
-MAX_CLIENTS = 4096  # with wrong keys; the service forgets the one that was first to send its last wrong key
 SEND_A_KEY = "Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
-
-
-class WrongKeyLimiter:
-    """Counts wrong keys by client. It never delays a valid key: many clients may share an address."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self.clock = clock
-        self.wrong_keys: OrderedDict[str, tuple[int, float]] = OrderedDict()  # count and time of the last, by client
-        self.second = 0
-        self.count_of_second = 0
-
-    @property
-    def is_flooded(self) -> bool:
-        """Return whether there were too many wrong keys in this second, perhaps from many addresses."""
-        return self.count_of_second > MAX_WRONG_KEYS_PER_SECOND
-
-    def record(self, client_address: str) -> float:
-        """Count a wrong key; return the seconds until the client may try again, 0 for its first wrong keys."""
-        client = client_network(client_address)
-        now = self.clock()
-        if self.second != int(now):
-            self.second, self.count_of_second = int(now), 0
-        self.count_of_second += 1
-        count, last = self.wrong_keys.pop(client, (0, now))
-        count = 1 if now - last > WRONG_KEY_MEMORY_SECONDS else count + 1
-        self.wrong_keys[client] = count, now
-        if len(self.wrong_keys) > MAX_CLIENTS:
-            self.wrong_keys.popitem(last=False)
-        doublings = min(count - MAX_FREE_WRONG_KEYS, MAX_RETRY_AFTER_SECONDS)  # a float does not hold 2**1024
-        return min(2.0**doublings, MAX_RETRY_AFTER_SECONDS) if doublings > 0 else 0
 
 
 class ApiKeyMiddleware:

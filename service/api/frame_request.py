@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from service.api.responses import PICTURE_KINDS, RENDERED_PICTURE_BYTES
+from service.api.frame_responses import PICTURE_KINDS, RENDERED_PICTURE_BYTES
 from service.decoding.cine import Cine, open_cine, select_frame
 from service.errors import ErrorCode, FrameError
 from service.inference.results import FrameFailure, FrameResult

@@ -5,7 +5,7 @@ Everything here happens before authentication. These are the limits of one conne
     its head          MAX_URL_BYTES (414), MAX_HEADERS headers of MAX_HEADERS_BYTES together (431), trailers included
     its requests      one runs; at most MAX_WAITING_REQUESTS wait (pipelining)
     its body          is read when the application asks for it, and never after the response
-    its chunks        a slice at a time, in turn with other connections (service.api.input_turns)
+    its chunks        a slice at a time, in turn with other connections (service.api.event_loop_turns)
     its responses     the client must take them (service.api.idle_connections)
 
 So a connection holds at most 256,000 bytes of input (one read of uvloop), the buffer of its body
@@ -20,8 +20,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.error_responses import CONNECTION_CLOSE
+from service.api.event_loop_turns import DISCARD_BUDGET, INPUT_TURNS, MAX_DISCARDED_BYTES
 from service.api.idle_connections import CONNECTION_LIMITER, MeasuredTransport
-from service.api.input_turns import DISCARD_BUDGET, INPUT_TURNS, MAX_DISCARDED_BYTES
 from service.api.request_head_limits import (
     MAX_HEADERS,
     MAX_HEADERS_BYTES,
@@ -66,7 +66,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.is_websocket = False
         self.discarded_bytes = 0
 
-    # for ConnectionLimiter and InputTurns
+    # for ConnectionLimiter and EventLoopTurns
 
     @property
     def is_serving(self) -> bool:

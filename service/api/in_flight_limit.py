@@ -4,8 +4,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.concurrency_limiter import LIMITER, ConcurrencyLimiter
 from service.api.decoder_penalties import PENALTIES
+from service.api.fair_concurrency_limiter import LIMITER, FairConcurrencyLimiter
 from service.errors import FrameError, too_many_error
 from service.request import RequestState, is_frame_request
 from service.resources.worker_memory import SharedLimit
@@ -25,7 +25,7 @@ class InFlightLimitMiddleware:
     wait because its files ended decoder processes.
     """
 
-    def __init__(self, app: ASGIApp, limiter: ConcurrencyLimiter = LIMITER):
+    def __init__(self, app: ASGIApp, limiter: FairConcurrencyLimiter = LIMITER):
         self.app = app
         self.limiter = limiter
         self.in_flight = SharedLimit(MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CLIENT)

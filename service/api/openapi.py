@@ -6,16 +6,16 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from service import VERSION
-from service.api import response_models as models
-from service.api import responses
-from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
+from service.api import frame_responses
+from service.api import response_schemas as models
+from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.api.request_queue import MAX_QUEUE_SECONDS, MAX_RESPONSE_SECONDS
 from service.api.upload import MAX_UPLOAD_BYTES, RAW_CONTENT_TYPES, UPLOAD_FIELD
 from service.api.websocket import MAX_IDLE_SECONDS, MAX_STREAMS, MAX_STREAMS_PER_CLIENT
 from service.api.websocket_protocol import MAX_MESSAGE_BYTES
 from service.decoding.frame import Frame
 from service.decoding.image_file import MAX_IMAGE_BYTES
-from service.decoding.video_file import MAX_VIDEO_BYTES
+from service.decoding.video_decoder import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
 from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
 from service.model.card import WORST_FRAMES_IMAGE, Card
@@ -62,7 +62,7 @@ PARAMETERS: dict[str, Json] = {
     },
     "picture": {
         "description": "picture to add to the JSON as a data URL",
-        "schema": {"enum": [*responses.PICTURE_KINDS]},
+        "schema": {"enum": [*frame_responses.PICTURE_KINDS]},
     },
 }
 MODEL_HEADERS = {
@@ -119,10 +119,15 @@ def _schemas() -> Json:
 def _segment_content(card: Card) -> Json:
     result = _example_result()
     failure = FrameFailure(1, FrameError(ErrorCode.MALFORMED, ErrorCode.MALFORMED.description))
-    lines = "".join(responses.encode_line(responses.build_outcome(outcome, card)) for outcome in (result, failure))
+    lines = "".join(
+        frame_responses.encode_line(frame_responses.build_outcome(outcome, card)) for outcome in (result, failure)
+    )
     return {
-        "application/json": {"schema": _ref("Segmentation"), "example": responses.build_segmentation(result, card)},
-        "application/geo+json": {"schema": _ref("Feature"), "example": responses.build_feature(result, card)},
+        "application/json": {
+            "schema": _ref("Segmentation"),
+            "example": frame_responses.build_segmentation(result, card),
+        },
+        "application/geo+json": {"schema": _ref("Feature"), "example": frame_responses.build_feature(result, card)},
         "application/jsonl": {
             "schema": TEXT | {"description": "for a cine: each frame's Segmentation, Feature or FailedFrame in a line"},
             "example": lines,

@@ -7,8 +7,8 @@ from collections import deque
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.concurrency_limiter import LIMITER, ConcurrencyLimiter
 from service.api.error_responses import frame_error_response
+from service.api.fair_concurrency_limiter import LIMITER, FairConcurrencyLimiter
 from service.api.slow_client_timeout import SlowClientTimeout
 from service.errors import ErrorCode, FrameError, too_many_error, too_slow_error
 from service.request import RequestState, is_frame_request
@@ -27,7 +27,7 @@ class RequestQueueMiddleware:
     whose deadline passes there, never runs.
     """
 
-    def __init__(self, app: ASGIApp, limiter: ConcurrencyLimiter = LIMITER):
+    def __init__(self, app: ASGIApp, limiter: FairConcurrencyLimiter = LIMITER):
         self.app = app
         self.limiter = limiter
 
@@ -41,7 +41,7 @@ class RequestQueueMiddleware:
 class LimitedRequest:
     """One request, from the queue to the end of its response."""
 
-    def __init__(self, limiter: ConcurrencyLimiter, scope: Scope, receive: Receive, send: Send):
+    def __init__(self, limiter: FairConcurrencyLimiter, scope: Scope, receive: Receive, send: Send):
         self.limiter = limiter
         self.scope = scope
         self.wrapped_receive = receive

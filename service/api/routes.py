@@ -12,10 +12,10 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from service.api.deployed_model import DeployedModel
 from service.api.error_responses import frame_error_response
+from service.api.frame_responses import collect_warnings
+from service.api.model_reload import DeployedModel
 from service.api.openapi import openapi_document
-from service.api.responses import collect_warnings
 from service.api.websocket import OpenStreams, serve_stream
 from service.errors import FrameError
 from service.model.card import WORST_FRAMES_IMAGE

@@ -3,8 +3,8 @@
 import os
 import sys
 
-from service.api.api_keys import ApiKeysError, check_api_keys, key_file_path, warn_if_others_can_write
-from service.monitoring import audit_writer
+from service.api.api_key_file import ApiKeysError, check_api_keys, key_file_path, warn_if_others_can_write
+from service.monitoring import audit_log_file
 from service.monitoring.review_spool import open_review_spool
 
 SETTINGS = {"NERVEMASK_METRICS": ("open", "key", "off"), "NERVEMASK_LOG": ("text", "json")}  # with their values
@@ -13,7 +13,7 @@ SETTINGS = {"NERVEMASK_METRICS": ("open", "key", "off"), "NERVEMASK_LOG": ("text
 def check_startup() -> None:
     """Check settings, API keys, audit log and review spool. Raises SystemExit with one line.
 
-    Without a usable model folder the service starts, is not ready, and waits for one: see `deployed_model`.
+    Without a usable model folder the service starts, is not ready, and waits for one: see `model_reload`.
     """
     for name, values in SETTINGS.items():
         if (value := os.environ.get(name)) not in (None, "", *values):
@@ -22,7 +22,7 @@ def check_startup() -> None:
         check_api_keys()
         if path := key_file_path():
             warn_if_others_can_write(path)
-        audit_writer.check_opens()
+        audit_log_file.check_opens()
         open_review_spool()
     except ApiKeysError as error:
         sys.exit(f"nervemask: {error}")

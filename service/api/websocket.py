@@ -16,10 +16,10 @@ from starlette.status import WS_1001_GOING_AWAY, WS_1008_POLICY_VIOLATION, WS_10
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from service.api import responses
-from service.api.concurrency_limiter import LIMITER
+from service.api import frame_responses
 from service.api.decoder_penalties import PENALTIES
 from service.api.error_responses import INTERNAL_ERROR_MESSAGE, frame_error_response
+from service.api.fair_concurrency_limiter import LIMITER
 from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
 from service.monitoring.monitored_segmenter import MonitoredSegmenter, record_failure
@@ -68,7 +68,7 @@ class StreamSettings:
         """Return the settings in a query. Raises FrameError (400) for an unknown parameter or value."""
         drop = query.get("drop", "false")
         picture = query.get("picture")
-        kinds = responses.PICTURE_KINDS
+        kinds = frame_responses.PICTURE_KINDS
         if set(query) - {"drop", "picture"} or drop not in ("true", "false") or picture not in (None, *kinds):
             message = f"The parameters of a stream are drop (true or false) and picture (one of {', '.join(kinds)})."
             raise FrameError(ErrorCode.SETTINGS, message)
@@ -185,11 +185,11 @@ async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None
     try:
         settings = StreamSettings.parse(socket.query_params)
     except FrameError as error:
-        await socket.send_text(json.dumps(responses.build_error(error)))
+        await socket.send_text(json.dumps(frame_responses.build_error(error)))
         await socket.close(WS_1008_POLICY_VIOLATION)
         return
     if settings.picture:
-        RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = responses.RENDERED_PICTURE_BYTES
+        RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = frame_responses.RENDERED_PICTURE_BYTES
     queue = FrameQueue(settings.drop, streams.budget, RequestState.of(socket.scope).client_id)
     receiving = asyncio.create_task(queue.fill(socket))
     try:
@@ -252,16 +252,16 @@ def _compute_responses(
         cine = open_cine(io.BytesIO(message.data), state.memory)
         outcomes = chain.from_iterable(segmenter.segment_cine(cine, state))
         for number, outcome in enumerate(outcomes, 1):
-            response = responses.build_outcome(outcome, segmenter.card, settings.picture)
+            response = frame_responses.build_outcome(outcome, segmenter.card, settings.picture)
             yield encode(response, is_last=number == cine.frame_count)
     except FrameError as error:
         record_failure(error, state)
-        yield encode(responses.build_error(error))
+        yield encode(frame_responses.build_error(error))
     except Exception:
         log.exception("message %d of a stream failed", message.number)
         internal_error = FrameError(ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)
         record_failure(internal_error, state)
-        yield encode(responses.build_error(internal_error))
+        yield encode(frame_responses.build_error(internal_error))
 
 
 def _has_same_origin(socket: WebSocket) -> bool:

@@ -3,6 +3,7 @@
 import io
 from typing import IO, Protocol
 
+from service.decoding.declared_size import read_declared_size
 from service.decoding.decoded_video import DecodedVideo
 from service.decoding.decoder_process import run_in_decoder_process
 from service.decoding.dicom_signature import HEAD_BYTES, find_start
@@ -15,9 +16,8 @@ from service.decoding.image_file import (
     list_pages,
 )
 from service.decoding.picture_formats import VIDEOS, Format, detect_format
-from service.decoding.stored_size import read_stored_size
 from service.decoding.temporary_file import write_temporary_file
-from service.decoding.video_file import MAX_VIDEO_BYTES
+from service.decoding.video_decoder import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
 from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
@@ -52,7 +52,7 @@ class PictureCine:
 
     def __init__(self, data: bytes, page: int = 0, notes: tuple[str, ...] = ()):
         self.data, self.page, self.notes = data, page, notes
-        self.size = read_stored_size(io.BytesIO(data), check_format(data), page)
+        self.size = read_declared_size(io.BytesIO(data), check_format(data), page)
 
     def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
         return self.size.frame_bytes(len(self.data), rendered_bytes_per_pixel)
@@ -76,7 +76,7 @@ class TiffCine:
         """Raises FrameError 503 if the disk is full."""
         self.file = write_temporary_file([data])  # it is deleted with this object
         self.pages, self.notes = pages, notes
-        self.sizes = [read_stored_size(self.file, Format.TIFF, page) for page in pages]
+        self.sizes = [read_declared_size(self.file, Format.TIFF, page) for page in pages]
         self.file_bytes = len(data)
         self.frame_count = len(pages)
 

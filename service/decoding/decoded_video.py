@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from service.decoding.declared_size import UNCOMPRESSED_COPIES, VIDEO_COPIES, DeclaredSize
 from service.decoding.decoder_process import run_in_decoder_process
 from service.decoding.frame import MAX_PIXELS
 from service.decoding.pixel_range import DecodedPixels
-from service.decoding.stored_size import UNCOMPRESSED_COPIES, VIDEO_COPIES, StoredSize
 from service.decoding.temporary_file import write_temporary_file
-from service.decoding.video_file import MAX_DECODED_BYTES, MILLI, decode_video, probe_video
+from service.decoding.video_decoder import MAX_DECODED_BYTES, MILLI, decode_video, probe_video
 from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 DECLARED_FACTOR, DECLARED_SPARE = 2, 16  # frames beyond the declared number that are still read
@@ -34,7 +34,7 @@ class DecodedVideo:
         self.frame_count, self.rows, self.columns, milli_rate = decoded.pixels.tolist()
         self.frame_rate_hz = milli_rate / MILLI if milli_rate else None
         self.notes = decoded.notes
-        self.size = StoredSize(self.rows, self.columns, 1, UNCOMPRESSED_COPIES)
+        self.size = DeclaredSize(self.rows, self.columns, 1, UNCOMPRESSED_COPIES)
 
     def _decode(self, source: str, memory: RequestMemory) -> DecodedPixels:
         """Reserve the bytes of the declared frames, and decode them."""
@@ -42,7 +42,7 @@ class DecodedVideo:
         pixels = rows * columns
         # Many containers only estimate the number.
         most = pixels * (DECLARED_FACTOR * frame_count + DECLARED_SPARE) if frame_count else MAX_DECODED_BYTES
-        memory.reserve_only_frame(StoredSize(rows, columns, 1, VIDEO_COPIES).decoder_bytes)
+        memory.reserve_only_frame(DeclaredSize(rows, columns, 1, VIDEO_COPIES).decoder_bytes)
         reserved = memory.reserve_file(pixels * frame_count, min(most, MAX_DECODED_BYTES))
         decoded = run_in_decoder_process(decode_video, source, self.file.name, pixels, reserved)
         memory.shrink_only_frame(0)

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from service.decoding.declared_size import DeclaredSize
 from service.decoding.pixel_range import DecodedPixels
-from service.decoding.stored_size import StoredSize
 from service.errors import ErrorCode, FrameError
 from service.resources.machine import cpu_cores, forbid_core_dumps, return_freed_memory
 from service.resources.worker_memory import FRAME_MEMORY, MIB
@@ -64,7 +64,7 @@ class CallLimits(NamedTuple):
     byte_count: int
 
     @classmethod
-    def of_size(cls, size: StoredSize | None) -> "CallLimits":
+    def of_size(cls, size: DeclaredSize | None) -> "CallLimits":
         """Return the limits for a frame of this size; None: unknown."""
         if size is None:
             seconds, byte_count = MAX_CALL_SECONDS, MAX_DECODER_BYTES
@@ -82,7 +82,7 @@ class DecoderEndedError(Exception):
         self.by_file = by_file
 
 
-def run_in_decoder_process(decoder: Decoder, *arguments: Any, size: StoredSize | None = None) -> DecodedPixels:
+def run_in_decoder_process(decoder: Decoder, *arguments: Any, size: DeclaredSize | None = None) -> DecodedPixels:
     """Return `decoder(*arguments)`, computed in a child process. Several threads may call it at once.
 
     decoder: a function at the top of a module; it returns DecodedPixels, or integers of any shape without notes.
@@ -119,7 +119,7 @@ def _call_idle_process(decoder: Decoder, arguments: tuple[Any, ...], limits: Cal
         _idle_processes().put(child)
 
 
-def call_decoder(decoder: Decoder, *arguments: Any, size: StoredSize | None = None) -> DecodedPixels:
+def call_decoder(decoder: Decoder, *arguments: Any, size: DeclaredSize | None = None) -> DecodedPixels:
     """Return `decoder(*arguments)`, computed in this process without limits. Raises the exceptions of the decoder."""
     result = decoder(*arguments)
     return result if isinstance(result, DecodedPixels) else DecodedPixels(result)

@@ -10,15 +10,15 @@ import numpy as np
 from service.decoding.cine import Cine
 from service.decoding.frame import Frame
 from service.errors import ModelFolderError
-from service.inference.in_flight_frames import InFlightFrames
+from service.inference.cine_frame_queue import CineFrameQueue
+from service.inference.core_allocation import CoreAllocation
 from service.inference.mask_confidence import mask_confidence
-from service.inference.open_runtime import open_cpu_runtime, open_runtime
 from service.inference.out_of_distribution import out_of_distribution_notes
-from service.inference.pending_frames import PendingFrames
 from service.inference.postprocessing import postprocess
 from service.inference.preprocessing import preprocess, resample_to_frame
 from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
 from service.inference.runtime import Runtime
+from service.inference.runtime_selection import open_cpu_runtime, open_runtime
 from service.inference.tta import with_tta
 from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, Precision
 from service.resources.machine import cpu_cores
@@ -39,7 +39,7 @@ class Segmenter:
     def __init__(self, folder: Path, precision: Precision | None = None):
         self.folder = folder.resolve()  # a symbolic link may change later
         self.card = Card.read(folder)
-        self.in_flight = InFlightFrames()
+        self.in_flight = CoreAllocation()
         try:
             if precision is None:
                 self.runtime = open_runtime(folder, self.card.precision, self.card.tta)
@@ -82,7 +82,7 @@ class Segmenter:
 
         memory: where the bytes of a frame are reserved, until the list after its own is asked for.
         """
-        pending = PendingFrames(memory)
+        pending = CineFrameQueue(memory)
         pool = ThreadPoolExecutor(cpu_cores(), "cine")
         try:
             for index in range(cine.frame_count):

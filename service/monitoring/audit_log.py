@@ -29,16 +29,16 @@ import numpy as np
 
 from service.inference.results import FrameResult
 from service.model.card import Card
-from service.monitoring.audit_writer import HANGING, MAX_WRITE_SECONDS, AuditWriter
+from service.monitoring.audit_log_file import HANGING, MAX_WRITE_SECONDS, AuditLogFile
 from service.request import RequestState
 
 log = logging.getLogger("bentoml.nervemask")
 
 
 @functools.cache
-def audit_writer() -> AuditWriter:
+def audit_writer() -> AuditLogFile:
     """Return the writer of this process."""
-    return AuditWriter()
+    return AuditLogFile()
 
 
 def write(line: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from service.decoding.frame import Frame
 from service.inference.results import FrameResult
 from service.monitoring.audit_log import digest
 from service.monitoring.prometheus_metrics import SPOOL_REFUSED_TOTAL
-from service.rendering import images
+from service.rendering.image_encoding import encode_png
 
 log = logging.getLogger("bentoml.nervemask")
 
@@ -47,8 +47,8 @@ class ReviewSpool:
             return
         name = digest(frame.pixels)
         try:
-            self._write(self.folder / f"{name}.frame.png", images.encode_png(frame.scan_pixels))
-            self._write(self.folder / f"{name}.mask.png", images.encode_png(scan_area.crop(result.segmentation.mask)))
+            self._write(self.folder / f"{name}.frame.png", encode_png(frame.scan_pixels))
+            self._write(self.folder / f"{name}.mask.png", encode_png(scan_area.crop(result.segmentation.mask)))
         except OSError as error:
             log.error("a frame could not be written to the review spool: %s", error)
 

@@ -29,7 +29,7 @@ from service.rendering.dicom_segmentation_source import (
 )
 
 NERVE = Code("3057000", "SCT", "Nerve")
-AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of images.NERVE_BGR
+AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of overlay.NERVE_BGR
 MANUFACTURER = "Nervemask"
 UTF_8 = "ISO_IR 192"  # not the source's character set: highdicom refuses some of those
 MAX_TEXT_LENGTH = 64  # of Content Description and Series Description (value representation LO)

@@ -14,7 +14,9 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 # Worker processes of a service on a CPU: one answers while the other is replaced. On a GPU there is one worker, because
 # all workers would use the same GPU.
 CPU_WORKERS = 2
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
+# Parameters of glibc's mallopt.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8
+KEPT_BYTES = 2**31 - 2**20  # free memory that a training keeps; mallopt takes no larger number
 MIN_RETURNED_BYTES = 4 * 2**20
 
 
@@ -97,10 +99,24 @@ def return_freed_memory() -> None:
 
     By default glibc keeps freed blocks of up to 32 MiB: after a large frame, every thread would hold on to some.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(M_MMAP_THRESHOLD, MIN_RETURNED_BYTES)
-        mallopt(M_TRIM_THRESHOLD, 2 * MIN_RETURNED_BYTES)
+    _set_malloc_options({M_MMAP_THRESHOLD: MIN_RETURNED_BYTES, M_TRIM_THRESHOLD: 2 * MIN_RETURNED_BYTES})
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep up to 2 GiB of the memory that it frees, and use it again: for trainings.
+
+    By default glibc gives large blocks back to the system at once. Each training step then takes them anew, and the
+    kernel has to clear every page. With one arena, all threads use the same free memory. The padding protects it:
+    TensorFlow's generator data sets set M_TRIM_THRESHOLD to 128 KiB (tensorflow 2.21, generator_dataset_op.cc).
+    """
+    _set_malloc_options({M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TOP_PAD: KEPT_BYTES})
+
+
+def _set_malloc_options(values: dict[int, int]) -> None:
+    """Set options of glibc's malloc; other C libraries have none."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        for option, value in values.items():
+            mallopt(option, value)
 
 
 def trim_memory() -> None:

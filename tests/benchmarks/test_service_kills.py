@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import service_kills
 from benchmarks.service_kills import find_spool_errors, find_unaudited, measure, read_audit, to_markdown
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 
 FAST_FAULTS = ("worker killed", "disk full for the audit log", "worker killed while its disk is full")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import fairness, memory_limits
-from benchmarks.control_group import can_limit_memory
+from benchmarks.cgroup import can_limit_memory
 
 pytestmark = [pytest.mark.server, pytest.mark.serial]
 

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import augmentation, scaling
 from benchmarks.__main__ import PARTS
 from tests.project_copy import ROOT, clean_environment, project_copy, run_stages, toy
-from training.workspace.parameters import read_candidate
+from training.workspace.nerve_parameters import read_candidate
 
 pytestmark = pytest.mark.training
 
@@ -50,7 +50,12 @@ SHORT_PARTS: dict[str, dict[str, Any]] = {
         "scaling.LOAD_SECONDS": 1.0,
     },
     "roofline": {"roofline.REPEATS": 6, "roofline.MATRIX_SIZE": 256},
-    "training": {"training.ROUNDS": 1, "training.EPOCHS": 2},
+    "training": {
+        "training.ROUNDS": 1,
+        "training.EPOCHS": 2,
+        "training_memory.EPOCHS": 2,
+        "training_memory.SETTINGS": {"this project": {}},
+    },
 }
 SHORT_COMMANDS = {
     "upload_fuzz": ["--uploads", "100"],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.api_keys import read_key_hashes
+from service.api.api_key_file import read_key_hashes
 from tests.docs.test_examples import BLOCK, ROOT, Block
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pathspec import PathSpec
 
-from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
+from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.api.upload import MAX_UPLOAD_BYTES
 from service.resources.machine import CPU_WORKERS
 from service.resources.worker_memory import FREE_SHARES, SharedLimit, share_memory

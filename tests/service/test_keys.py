@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service import keys
-from service.api.api_keys import KeyFile
+from service.api.api_key_file import KeyFile
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from service.__main__ import DRAIN_SECONDS
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from service.resources.machine import NO_CORE_BYTES
 from tests.conftest import command_line, free_port, serving, start, wait_until_ready
 from tests.service.continuous_client import PNG, continuous_client, wait_until

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from training.workspace.params_file import ParameterError
+from training.workspace.parameter_validation import ParameterError
 
 
 def assign_groups(subjects: list[str], blocks: int) -> np.ndarray:

@@ -5,12 +5,12 @@ import sys
 from training.data.frame_mask_pair import UNRECORDED_SUBJECTS
 from training.data.source_errors import SourceError
 from training.data.source_ingestion import ingest_source
-from training.workspace import parameters, paths
+from training.workspace import nerve_parameters, paths
 
 
 def main() -> None:
     try:
-        rows, log = ingest_source(parameters.read_nerve_parameters(), paths.FRAMES)
+        rows, log = ingest_source(nerve_parameters.read_nerve_parameters(), paths.FRAMES)
     except SourceError as error:
         sys.exit(f"ingest: {error}")
     labelled = [row for row in rows if row.mask]

@@ -9,13 +9,13 @@ It does not write test frames, so a training cannot use them.
 
 from training.data.prepared_arrays import write_prepared_arrays
 from training.data.split_table import rows_of_split
-from training.workspace import parameters, paths
+from training.workspace import nerve_parameters, paths
 from training.workspace.dvc_matrix_item import stage_item
 from training.workspace.output_checksums import check_outputs, output_folder
 
 
 def main(name: str) -> None:
-    candidate = parameters.read_candidate(name)
+    candidate = nerve_parameters.read_candidate(name)
     check_outputs(paths.FRAMES, paths.SPLIT)
     splits = {split: rows_of_split(split) for split in ("train", "validation")}
     with output_folder(paths.PREPARED / name) as folder:

@@ -15,7 +15,7 @@ from service.inference.preprocessing import preprocess
 from service.model.card import NetworkInput, Normalization
 from training.data.frame_mask_pair import NERVE, VESSEL
 from training.data.manifest import ManifestRow, read_frame, read_labels
-from training.workspace.parameters import InputParameters
+from training.workspace.nerve_parameters import InputParameters
 
 
 class FrameArrays(NamedTuple):

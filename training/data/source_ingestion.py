@@ -11,8 +11,8 @@ from training.data.manifest import ManifestRow, write_pairs
 from training.data.source_errors import IngestLog
 from training.data.sources import folder, phantom
 from training.workspace import paths
+from training.workspace.nerve_parameters import NerveParameters
 from training.workspace.output_checksums import output_folder
-from training.workspace.parameters import NerveParameters
 
 
 def ingest_source(nerve: NerveParameters, target: Path) -> tuple[list[ManifestRow], IngestLog]:

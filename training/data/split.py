@@ -4,14 +4,14 @@ import sys
 
 from training.data.manifest import read_manifest
 from training.data.split_table import build_split_table
-from training.workspace import parameters, paths
+from training.workspace import nerve_parameters, paths
 from training.workspace.output_checksums import check_outputs, output_folder
 
 
 def main() -> None:
     check_outputs(paths.FRAMES)
     rows = [row for row in read_manifest() if row.mask]
-    table = build_split_table(rows, parameters.read_nerve_parameters().split)
+    table = build_split_table(rows, nerve_parameters.read_nerve_parameters().split)
     with output_folder(paths.SPLIT) as folder:
         table.to_csv(folder / paths.SPLIT_TABLE.name, index=False)
     counts = table["split"].value_counts()

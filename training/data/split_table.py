@@ -13,7 +13,7 @@ from training.data.contradictory_masks import contradictory_frames
 from training.data.grouped_split import assign_groups, split_groups
 from training.data.manifest import ManifestRow, read_manifest
 from training.workspace import paths
-from training.workspace.parameters import Split
+from training.workspace.nerve_parameters import Split
 
 
 def build_split_table(rows: list[ManifestRow], parameters: Split) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from training.data.sources.mnist import Digits
 from training.digits.nets import train_history
 from training.digits.trial import Metrics, Results, Trial
 from training.workspace.digits_parameters import DigitNet, KerasObject
-from training.workspace.parameters import Phase
+from training.workspace.nerve_parameters import Phase
 
 VARIANTS: dict[str, KerasObject] = {
     "plain": "SGD",

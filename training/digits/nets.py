@@ -14,7 +14,7 @@ from training.data.sources.mnist import Digits
 from training.models.batch_norm_recalibration import recalibrate_batch_norm
 from training.workspace.digits_parameters import DigitAugmentation, DigitNet, KerasObject
 from training.workspace.learning_rate_schedule import learning_rate
-from training.workspace.params_file import ParameterError
+from training.workspace.parameter_validation import ParameterError
 
 STEPS_PER_EXECUTION = 25  # a small network's step is shorter than the return to Python after it
 TEST_BATCH_SIZE = 500

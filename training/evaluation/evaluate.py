@@ -31,13 +31,13 @@ from training.evaluation.postprocessing_fit import fit_postprocessing
 from training.evaluation.reliability_plot import plot_reliability
 from training.evaluation.scoring import score
 from training.evaluation.summary import subgroup_table, summarize, summarize_subgroups, to_markdown
-from training.workspace import parameters, paths, provenance, tracking
+from training.workspace import nerve_parameters, paths, provenance, tracking
 from training.workspace.dvc_matrix_item import stage_item
 from training.workspace.output_checksums import check_outputs, output_folder
 
 
 def main(candidate: str) -> None:
-    trained, tta = paths.UNETS / candidate, parameters.read_candidate(candidate).tta
+    trained, tta = paths.UNETS / candidate, nerve_parameters.read_candidate(candidate).tta
     check_outputs(paths.FRAMES, paths.SPLIT, trained)
     network = open_network(trained, tta)
     config = fit_postprocessing(network, rows_of_split("validation"))

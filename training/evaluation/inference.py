@@ -11,8 +11,8 @@ import numpy as np
 from rich.progress import track
 
 from service.decoding.frame import Frame
-from service.inference.open_runtime import open_runtime
 from service.inference.postprocessing import postprocess
+from service.inference.runtime_selection import open_runtime
 from service.inference.segmenter import predict_probabilities
 from service.model.card import NetworkInput, Normalization, PostprocessingConfig, Tta
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask

@@ -14,8 +14,8 @@ from training.experiments.ablation_parameters import BASE, ablation_candidates, 
 from training.experiments.fold_training import train_and_score
 from training.workspace import paths, provenance, tracking
 from training.workspace.dvc_matrix_item import stage_item
+from training.workspace.nerve_parameters import Candidate, Tta
 from training.workspace.output_checksums import check_outputs, output_folder
-from training.workspace.parameters import Candidate, Tta
 
 EXPERIMENT = "ablations"
 OTHER_TTA: dict[Tta, Tta] = {"none": "flip", "flip": "none"}

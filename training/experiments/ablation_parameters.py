@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from training.workspace import parameters
-from training.workspace.parameters import Candidate, Tta
-from training.workspace.params_file import Name, Section, validate_section
+from training.workspace import nerve_parameters
+from training.workspace.nerve_parameters import Candidate, Tta
+from training.workspace.parameter_validation import Name, Section, validate_section
 
 BASE = "base"
 
@@ -44,12 +44,12 @@ class Ablations(Section):
 
 def read_ablations() -> Ablations:
     """Return the section `nerve.ablations` of params.yaml. Raises ParameterError if an entry is invalid."""
-    return validate_section(Ablations, parameters.read_nerve_parameters().ablations, "nerve.ablations")
+    return validate_section(Ablations, nerve_parameters.read_nerve_parameters().ablations, "nerve.ablations")
 
 
 def ablation_candidates(section: Ablations) -> dict[str, Candidate]:
     """Return the candidate that each ablation trains, by the ablation's name. Raises ParameterError."""
-    base = override(parameters.read_nerve_parameters().unets[section.base], section.overrides)
+    base = override(nerve_parameters.read_nerve_parameters().unets[section.base], section.overrides)
     return {
         name: validate_section(Candidate, override(base, ablation.overrides), f"nerve.ablations.changes.{name}")
         for name, ablation in section.changes.items()

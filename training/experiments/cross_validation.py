@@ -17,7 +17,7 @@ import mlflow
 from training.evaluation.example_sheets import select_examples, write_sheet
 from training.experiments.fold_training import train_and_score
 from training.experiments.folds import FOLDS
-from training.workspace import parameters, paths, provenance, tracking
+from training.workspace import nerve_parameters, paths, provenance, tracking
 from training.workspace.dvc_matrix_item import stage_item
 from training.workspace.output_checksums import check_outputs, output_folder
 
@@ -28,7 +28,7 @@ def main(name: str, fold: int) -> None:
     if not 1 <= fold <= FOLDS:
         raise SystemExit(f"cross_validation: fold {fold} does not exist. Give a fold from 1 to {FOLDS}.")
 
-    candidate, seed = parameters.read_candidate(name), parameters.read_nerve_parameters().seed
+    candidate, seed = nerve_parameters.read_candidate(name), nerve_parameters.read_nerve_parameters().seed
     title = f"{name}, fold {fold}"
     check_outputs(paths.FRAMES, paths.SPLIT)
     tracking.use_experiment(EXPERIMENT)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from training.evaluation.summary import LOW_DICE, format_interval, mean_difference, summarize_dice
 from training.experiments.folds import FOLDS
-from training.workspace import parameters, paths
+from training.workspace import nerve_parameters, paths
 
 MEAN_DICE = "mean Dice (95 %)"
 
@@ -20,7 +20,7 @@ def trained_folds(candidate: str) -> list[Path]:
 def read_fold_scores() -> dict[str, pd.DataFrame]:
     """Return the scored frames of each candidate with a trained fold, by name, the best mean Dice first."""
     scores = {}
-    for name in parameters.read_nerve_parameters().candidates:
+    for name in nerve_parameters.read_nerve_parameters().candidates:
         if folders := trained_folds(name):
             tables = (pd.read_csv(folder / "frames.csv") for folder in folders)
             scores[name] = pd.concat(tables, ignore_index=True)

@@ -21,9 +21,9 @@ from training.evaluation.summary import summarize_dice
 from training.experiments.folds import rows_of_fold
 from training.fitting.trainer import train
 from training.models.onnx_export import export_onnx
-from training.workspace import parameters, tracking
+from training.workspace import nerve_parameters, tracking
 from training.workspace.keras_callbacks import ProgressBar
-from training.workspace.parameters import Candidate, Tta
+from training.workspace.nerve_parameters import Candidate, Tta
 
 
 class FoldResult(NamedTuple):
@@ -54,7 +54,7 @@ def train_and_score(
     """
     rows = rows_of_fold(fold)
     with (
-        mlflow.start_run(run_name=title, tags=tracking.run_tags(parameters.read_nerve_parameters().source)),
+        mlflow.start_run(run_name=title, tags=tracking.run_tags(nerve_parameters.read_nerve_parameters().source)),
         tempfile.TemporaryDirectory() as name,
     ):
         mlflow.log_params(tracking.flatten(candidate.model_dump()))

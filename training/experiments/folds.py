@@ -7,7 +7,7 @@ from training.data.manifest import ManifestRow
 from training.data.near_duplicates import compute_thumbnails, measure_leakage
 from training.data.split_table import rows_of_split
 from training.workspace import paths
-from training.workspace.parameters import read_nerve_parameters
+from training.workspace.nerve_parameters import read_nerve_parameters
 
 FOLDS = 5
 SHUFFLE_SEED = 1  # for groups of one frame each

@@ -1,7 +1,7 @@
 """Spatial and intensity augmentation of training frames: more probes and scanner settings than were recorded.
 
-`Augmentation` in training/workspace/parameters.py describes each parameter. The order of the draws from the random
-generator is part of the result: the same seed gives the same frames.
+`Augmentation` in training/workspace/nerve_parameters.py describes each parameter. The order of the draws from the
+random generator is part of the result: the same seed gives the same frames.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 import cv2
 import numpy as np
 
-from training.workspace.parameters import Augmentation
+from training.workspace.nerve_parameters import Augmentation
 
 ELASTIC_GRID = (5, 7)  # rows and columns of the coarse displacement grid
 TGC_GAINS = 4  # time-gain compensation: number of gains over the depth, and as many across the frame

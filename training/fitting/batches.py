@@ -7,7 +7,7 @@ import numpy as np
 
 from training.data.prepared_arrays import FrameArrays
 from training.fitting.augmentation import augment
-from training.workspace.parameters import Recipe
+from training.workspace.nerve_parameters import Recipe
 
 
 class ShuffledBatches(keras.utils.PyDataset):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from training.fitting.batches import ShuffledBatches
-from training.workspace.parameters import Recipe
+from training.workspace.nerve_parameters import Recipe
 
 SQUARE_PX = 16
 HIDDEN_SHARE = 0.5  # of the squares

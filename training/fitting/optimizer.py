@@ -3,7 +3,7 @@
 import keras
 
 from training.models.efficientnet import ENCODER_PREFIX
-from training.workspace.parameters import Recipe
+from training.workspace.nerve_parameters import Recipe
 
 
 class AdamWithEncoderRate(keras.optimizers.Adam):

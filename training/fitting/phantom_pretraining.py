@@ -12,7 +12,7 @@ from service.model.card import NetworkInput, Normalization
 from training.data.prepared_arrays import FrameArrays, resize_labels
 from training.data.sources import phantom
 from training.fitting.batches import TrainingBatches
-from training.workspace.parameters import InputParameters, Recipe
+from training.workspace.nerve_parameters import InputParameters, Recipe
 
 PHANTOM_SEED = 7  # unlike the seed of the phantom data source: no pre-training frame is a test frame
 SUBJECTS = 60

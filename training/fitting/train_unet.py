@@ -15,14 +15,14 @@ from training.data.prepared_arrays import read_split_arrays
 from training.fitting.trainer import train
 from training.fitting.validation_masks import ValidationMasks
 from training.models.onnx_export import export_onnx
-from training.workspace import parameters, paths, tracking
+from training.workspace import nerve_parameters, paths, tracking
 from training.workspace.dvc_matrix_item import stage_item
 from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 from training.workspace.output_checksums import check_outputs, output_folder
 
 
 def main(name: str) -> None:
-    candidate, nerve = parameters.read_candidate(name), parameters.read_nerve_parameters()
+    candidate, nerve = nerve_parameters.read_candidate(name), nerve_parameters.read_nerve_parameters()
     prepared = paths.PREPARED / name
     check_outputs(prepared)
     splits = read_split_arrays(prepared)

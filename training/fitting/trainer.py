@@ -19,7 +19,7 @@ from training.models.batch_norm_recalibration import recalibrate_batch_norm
 from training.models.imagenet_weights import load_imagenet_weights
 from training.models.unet import build_unet
 from training.workspace.learning_rate_schedule import learning_rate
-from training.workspace.parameters import Candidate, Head, InputParameters, Net, Recipe
+from training.workspace.nerve_parameters import Candidate, Head, InputParameters, Net, Recipe
 
 
 def train(

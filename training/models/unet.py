@@ -8,10 +8,10 @@ import keras
 from keras import KerasTensor, layers, ops
 
 from training.models.efficientnet import efficientnet_lite0
-from training.workspace.parameters import InputParameters, Net
+from training.workspace.nerve_parameters import InputParameters, Net
 
 # A standard encoder takes the frame (N, H, W, 1). It returns the skip connections, the highest resolution first, and
-# the bottleneck. The names are those of `Net.encoder` in training/workspace/parameters.py.
+# the bottleneck. The names are those of `Net.encoder` in training/workspace/nerve_parameters.py.
 ENCODERS = {"efficientnet_lite0": efficientnet_lite0}
 
 PRESENCE_POOL_PX = 4  # about the side of a fascicle; a single bright pixel does not raise presence much

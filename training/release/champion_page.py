@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from service.rendering.images import to_data_url
+from service.rendering.image_encoding import to_data_url
 from training.data.licences import describe_licences
 from training.data.split_table import rows_of_split
 from training.evaluation.failure_modes import GOOD_DICE, count_failures
@@ -16,10 +16,10 @@ from training.evaluation.summary import LOW_DICE, format_interval, subgroup_tabl
 from training.experiments import ablation_table, cross_validation_table
 from training.experiments.ablation_parameters import BASE, ablation_candidates, read_ablations
 from training.experiments.cross_validation_table import describe_leakage
-from training.release.training_rows import served_model_rows
-from training.workspace import parameters, paths, provenance
+from training.release.served_model_frames import served_model_rows
+from training.workspace import nerve_parameters, paths, provenance
+from training.workspace.nerve_parameters import Candidate
 from training.workspace.output_checksums import check_outputs
-from training.workspace.parameters import Candidate
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -75,7 +75,7 @@ def cross_validation_section() -> dict[str, Any]:
     if not paths.CROSS_VALIDATION_REPORT.exists():
         return {}
     scores = cross_validation_table.read_fold_scores()
-    if not scores or any(is_stale(table, parameters.read_candidate(name)) for name, table in scores.items()):
+    if not scores or any(is_stale(table, nerve_parameters.read_candidate(name)) for name, table in scores.items()):
         return {}
     check_outputs(paths.CROSS_VALIDATION_REPORT)
     leakage = json.loads((paths.CROSS_VALIDATION_REPORT / "metrics.json").read_text())["leakage"]
@@ -117,7 +117,7 @@ def render_page(champion: dict[str, Any]) -> str:
     return template.render(
         champion=name,
         run=json.loads(paths.REFIT_RUN.read_text()),
-        refit_frames=len(served_model_rows()) if parameters.read_nerve_parameters().refits else None,
+        refit_frames=len(served_model_rows()) if nerve_parameters.read_nerve_parameters().refits else None,
         data=evaluation["data"],
         training_frames=len(training_rows),
         source=training_rows[0].source,

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from service.inference.open_runtime import open_cpu_runtime
 from service.inference.postprocessing import postprocess
+from service.inference.runtime_selection import open_cpu_runtime
 from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta
 from service.model.card import NETWORK_FILE, Card, PostprocessingConfig, Precision
 from training.data.manifest import ManifestRow, read_frame
 from training.data.split_table import rows_of_split
 from training.evaluation.inference import Network, map_rows
-from training.release.training_rows import sample_rows
+from training.release.served_model_frames import sample_rows
 from training.workspace.tensorflow_import import import_tensorflow
 
 MAX_PROBABILITY_DIFFERENCE = 1e-3

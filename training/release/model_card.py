@@ -9,8 +9,8 @@ from training.data.frame_mask_pair import UNRECORDED_SUBJECTS
 from training.data.licences import describe_licences
 from training.evaluation.failure_modes import FAILURE_MODES
 from training.evaluation.postprocessing_fit import read_postprocessing
-from training.release.training_rows import served_model_rows
-from training.workspace import parameters, paths, provenance, tracking
+from training.release.served_model_frames import served_model_rows
+from training.workspace import nerve_parameters, paths, provenance, tracking
 
 INTENDED_USE = (
     "Research and teaching: masks of nerves in ultrasound frames like those it was trained on. Not a medical device; "
@@ -43,9 +43,9 @@ def build_card(champion: dict[str, Any], run: dict[str, str], network_input: Net
         postprocessing=read_postprocessing(evaluation),
         precision="float32",
         tta=evaluation["tta"],
-        refit=parameters.read_nerve_parameters().refits,
+        refit=nerve_parameters.read_nerve_parameters().refits,
         intended_use=INTENDED_USE,
-        method=parameters.read_candidate(candidate).model_dump(),
+        method=nerve_parameters.read_candidate(candidate).model_dump(),
         groups=evaluation["groups"],
         failures=list_failures(candidate),
         metrics={split: without_baselines(evaluation[split]) for split in SPLITS},

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from service.inference.open_runtime import open_cpu_runtime
+from service.inference.runtime_selection import open_cpu_runtime
 from service.inference.segmenter import predict_probabilities
 from service.inference.self_test import write_self_test
 from service.inference.tta import with_tta
@@ -33,10 +33,10 @@ from training.release.dice_regression_check import check_test_dice
 from training.release.export_check import ExportMismatchError, check_export
 from training.release.int8_quantization import quantize
 from training.release.model_card import build_card
-from training.release.out_of_distribution import measure_training_frames
+from training.release.out_of_distribution_fit import measure_training_frames
 from training.release.precision_choice import choose_precision
 from training.release.reference_stats import measure_reference_stats
-from training.release.training_rows import sample_rows, served_model_rows
+from training.release.served_model_frames import sample_rows, served_model_rows
 from training.workspace import paths
 from training.workspace.atomic_folder import atomic_folder
 from training.workspace.output_checksums import check_outputs

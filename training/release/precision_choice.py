@@ -16,8 +16,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from service.inference.open_runtime import open_cpu_runtime
 from service.inference.runtime import Runtime
+from service.inference.runtime_selection import open_cpu_runtime
 from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta
 from service.model.card import NETWORK_FILE, Card, NetworkInput, Precision
@@ -25,7 +25,7 @@ from training.data.split_table import rows_of_split
 from training.evaluation.inference import dice_scores
 from training.release.export_check import KerasRuntime
 from training.release.int8_quantization import quantize
-from training.release.training_rows import sample_rows
+from training.release.served_model_frames import sample_rows
 
 TIMED_CALLS = 40  # of each precision
 MAX_VALIDATION_DICE_DROP = 0.002

@@ -8,7 +8,7 @@ import pandas as pd
 from service.model.card import MeanStd, ReferenceStats
 from service.monitoring.drift import intensity_mean_std
 from training.data.manifest import read_frame
-from training.release.training_rows import sample_rows, served_model_rows
+from training.release.served_model_frames import sample_rows, served_model_rows
 from training.workspace import paths
 
 

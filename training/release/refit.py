@@ -25,10 +25,10 @@ from training.data.prepared_arrays import FrameArrays, read_arrays, write_arrays
 from training.evaluation.inference import open_network
 from training.release.dice_regression_check import check_test_dice
 from training.release.model_registry import register_model
-from training.release.training_rows import served_model_rows
-from training.workspace import parameters, paths, tracking
+from training.release.served_model_frames import served_model_rows
+from training.workspace import nerve_parameters, paths, tracking
+from training.workspace.nerve_parameters import Candidate
 from training.workspace.output_checksums import check_outputs, output_folder
-from training.workspace.parameters import Candidate
 
 if TYPE_CHECKING:
     import keras
@@ -81,7 +81,7 @@ def refit(name: str, evaluation: dict[str, Any], folder: Path) -> None:
     """
     from training.models.onnx_export import export_onnx
 
-    nerve, candidate = parameters.read_nerve_parameters(), parameters.read_candidate(name)
+    nerve, candidate = nerve_parameters.read_nerve_parameters(), nerve_parameters.read_candidate(name)
     evaluated = paths.UNETS / name
     tracking.use_experiment()
     evaluated_run = tracking.find_run(evaluated / "unet.onnx")
@@ -100,7 +100,7 @@ def refit(name: str, evaluation: dict[str, Any], folder: Path) -> None:
 def main() -> None:
     check_outputs(paths.CANDIDATES)
     champion = json.loads(paths.CHAMPION.read_text())
-    name, refits = champion["candidate"], parameters.read_nerve_parameters().refits
+    name, refits = champion["candidate"], nerve_parameters.read_nerve_parameters().refits
     check_outputs(paths.FRAMES, paths.SPLIT, paths.UNETS / name)
     with output_folder(paths.REFIT) as folder:
         if refits:

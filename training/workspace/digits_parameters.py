@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from training.workspace.parameters import Fraction, PhasedTraining
-from training.workspace.params_file import Name, ParameterError, Section, read_section
+from training.workspace.nerve_parameters import Fraction, PhasedTraining
+from training.workspace.parameter_validation import Name, ParameterError, Section, read_section
 
 KerasObject = str | dict[str, dict[str, Any]]  # the name of a Keras class, or {name: its arguments}
 

@@ -1,12 +1,16 @@
 """Keras callbacks: a progress bar, and metrics of each epoch for MLflow."""
 
+import time
+from datetime import timedelta
+
 import keras
 import mlflow
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """A progress bar over epochs with the latest metrics.
+    """A progress bar over epochs with the latest metrics; where the output is not a terminal, a line for each epoch.
 
     title: the text before the bar.
     metrics: Keras metric names by their label in the bar; the loss is always shown.
@@ -14,7 +18,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __init__(self, title: str, epochs: int, metrics: dict[str, str]):
         super().__init__()
-        self.metrics = {"loss": "loss", **metrics}
+        self.title, self.epochs, self.metrics = title, epochs, {"loss": "loss", **metrics}
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -22,15 +26,22 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("{task.fields[metrics]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            disable=not Console().is_terminal,
         )
         self.task = self.progress.add_task(title, total=epochs, metrics="")
 
     def on_train_begin(self, logs=None) -> None:
+        self.start = time.monotonic()
         self.progress.start()
 
     def on_epoch_end(self, epoch, logs=None) -> None:
         metrics = "  ".join(f"{label} {logs[name]:.3f}" for label, name in self.metrics.items())
         self.progress.update(self.task, completed=epoch + 1, metrics=metrics)
+        if self.progress.disable:
+            elapsed = time.monotonic() - self.start
+            left = elapsed / (epoch + 1) * (self.epochs - epoch - 1)
+            times = f"{timedelta(seconds=round(elapsed))} elapsed, at most {timedelta(seconds=round(left))} left"
+            print(f"{self.title}  epoch {epoch + 1}/{self.epochs}  {metrics}  {times}", flush=True)
 
     def on_train_end(self, logs=None) -> None:
         self.progress.stop()

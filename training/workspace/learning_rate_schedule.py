@@ -2,7 +2,7 @@
 
 import math
 
-from training.workspace.parameters import Phase
+from training.workspace.nerve_parameters import Phase
 
 
 def learning_rate(phases: list[Phase], epoch: int) -> float:

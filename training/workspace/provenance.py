@@ -11,7 +11,7 @@ from typing import NamedTuple
 import yaml
 
 from training.workspace import paths
-from training.workspace.parameters import Candidate
+from training.workspace.nerve_parameters import Candidate
 
 FRAMES_OUTPUT = paths.FRAMES.as_posix()
 SPLIT_OUTPUT = paths.SPLIT.as_posix()

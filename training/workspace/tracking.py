@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from training.workspace import local_store, paths
+from training.workspace import local_mlflow_store, paths
 from training.workspace.provenance import FRAMES_OUTPUT, data_digest, file_digest, git_state
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ def use_experiment(experiment: str = EXPERIMENT) -> None:
 
     The store is MLFLOW_TRACKING_URI, or else mlflow.db in the project's root.
     """
-    local_uri = f"sqlite:///{local_store.database()}"
+    local_uri = f"sqlite:///{local_mlflow_store.database()}"
     uri = os.environ.get("MLFLOW_TRACKING_URI", local_uri)
     mlflow.set_tracking_uri(uri)
     if uri == local_uri:
-        local_store.follow_project()
+        local_mlflow_store.follow_project()
     if mlflow.get_experiment_by_name(experiment) is None:
         # A tracking server chooses where artifacts are stored.
-        artifacts = local_store.artifacts_uri() if uri == local_uri else None
+        artifacts = local_mlflow_store.artifacts_uri() if uri == local_uri else None
         # Without this kind the MLflow UI opens on its pages for language models.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         try:

@@ -8,8 +8,8 @@ import warnings
 
 import pydicom.config
 
-# `value_checks` runs pydicom's checks for the elements that are used, and names what they find. While reading, pydicom
-# would check all elements, and write pages about small faults into the log, patients' names included.
+# `value_validation` runs pydicom's checks for the elements that are used, and names what they find. While reading,
+# pydicom would check all elements, and write pages about small faults into the log, patients' names included.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module="pydicom")

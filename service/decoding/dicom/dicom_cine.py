@@ -10,10 +10,11 @@ import numpy as np
 from pydicom import uid
 from pydicom.pixels import get_decoder
 
+from service.decoding.declared_size import DICOM_COPIES, UNCOMPRESSED_COPIES, DeclaredSize
 from service.decoding.decoded_video import DecodedVideo
 from service.decoding.decoder_process import run_in_decoder_process
-from service.decoding.dicom.codestream import decompress_frame
 from service.decoding.dicom.codestream_header import check_codestream_size
+from service.decoding.dicom.decompression import decompress_frame
 from service.decoding.dicom.dicom_header import malformed_error, read_header, unsupported_syntax_error
 from service.decoding.dicom.dicom_video import decode_dicom_video
 from service.decoding.dicom.frame_locations import (
@@ -33,12 +34,11 @@ from service.decoding.dicom.header_checks import (
     ultrasound_notes,
 )
 from service.decoding.dicom.pixel_order import find_order, has_exchanged_pixels
-from service.decoding.dicom.pixel_values import to_grey_frame
 from service.decoding.dicom.scan_area import find_scan_area
 from service.decoding.dicom.uncompressed_layout import find_layout
+from service.decoding.dicom.windowing import to_grey_frame
 from service.decoding.frame import Frame
 from service.decoding.pixel_range import DecodedPixels
-from service.decoding.stored_size import DICOM_COPIES, UNCOMPRESSED_COPIES, StoredSize
 from service.errors import ErrorCode, FrameError
 from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
@@ -128,12 +128,12 @@ class DicomCine:
         return fragments
 
     @property
-    def size(self) -> StoredSize:
+    def size(self) -> DeclaredSize:
         """Return the declared size of every frame."""
         options = self.options
         pixel_bytes = options["samples_per_pixel"] * options["bits_allocated"] // 8
         copies = DICOM_COPIES if options["transfer_syntax_uid"].is_encapsulated else UNCOMPRESSED_COPIES
-        return StoredSize(options["rows"], options["columns"], pixel_bytes, copies)
+        return DeclaredSize(options["rows"], options["columns"], pixel_bytes, copies)
 
     def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
         """Return the memory in bytes that it takes to read, decode and segment a frame, and to render a response."""

@@ -8,7 +8,7 @@ from pydicom import Dataset
 from service.decoding.decoded_video import DecodedVideo
 from service.decoding.dicom.frame_locations import locate_video
 from service.decoding.dicom.header_checks import is_frame_count_missing
-from service.decoding.video_file import MAX_VIDEO_BYTES
+from service.decoding.video_decoder import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
 from service.resources.worker_memory import RequestMemory
 

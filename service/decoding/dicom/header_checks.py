@@ -7,7 +7,7 @@ from pydicom import Dataset, uid
 from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.pixels.utils import as_pixel_options
 
-from service.decoding.dicom.value_checks import check_pixel_numbers, drop_invalid_values, name_element
+from service.decoding.dicom.value_validation import check_pixel_numbers, drop_invalid_values, name_element
 from service.decoding.frame import MAX_FRAMES, MAX_PIXELS, MIN_SIDE_PX, too_many_pixels_error
 from service.errors import ErrorCode, FrameError
 

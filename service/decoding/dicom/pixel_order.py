@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from pydicom import uid
 
-from service.decoding.dicom.stored_values import column_difference, roughness, row_difference
+from service.decoding.dicom.bits_stored import column_difference, roughness, row_difference
 
 # How much worse the order of the header must be to be wrong.
 ROUGHER_ROWS, MORE_COLOURFUL = 1.15, 2.0  # planes of a picture that is mostly grey in the right order

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.concurrency_limiter import ConcurrencyLimiter
 from service.api.error_responses import ErrorMiddleware
+from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
 from service.api.in_flight_limit import InFlightLimitMiddleware
 from service.api.request_queue import RequestQueueMiddleware
 from service.api.upload import UploadMiddleware
@@ -17,12 +17,12 @@ PNG = {"content-type": "image/png"}
 BODY: Message = {"type": "http.request", "body": b"x", "more_body": False}
 
 
-def with_middlewares(app: ASGIApp, limiter: ConcurrencyLimiter) -> ASGIApp:
+def with_middlewares(app: ASGIApp, limiter: FairConcurrencyLimiter) -> ASGIApp:
     """Return the app in the middlewares of a frame request."""
     return ErrorMiddleware(InFlightLimitMiddleware(UploadMiddleware(RequestQueueMiddleware(app, limiter)), limiter))
 
 
-async def post_frames(limiter: ConcurrencyLimiter, apps: Sequence[ASGIApp]) -> list[httpx.Response]:
+async def post_frames(limiter: FairConcurrencyLimiter, apps: Sequence[ASGIApp]) -> list[httpx.Response]:
     """Send one frame to each app at the same time; return the responses in the order of the apps."""
 
     async def post_frame(app: ASGIApp) -> httpx.Response:

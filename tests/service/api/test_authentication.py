@@ -15,17 +15,13 @@ from starlette.responses import Response
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from service.api.api_keys import hash_key, write_key_hashes
+from service.api.api_key_file import hash_key, write_key_hashes
 from service.api.authentication import (
-    MAX_CLIENTS,
-    MAX_FREE_WRONG_KEYS,
     MAX_REFUSAL_DELAY_SECONDS,
-    MAX_RETRY_AFTER_SECONDS,
-    MAX_WRONG_KEYS_PER_SECOND,
     ApiKeyMiddleware,
-    WrongKeyLimiter,
 )
-from service.rendering.images import encode_png
+from service.api.wrong_key_limiter import MAX_FREE_WRONG_KEYS
+from service.rendering.image_encoding import encode_png
 from service.resources.machine import CPU_WORKERS
 from tests.conftest import RunningServer, serving
 from tests.service.api.asgi import PNG
@@ -36,40 +32,6 @@ KEY, OTHER_KEY = "the key of the PACS", "the key of ward 3"
 
 
 # The middleware alone
-
-
-@pytest.fixture
-def limiter() -> WrongKeyLimiter:
-    return WrongKeyLimiter(lambda: 0.0)
-
-
-def test_the_number_of_remembered_clients_is_bounded(limiter) -> None:
-    for number in range(2 * MAX_CLIENTS):
-        limiter.record(f"client {number}")
-    assert len(limiter.wrong_keys) == MAX_CLIENTS
-
-
-def test_a_client_is_an_ipv4_address_or_an_ipv6_network(limiter) -> None:
-    delays = [limiter.record(f"2001:db8::{number:x}") for number in range(MAX_FREE_WRONG_KEYS + 2)]
-    assert delays == [0] * MAX_FREE_WRONG_KEYS + [2, 4]
-    assert limiter.record("192.0.2.1") == 0
-
-
-def test_the_delay_of_a_client_is_bounded(limiter) -> None:
-    assert {limiter.record("192.0.2.1") for _ in range(2000)} == {0, 2, 4, 8, 16, 32, MAX_RETRY_AFTER_SECONDS}
-
-
-def test_wrong_keys_from_many_addresses_are_a_flood_until_the_next_second() -> None:
-    seconds = [0.0]
-    limiter = WrongKeyLimiter(lambda: seconds[0])
-    for number in range(MAX_WRONG_KEYS_PER_SECOND):
-        limiter.record(f"client {number}")
-    assert not limiter.is_flooded
-    assert limiter.record("one more") == 0
-    assert limiter.is_flooded
-    seconds[0] += 1
-    limiter.record("another")
-    assert not limiter.is_flooded
 
 
 def test_after_too_many_wrong_keys_a_client_waits_for_its_response(tmp_path, monkeypatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.conftest import patched
 from tests.service.api.conftest import DAMAGED_FRAME, FRAME_COUNT
 from tests.service.api.gated_decoder import gate_last_frame

@@ -3,9 +3,10 @@
 import asyncio
 
 from service.api import in_flight_limit
-from service.api.concurrency_limiter import ConcurrencyLimiter
-from service.api.decoder_penalties import MAX_CLIENTS, MAX_PENALTY_SECONDS, MEMORY_SECONDS, DecoderPenalties
+from service.api.client_backoff import MEMORY_SECONDS
+from service.api.decoder_penalties import MAX_PENALTY_SECONDS, DecoderPenalties
 from service.api.error_responses import ErrorMiddleware
+from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
 from service.api.in_flight_limit import InFlightLimitMiddleware
 from service.errors import ErrorCode, FrameError
 from service.request import RequestState
@@ -51,13 +52,6 @@ def test_other_errors_do_not_count() -> None:
     assert state.ended_decoders == 0
 
 
-def test_only_so_many_clients_are_remembered() -> None:
-    penalties = DecoderPenalties(Clock())
-    for number in range(MAX_CLIENTS + 5):
-        end_decoder(penalties, str(number))
-    assert len(penalties.ends) == MAX_CLIENTS
-
-
 def test_a_client_that_has_to_wait_learns_how_long_and_others_are_served(monkeypatch) -> None:
     penalties = DecoderPenalties(Clock())
     monkeypatch.setattr(in_flight_limit, "PENALTIES", penalties)
@@ -69,7 +63,7 @@ def test_a_client_that_has_to_wait_learns_how_long_and_others_are_served(monkeyp
         await send({"type": "http.response.body", "body": b""})
 
     async def send() -> list[FrameRequest]:
-        middleware = ErrorMiddleware(InFlightLimitMiddleware(app, ConcurrencyLimiter(1)))
+        middleware = ErrorMiddleware(InFlightLimitMiddleware(app, FairConcurrencyLimiter(1)))
         requests = [FrameRequest(client=(address, 1)) for address in ("192.0.2.1", "192.0.2.2")]
         await asyncio.gather(*(request.send_to(middleware) for request in requests))
         return requests

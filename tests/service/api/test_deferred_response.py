@@ -11,8 +11,8 @@ from pydicom import dcmread
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.concurrency_limiter import ConcurrencyLimiter
 from service.api.deferred_response import DeferredResponse
+from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
 from service.request import RequestState
 from tests.conftest import patched
 from tests.dicoms import make_ultrasound, to_bytes
@@ -20,8 +20,8 @@ from tests.service.api.asgi import FrameRequest, post_frames, with_middlewares
 
 
 @pytest.fixture
-def limiter() -> ConcurrencyLimiter:
-    return ConcurrencyLimiter(1, max_running_or_queued=64)
+def limiter() -> FairConcurrencyLimiter:
+    return FairConcurrencyLimiter(1, max_running_or_queued=64)
 
 
 def test_another_request_runs_between_two_steps(limiter) -> None:

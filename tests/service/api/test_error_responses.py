@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.error_responses import ErrorMiddleware
 from service.errors import ErrorCode, FrameError
 from service.monitoring.prometheus_metrics import ERRORS_TOTAL
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.api.asgi import PNG, FrameRequest
 

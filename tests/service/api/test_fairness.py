@@ -11,9 +11,9 @@ import numpy as np
 import psutil
 import pytest
 
-from service.api.api_keys import hash_key, write_key_hashes
+from service.api.api_key_file import hash_key, write_key_hashes
 from service.decoding.frame import Frame
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.conftest import command_line, patched, serving
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.api.asgi import PNG

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from pydicom import dcmread, uid
 
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.conftest import serving
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.decoding.format_samples import tiff, video

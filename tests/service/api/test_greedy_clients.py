@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.api.concurrency_limiter import ConcurrencyLimiter
+from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
 from service.api.greedy_clients import ACTIVE_SECONDS, GREEDY_SECONDS, MAX_PAUSE_SECONDS, PAUSE_FACTOR, GreedyClients
 from service.api.worker_table import ROWS, WorkerRow, WorkerTable
 from tests.service.api.virtual_time import run_in_virtual_time
@@ -76,7 +76,7 @@ def test_the_limiter_gives_a_paused_client_no_slot_and_wakes_it_afterwards() -> 
     started: list[float] = []
 
     async def send() -> None:
-        limiter = ConcurrencyLimiter(1)
+        limiter = FairConcurrencyLimiter(1)
         loop = asyncio.get_running_loop()
         await asyncio.sleep(1)
         limiter.greedy_clients.record_refusal("greedy")

@@ -12,11 +12,11 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from benchmarks import hostile_connections
-from service.api import input_turns
+from service.api import event_loop_turns
 from service.api.http_protocol import CHUNKED_SLICE_BYTES, MAX_WAITING_REQUESTS
 from service.api.request_head_limits import MAX_HEADERS, MAX_HEADERS_BYTES, MAX_URL_BYTES
 from service.errors import ErrorCode
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.conftest import patched
 from tests.service.api.raw_client import connect, connect_in_memory, endless, send_until_closed
 
@@ -186,7 +186,7 @@ def test_a_body_of_one_byte_chunks_gives_the_mask(address, client, speckle) -> N
 
 
 def test_one_byte_chunks_are_parsed_in_slices_between_which_others_have_their_turn(monkeypatch) -> None:
-    monkeypatch.setattr(input_turns, "MAX_TURN_SECONDS", 0)
+    monkeypatch.setattr(event_loop_turns, "MAX_TURN_SECONDS", 0)
     sizes: list[int] = []
 
     async def reading_app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,7 +215,7 @@ def test_after_a_response_few_bytes_of_a_connection_are_discarded() -> None:
         connection = connect_in_memory(waiting_app)
         connection.protocol.data_received(b"nonsense\r\n\r\n")
         assert connection.written.startswith(b"HTTP/1.1 400 ")
-        for _ in range(input_turns.MAX_DISCARDED_BYTES // 2**20):
+        for _ in range(event_loop_turns.MAX_DISCARDED_BYTES // 2**20):
             connection.protocol.data_received(bytes(2**20))
             assert not connection.is_paused
         connection.protocol.data_received(b"x")

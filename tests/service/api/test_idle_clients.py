@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.api.idle_connections import CHECK_INTERVAL_SECONDS, MAX_IDLE_SECONDS
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 
 pytestmark = pytest.mark.server
 

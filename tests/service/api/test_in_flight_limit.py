@@ -10,11 +10,11 @@ import pytest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED, ConcurrencyLimiter
+from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED, FairConcurrencyLimiter
 from service.api.in_flight_limit import MAX_IN_FLIGHT_PER_CLIENT, MIN_REFUSAL_SECONDS, InFlightLimitMiddleware
 from service.decoding.frame import Frame
 from service.errors import FrameError
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from service.resources.machine import CPU_WORKERS
 from tests.conftest import patched
 from tests.service.api.asgi import PNG, FrameRequest
@@ -54,20 +54,20 @@ async def statuses(app: ASGIApp, clients: list[tuple[str, int]]) -> list[int]:
 
 
 def test_a_client_cannot_exceed_its_share_and_does_not_block_others(limits) -> None:
-    middleware = InFlightLimitMiddleware(slow_app, ConcurrencyLimiter(1))
+    middleware = InFlightLimitMiddleware(slow_app, FairConcurrencyLimiter(1))
     assert run_in_virtual_time(statuses(middleware, [ALICE, ALICE, ALICE, BOB])) == [200, 200, 429, 200]
     assert middleware.in_flight.held == {}
 
 
 def test_all_clients_together_cannot_exceed_the_limit(limits) -> None:
-    middleware = InFlightLimitMiddleware(slow_app, ConcurrencyLimiter(1))
+    middleware = InFlightLimitMiddleware(slow_app, FairConcurrencyLimiter(1))
     clients = [(f"192.0.2.{number}", 1) for number in range(8)]
     assert run_in_virtual_time(statuses(middleware, clients)) == [200] * 6 + [429] * 2
     assert middleware.in_flight.held == {}
 
 
 def test_a_failed_request_is_no_longer_in_flight() -> None:
-    middleware = InFlightLimitMiddleware(failing_app, ConcurrencyLimiter(1))
+    middleware = InFlightLimitMiddleware(failing_app, FairConcurrencyLimiter(1))
     with pytest.raises(RuntimeError):
         run_in_virtual_time(FrameRequest().send_to(middleware))
     assert middleware.in_flight.held == {}
@@ -78,7 +78,7 @@ def test_a_request_is_refused_before_its_upload_when_the_queue_is_full() -> None
         await limiter.acquire(ALICE[0])
         return await statuses(InFlightLimitMiddleware(slow_app, limiter), [ALICE, BOB])
 
-    limiter = ConcurrencyLimiter(1, max_running_or_queued=1)
+    limiter = FairConcurrencyLimiter(1, max_running_or_queued=1)
     assert run_in_virtual_time(fill_queue_and_send()) == [429, 200]
 
 
@@ -90,13 +90,13 @@ def test_a_refusal_comes_after_a_second() -> None:
         assert await statuses(InFlightLimitMiddleware(slow_app, limiter), [ALICE]) == [429]
         return asyncio.get_running_loop().time()
 
-    limiter = ConcurrencyLimiter(1, max_running_or_queued=1)
+    limiter = FairConcurrencyLimiter(1, max_running_or_queued=1)
     assert run_in_virtual_time(send()) == MIN_REFUSAL_SECONDS
 
 
 def test_requests_without_a_frame_have_no_limit(limits) -> None:
     async def send_get_requests() -> None:
-        middleware = InFlightLimitMiddleware(slow_app, ConcurrencyLimiter(1, max_running_or_queued=0))
+        middleware = InFlightLimitMiddleware(slow_app, FairConcurrencyLimiter(1, max_running_or_queued=0))
         scopes = [FrameRequest(path="/model").scope() | {"method": "GET"} for _ in range(10)]
         requests = [FrameRequest() for _ in scopes]
         async with asyncio.TaskGroup() as group:

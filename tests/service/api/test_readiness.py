@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.api_keys import hash_key, write_key_hashes
-from service.rendering.images import encode_png
+from service.api.api_key_file import hash_key, write_key_hashes
+from service.rendering.image_encoding import encode_png
 from tests.conftest import RunningServer, free_port, serving, wait_until_ready
 from tests.service.api.asgi import PNG
 from tests.service.continuous_client import wait_until

@@ -7,8 +7,8 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from service.api.concurrency_limiter import ConcurrencyLimiter
 from service.api.error_responses import ErrorMiddleware
+from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
 from service.api.request_queue import MAX_RESPONSE_SECONDS, RequestQueueMiddleware
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS
 from service.request import RequestState
@@ -17,8 +17,8 @@ from tests.service.api.virtual_time import run_in_virtual_time
 
 
 @pytest.fixture
-def limiter() -> ConcurrencyLimiter:
-    return ConcurrencyLimiter(1, max_running_or_queued=64)
+def limiter() -> FairConcurrencyLimiter:
+    return FairConcurrencyLimiter(1, max_running_or_queued=64)
 
 
 async def failing_app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +85,7 @@ def test_a_request_that_gets_no_slot_in_time_never_runs(limiter) -> None:
 
 
 def test_a_request_above_the_queue_limit_is_refused_at_once() -> None:
-    limiter = ConcurrencyLimiter(1, max_running_or_queued=2)
+    limiter = FairConcurrencyLimiter(1, max_running_or_queued=2)
 
     async def post_many() -> tuple[list[httpx.Response], list[httpx.Response]]:
         return await post_frames(limiter, [quick_app] * 20), await post_frames(limiter, [quick_app] * 2)
@@ -97,7 +97,7 @@ def test_a_request_above_the_queue_limit_is_refused_at_once() -> None:
 
 def test_the_middleware_refuses_a_request_that_finds_the_queue_full() -> None:
     """InFlightLimitMiddleware may have admitted it while the queue had a place."""
-    limiter, request = ConcurrencyLimiter(1, max_running_or_queued=1), FrameRequest()
+    limiter, request = FairConcurrencyLimiter(1, max_running_or_queued=1), FrameRequest()
 
     async def fill_queue_and_send() -> None:
         await limiter.acquire("")

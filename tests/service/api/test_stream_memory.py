@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service.api.websocket import StreamMessage, StreamSettings, _respond
 from service.errors import ErrorCode, FrameError
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from service.request import RequestState
 
 

@@ -12,12 +12,12 @@ import pytest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.concurrency_limiter import MAX_RUNNING_OR_QUEUED
+from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
 from service.api.upload import MAX_MEMORY_WAIT_SECONDS, MAX_UPLOAD_BYTES, UploadMiddleware
 from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from service.request import RequestState
 from service.resources.worker_memory import FILE_MEMORY, SharedLimit
 from tests.service.api.asgi import PNG, FrameRequest, disconnect

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from service.api.openapi import MAX_MESSAGE_BYTES
 from service.api.websocket import MAX_STREAMS, MAX_STREAMS_PER_CLIENT, OpenStreams
 from service.errors import FrameError
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from service.resources.machine import CPU_WORKERS
 from tests.conftest import patched
 from tests.dicoms import make_ultrasound, to_bytes

@@ -11,7 +11,7 @@ from websockets.sync.client import connect as connect_stream
 
 from benchmarks.hostile_connections import UPGRADE, deflated_frames, websocket_frame
 from service.api.websocket_protocol import MAX_SMALL_FRAMES_PER_SECOND, SLICE_BYTES
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.service.api.raw_client import MemoryTransport, connect, connect_in_memory, endless, exchange_until_closed
 
 HANDSHAKE = b"GET /stream HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE

@@ -15,11 +15,11 @@ from pydicom.uid import JPEG2000Lossless
 
 from service.decoding import decoder_process
 from service.decoding.cine import open_cine
+from service.decoding.declared_size import DeclaredSize
 from service.decoding.decoder_process import CallLimits, run_in_decoder_process
 from service.decoding.frame import MAX_PIXELS
-from service.decoding.stored_size import StoredSize
 from service.errors import FrameError
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests import decoders
 from tests.conftest import patched
 from tests.dicoms import make_compressed_ultrasound, to_bytes
@@ -70,12 +70,12 @@ def test_a_file_is_to_blame_only_if_it_ends_two_decoders(tmp_path, signals, code
 def test_the_limit_on_time_grows_with_the_pixels_and_counts_processor_time(monkeypatch) -> None:
     """A machine that is busy refuses no sound frame."""
     monkeypatch.setattr(decoder_process, "MIN_CALL_SECONDS", 0.3)
-    size = StoredSize(16, 16, 1)
+    size = DeclaredSize(16, 16, 1)
     assert run_in_decoder_process(decoders.sleep, 1.0, size=size).pixels == 0
     with pytest.raises(FrameError) as error:
         run_in_decoder_process(decoders.loop_forever, size=size)
     assert error.value.code == "decoder_ended"
-    seconds = [CallLimits.of_size(StoredSize(1000, 1000, samples)).processor_seconds for samples in (1, 3)]
+    seconds = [CallLimits.of_size(DeclaredSize(1000, 1000, samples)).processor_seconds for samples in (1, 3)]
     assert 0.3 < seconds[0] < seconds[1] < decoder_process.MAX_CALL_SECONDS
 
 
@@ -83,12 +83,12 @@ def test_a_decoder_that_waits_for_ever_is_ended(monkeypatch) -> None:
     monkeypatch.setattr(decoder_process, "MIN_CALL_SECONDS", 0.01)
     monkeypatch.setattr(decoder_process, "MIN_WAIT_SECONDS", 0.2)
     with pytest.raises(FrameError) as error:
-        run_in_decoder_process(decoders.sleep, 1e6, size=StoredSize(1, 1, 1))
+        run_in_decoder_process(decoders.sleep, 1e6, size=DeclaredSize(1, 1, 1))
     assert error.value.code == "decoder_ended"
 
 
 def test_a_decoder_gets_the_memory_of_the_declared_pixels_and_no_more() -> None:
-    small, large = StoredSize(16, 16, 1), StoredSize(4096, 4096, 3)
+    small, large = DeclaredSize(16, 16, 1), DeclaredSize(4096, 4096, 3)
     assert run_in_decoder_process(decoders.allocate, large.decoder_bytes, size=large).pixels == 0
     with pytest.raises(FrameError) as error:
         run_in_decoder_process(decoders.allocate, large.decoder_bytes, size=small)
@@ -131,7 +131,7 @@ def test_the_largest_compressed_frame_fits_into_a_decoders_memory(monkeypatch) -
 
 PATCH = """
 import service.api.decoder_penalties, service.decoding.cine, tests.decoders
-service.api.decoder_penalties.MAX_FREE_ENDS = 1000
+service.api.decoder_penalties.PENALTIES.backoff.free_faults = 1000
 service.decoding.cine.decode_picture = tests.decoders.decode_or_abort"""
 
 

@@ -16,7 +16,7 @@ from service.inference.results import FrameResult
 from service.inference.segmenter import Segmenter
 from service.model.card import OutOfDistributionStats
 from training.data.sources.phantom import simulate_frame
-from training.release.out_of_distribution import fit_stats
+from training.release.out_of_distribution_fit import fit_stats
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.inference.open_runtime import open_runtime
+from service.inference.runtime_selection import open_runtime
 from service.inference.tta import FlipTta
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ threads = [threading.Thread(target=run) for _ in range(2)]
 OPEN_CPU_RUNTIME = """
 import sys
 from pathlib import Path
-from service.inference.open_runtime import open_cpu_runtime
+from service.inference.runtime_selection import open_cpu_runtime
 
 open_cpu_runtime(Path(sys.argv[1]), "float32")
 """

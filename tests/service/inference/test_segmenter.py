@@ -13,12 +13,12 @@ from service.decoding.cropping import Box
 from service.decoding.frame import Frame
 from service.decoding.image_file import decode_image
 from service.errors import ErrorCode, FrameError, ModelFolderError
-from service.inference.in_flight_frames import ALL_CORES_AFTER_SECONDS, InFlightFrames
+from service.inference.core_allocation import ALL_CORES_AFTER_SECONDS, CoreAllocation
 from service.inference.results import FrameFailure, FrameResult
 from service.inference.segmenter import Segmenter
 from service.model.card import Card
 from service.model.platt_scaling import PlattScaling
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_network_with_other_output_names_is_rejected(card: Card, folder) -> No
 def test_a_frame_uses_all_cores_only_if_no_other_was_in_flight_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("service.inference.in_flight_frames.time.monotonic", lambda: now)
-    in_flight = InFlightFrames()
+    in_flight = CoreAllocation()
     with in_flight:
         assert in_flight.may_use_all_cores
         with in_flight:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.api.deployed_model import load_and_test
+from service.api.model_reload import load_and_test
 from service.decoding.frame import Frame
 from service.errors import ModelFolderError
 from service.inference.segmenter import Segmenter

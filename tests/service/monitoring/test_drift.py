@@ -12,7 +12,7 @@ import pytest
 from service.decoding.frame import Frame
 from service.model.card import Card, MeanStd, ReferenceStats
 from service.monitoring.drift import MIN_FRAMES, intensity_mean_std
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.conftest import serving
 from tests.service.monitoring.prometheus_samples import read_samples
 

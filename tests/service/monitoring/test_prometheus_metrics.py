@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.service.monitoring.prometheus_samples import read_samples
 
 pytestmark = [pytest.mark.server, pytest.mark.serial]

@@ -6,7 +6,7 @@ import threading
 import httpx
 import pytest
 
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.conftest import serving
 
 pytestmark = pytest.mark.server

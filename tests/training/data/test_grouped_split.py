@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.data.grouped_split import assign_groups, split_groups
-from training.workspace.params_file import ParameterError
+from training.workspace.parameter_validation import ParameterError
 
 subject_lists = st.lists(st.integers(1, 40).map(str), min_size=10, max_size=200)
 fractions = st.floats(0.05, 0.35)

@@ -19,8 +19,8 @@ from training.data.manifest import ManifestRow, write_pairs
 from training.data.prepared_arrays import dataset_normalization, resize_labels, write_arrays
 from training.data.source_errors import IngestLog
 from training.workspace import paths
+from training.workspace.nerve_parameters import InputParameters
 from training.workspace.output_checksums import CHECKSUMS, output_folder
-from training.workspace.parameters import InputParameters
 
 ROOT = Path(__file__).parents[3]
 TOP, BOTTOM, LEFT, RIGHT = 101, 199, 203, 398  # of the nerve

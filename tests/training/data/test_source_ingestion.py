@@ -14,8 +14,8 @@ from training.data import ingest
 from training.data.manifest import read_manifest
 from training.data.source_errors import SourceError
 from training.data.source_ingestion import ingest_source
-from training.workspace.parameters import Source
-from training.workspace.params_file import ParameterError
+from training.workspace.nerve_parameters import Source
+from training.workspace.parameter_validation import ParameterError
 
 PHANTOM = {"source": "phantom", "phantom": {"subjects": 2, "frames": 2, "seed": 1}}
 

@@ -7,7 +7,7 @@ from training.digits.nets import augment_digits, build, train, train_history
 from training.digits.train import confusion_figure, mistakes_figure, prediction_table
 from training.workspace import digits_parameters
 from training.workspace.digits_parameters import DigitAugmentation, DigitNet
-from training.workspace.params_file import ParameterError
+from training.workspace.parameter_validation import ParameterError
 
 pytestmark = pytest.mark.slow
 

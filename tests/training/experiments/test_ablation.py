@@ -15,7 +15,7 @@ from training.experiments.ablation_parameters import BASE, ablation_candidates, 
 from training.experiments.ablation_table import compare_with_base, comparison_table, read_ablation_scores
 from training.workspace import paths
 from training.workspace.output_checksums import DamagedOutputError
-from training.workspace.params_file import ParameterError
+from training.workspace.parameter_validation import ParameterError
 
 pytestmark = pytest.mark.training
 

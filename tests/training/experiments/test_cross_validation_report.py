@@ -13,7 +13,7 @@ from tests.project_copy import write_nerve
 from tests.training.experiments.small_data_set import write_data_set
 from training.experiments import cross_validation_report
 from training.release.champion_page import cross_validation_section
-from training.workspace import parameters, paths, provenance
+from training.workspace import nerve_parameters, paths, provenance
 from training.workspace.output_checksums import DamagedOutputError, output_folder
 
 REPORT = paths.CROSS_VALIDATION_REPORT
@@ -37,7 +37,7 @@ def write_folds(candidate: str, dice: np.ndarray) -> None:
             "dice_empty": 0.0,
             "dice_mean_mask": 0.2,
             "failure": np.where(dice < 0.7, "outline", ""),
-            "fingerprint": provenance.fingerprint(parameters.read_candidate(candidate)),
+            "fingerprint": provenance.fingerprint(nerve_parameters.read_candidate(candidate)),
         }
     )
     for fold, of_fold in scores.groupby("fold"):
@@ -108,7 +108,7 @@ def test_the_champions_page_shows_the_report_if_it_exists(project: Path) -> None
 
 def test_the_champions_page_does_not_show_the_report_on_another_recipe(project: Path) -> None:
     cross_validation_report.main()
-    unets = parameters.read_nerve_parameters().unets
+    unets = nerve_parameters.read_nerve_parameters().unets
     recipe = unets["deep"]["recipe"] | {"batch_size": 8}
     write_nerve(project, {"unets": unets | {"deep": unets["deep"] | {"recipe": recipe}}})
     assert cross_validation_section() == {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.fitting.augmentation import augment
-from training.workspace.parameters import Augmentation
+from training.workspace.nerve_parameters import Augmentation
 
 STRONG_SPATIAL = Augmentation(shift=0.2, zoom=0.3, rotate=30, gain=0.0, speckle=0.0, elastic=0.01)
 FLIP_ONLY = Augmentation(shift=0, zoom=0, rotate=0, gain=0, speckle=0)

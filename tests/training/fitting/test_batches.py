@@ -4,7 +4,7 @@ import numpy as np
 
 from training.data.prepared_arrays import FrameArrays
 from training.fitting.batches import TrainingBatches, head_targets
-from training.workspace.parameters import Augmentation, Phase, Recipe
+from training.workspace.nerve_parameters import Augmentation, Phase, Recipe
 
 
 def make_batches(seed: int) -> TrainingBatches:

@@ -9,7 +9,7 @@ from training.fitting.trainer import train
 from training.models.efficientnet import ENCODER_PREFIX
 from training.models.imagenet_weights import load_imagenet_weights
 from training.models.unet import build_unet
-from training.workspace.parameters import Candidate, InputParameters, Net
+from training.workspace.nerve_parameters import Candidate, InputParameters, Net
 
 pytestmark = [
     pytest.mark.training,

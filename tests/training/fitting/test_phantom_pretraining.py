@@ -7,7 +7,7 @@ from tests.training.fitting.tiny_candidate import SIZE, make_candidate, make_dis
 from training.fitting import phantom_pretraining
 from training.fitting.phantom_pretraining import phantom_arrays
 from training.fitting.trainer import train
-from training.workspace.parameters import Phase
+from training.workspace.nerve_parameters import Phase
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of TensorFlow
 

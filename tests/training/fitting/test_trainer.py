@@ -8,8 +8,8 @@ from tests.training.fitting.tiny_candidate import make_candidate, make_discs, ma
 from training.data.prepared_arrays import FrameArrays
 from training.fitting.trainer import train, trainable_heads
 from training.models.losses import dice
-from training.workspace import parameters
-from training.workspace.parameters import InputParameters, Phase
+from training.workspace import nerve_parameters
+from training.workspace.nerve_parameters import InputParameters, Phase
 
 pytestmark = [
     pytest.mark.training,
@@ -17,10 +17,10 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", parameters.read_nerve_parameters().unets)
+@pytest.mark.parametrize("name", nerve_parameters.read_nerve_parameters().unets)
 def test_every_candidate_trains(name, eager_keras):
     """One step on frames as small as the network allows; tests/training/models/test_unet.py builds the full size."""
-    candidate = parameters.read_candidate(name)
+    candidate = nerve_parameters.read_candidate(name)
     height, width = 64, 96
     frames = np.random.default_rng(0).normal(size=(2, height, width)).astype(np.float32)
     masks = np.zeros((2, height, width, 2), np.uint8)
@@ -59,7 +59,7 @@ def test_a_head_without_examples_is_not_trained(nerve):
 
 def test_the_same_seed_gives_the_same_dice(eager_keras):
     splits = {"train": make_discs(16), "validation": make_discs(8, seed=1)}
-    augment = parameters.read_candidate("light").recipe.augment
+    augment = nerve_parameters.read_candidate("light").recipe.augment
     recipe = make_recipe(2, steps_per_epoch=3, ema_momentum=0.9, patience=3, augment=augment)
     dice_scores = [train(make_candidate(recipe), splits, seed=5)[1]["val_mask_dice"].to_numpy() for _ in range(2)]
     np.testing.assert_allclose(dice_scores[0], dice_scores[1], atol=1e-3)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from training.data.prepared_arrays import FrameArrays
-from training.workspace.parameters import Candidate, InputParameters, Net, Phase, Recipe
+from training.workspace.nerve_parameters import Candidate, InputParameters, Net, Phase, Recipe
 
 TINY_NET = Net(filters=[8, 16], stem=2, batch_norm=True, heads=["mask", "presence", "vessel"])
 SIZE = InputParameters(height=32, width=48, normalization="frame")

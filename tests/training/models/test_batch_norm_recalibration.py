@@ -5,7 +5,7 @@ import numpy as np
 
 from training.models.batch_norm_recalibration import recalibrate_batch_norm
 from training.models.unet import DROPOUT_RATE, build_unet
-from training.workspace.parameters import InputParameters, Net
+from training.workspace.nerve_parameters import InputParameters, Net
 
 
 def test_statistics_become_those_of_the_given_frames():

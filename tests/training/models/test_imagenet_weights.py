@@ -16,7 +16,7 @@ from training.models.imagenet_weights import (
     read_imagenet_weights,
 )
 from training.models.unet import build_unet
-from training.workspace.parameters import InputParameters, Net
+from training.workspace.nerve_parameters import InputParameters, Net
 
 pytestmark = pytest.mark.slow
 

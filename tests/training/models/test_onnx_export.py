@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from service.inference.open_runtime import open_runtime
+from service.inference.runtime_selection import open_runtime
 from training.models.onnx_export import export_onnx
 from training.models.unet import build_unet
-from training.workspace.parameters import InputParameters, Net
+from training.workspace.nerve_parameters import InputParameters, Net
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of TensorFlow and tf2onnx
 

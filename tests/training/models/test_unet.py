@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from service.inference.open_runtime import open_runtime
+from service.inference.runtime_selection import open_runtime
 from training.models.efficientnet import ENCODER_PREFIX
 from training.models.onnx_export import export_onnx
 from training.models.unet import ENCODERS, PRESENCE_POOL_PX, build_unet
-from training.workspace import parameters
+from training.workspace import nerve_parameters
 from training.workspace.learning_rate_schedule import learning_rate
-from training.workspace.parameters import Encoder, InputParameters, Net
+from training.workspace.nerve_parameters import Encoder, InputParameters, Net
 
 pytestmark = pytest.mark.slow
 
@@ -23,18 +23,18 @@ ENCODER_NET = Net(
 
 
 def test_the_lecture_network_has_the_lecture_s_number_of_weights():
-    lecture = parameters.read_candidate("lecture")
+    lecture = nerve_parameters.read_candidate("lecture")
     assert build_unet(lecture.net, lecture.input).count_params() == 7_759_521
 
 
 def test_the_lecture_recipe_has_the_lecture_s_learning_rates():
-    phases = parameters.read_candidate("lecture").recipe.phases
+    phases = nerve_parameters.read_candidate("lecture").recipe.phases
     assert [learning_rate(phases, epoch) for epoch in (0, 49, 50, 69)] == [1e-5, 1e-5, 1e-6, 1e-6]
 
 
-@pytest.mark.parametrize("name", parameters.read_nerve_parameters().unets)
+@pytest.mark.parametrize("name", nerve_parameters.read_nerve_parameters().unets)
 def test_each_candidate_s_mask_has_the_size_of_its_input(name):
-    candidate = parameters.read_candidate(name)
+    candidate = nerve_parameters.read_candidate(name)
     heads = build_unet(candidate.net, candidate.input).output
     assert list(heads) == ["mask", "presence", *(["vessel"] if "vessel" in candidate.net.heads else [])]
     assert heads["mask"].shape == (None, candidate.input.height, candidate.input.width, 1)

@@ -9,7 +9,7 @@ from training.models.unet import build_unet
 from training.release.int8_quantization import FLOATING_POINT_SHARE, INT8, quantize
 from training.release.precision_choice import is_as_good
 from training.workspace import paths
-from training.workspace.parameters import read_candidate
+from training.workspace.nerve_parameters import read_candidate
 
 
 @pytest.mark.parametrize(

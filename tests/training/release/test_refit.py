@@ -3,7 +3,7 @@
 import pandas as pd
 
 from training.release.refit import refit_recipe
-from training.workspace.parameters import read_candidate
+from training.workspace.nerve_parameters import read_candidate
 
 
 def test_the_refit_has_a_presence_head_only_if_the_evaluated_model_trained_one():

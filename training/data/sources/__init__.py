@@ -10,7 +10,8 @@ log: takes a `SourceError` for each invalid pair (`log.report_error`, `log.attem
 It yields one `FrameMaskPair` at a time. It raises SourceError for an error that concerns the whole data set, and
 ParameterError if `nerve.path` is required but empty. `kaggle` is an example.
 
-To register it, add the module's name to `Source` in training/workspace/parameters.py: `nerve.source` then accepts it.
+To register it, add the module's name to `Source` in training/workspace/nerve_parameters.py: `nerve.source` then
+accepts it.
 
 `phantom` simulates its frames and takes the parameters `nerve.phantom` instead. `mnist` belongs to the digits pipeline.
 """

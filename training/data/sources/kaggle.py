@@ -15,7 +15,7 @@ from training.data.frame_mask_pair import NERVE, FrameMaskPair, decode_frame
 from training.data.source_errors import IngestLog, SourceError
 from training.data.sources.folder_or_zip import SourceFiles, leave_out_or_report
 from training.data.sources.frame_mask_pairing import FrameKey, PairFiles, index_by_key, pair_files, read_pair
-from training.workspace.params_file import ParameterError
+from training.workspace.parameter_validation import ParameterError
 
 LICENCE = "the competition's rules (kaggle.com/c/ultrasound-nerve-segmentation)"
 HEIGHT_PX, WIDTH_PX = 420, 580

@@ -16,8 +16,8 @@ from training.data.manifest import read_labels
 from training.data.source_errors import IngestLog, SourceError
 from training.data.source_ingestion import ingest_source
 from training.data.sources import folder
-from training.workspace.parameters import NerveParameters
-from training.workspace.params_file import ParameterError
+from training.workspace.nerve_parameters import NerveParameters
+from training.workspace.parameter_validation import ParameterError
 
 CLASSES = {"shenjing": "nerve", "dongmai": "vessel", "jirouzuzhi": "ignore", "神经": "nerve"}
 

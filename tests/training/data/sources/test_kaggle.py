@@ -16,7 +16,7 @@ from training.data.manifest import read_frame, read_labels, read_manifest
 from training.data.source_errors import IngestLog, SourceError
 from training.data.source_ingestion import ingest_source
 from training.data.sources import kaggle
-from training.workspace.parameters import NerveParameters
+from training.workspace.nerve_parameters import NerveParameters
 
 CASES = Path(__file__).parents[3] / "cases"
 STEMS = [f"1_{n}" for n in range(1, 15)] + ["2_1", "2_2", "10_1"]

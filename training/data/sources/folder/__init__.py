@@ -29,7 +29,7 @@ from training.data.sources.folder.frame_file import FrameFile, crop_to_scan_area
 from training.data.sources.folder.subjects import find_keys
 from training.data.sources.folder_or_zip import SourceFiles
 from training.data.sources.frame_mask_pairing import COPY_AGAIN, FrameKey
-from training.workspace.params_file import ParameterError
+from training.workspace.parameter_validation import ParameterError
 
 
 def pairs(path: Path | None, log: IngestLog, classes: Mapping[str, str]) -> Iterator[FrameMaskPair]:

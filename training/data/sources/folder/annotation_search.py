@@ -9,10 +9,10 @@ from training.data.sources.folder.annotation import Annotation, FrameId
 from training.data.sources.folder.cine_masks import split_cine_masks
 from training.data.sources.folder.classes import ClassMap
 from training.data.sources.folder.dicom_files import sort_dicoms
+from training.data.sources.folder.dicom_segmentation_matching import read_segmentations
+from training.data.sources.folder.file_names import frame_key
 from training.data.sources.folder.json_files import read_json_annotations
 from training.data.sources.folder.mask_images import draw_mask
-from training.data.sources.folder.names import frame_key
-from training.data.sources.folder.segmentations import read_segmentations
 from training.data.sources.folder.sorted_files import sort_files
 from training.data.sources.folder_or_zip import SourceFiles
 from training.data.sources.frame_mask_pairing import frame_without_mask, index_by_key, mask_without_frame

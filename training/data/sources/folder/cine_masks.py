@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from training.data.source_errors import IngestLog, SourceError
 from training.data.sources.folder.annotation import FrameId
-from training.data.sources.folder.names import end_alike, file_stem, frame_key
+from training.data.sources.folder.file_names import end_alike, file_stem, frame_key
 
 NUMBER = re.compile(r"([0-9]+)$")
 

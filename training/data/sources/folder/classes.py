@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from training.data.frame_mask_pair import NERVE, VESSEL
-from training.workspace.params_file import ParameterError
+from training.workspace.parameter_validation import ParameterError
 
 BACKGROUND = 0
 LABELS = {"nerve": NERVE, "vessel": VESSEL, "ignore": BACKGROUND}

@@ -5,8 +5,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from training.data.source_errors import SourceError
-from training.data.sources.folder.names import end_alike, frame_key
-from training.data.sources.folder.shapes import Shape, Shapes
+from training.data.sources.folder.file_names import end_alike, frame_key
+from training.data.sources.folder.shape_rasterization import Shape, Shapes
 
 SECTIONS = ("images", "annotations", "categories")
 

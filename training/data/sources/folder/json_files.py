@@ -9,8 +9,8 @@ from training.data.source_errors import IngestLog, SourceError
 from training.data.sources.folder.annotation import Annotation, FrameId
 from training.data.sources.folder.classes import ClassMap
 from training.data.sources.folder.coco import FrameFinder, is_coco, read_coco
-from training.data.sources.folder.names import frame_key
-from training.data.sources.folder.shapes import Shapes, draw_labels
+from training.data.sources.folder.file_names import frame_key
+from training.data.sources.folder.shape_rasterization import Shapes, draw_labels
 from training.data.sources.folder.text_encoding import decode_text
 from training.data.sources.folder_or_zip import SourceFiles
 

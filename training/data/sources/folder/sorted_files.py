@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from service.decoding.dicom_signature import HEAD_BYTES, find_start
 from service.decoding.picture_formats import PICTURES, VIDEOS, detect_format
 from training.data.source_errors import IngestLog
-from training.data.sources.folder.names import ANNOTATION_SUFFIX, DICOM_SUFFIXES, is_mask
+from training.data.sources.folder.file_names import ANNOTATION_SUFFIX, DICOM_SUFFIXES, is_mask
 from training.data.sources.folder.subjects import SUBJECTS_FILE
 from training.data.sources.folder_or_zip import PICTURE_SUFFIXES, VIDEO_SUFFIXES, SourceFiles
 

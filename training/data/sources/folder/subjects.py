@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from training.data.source_errors import SourceError
 from training.data.sources.folder.annotation import FrameId
-from training.data.sources.folder.names import file_stem, own_folders
+from training.data.sources.folder.file_names import file_stem, own_folders
 from training.data.sources.folder.text_encoding import decode_text
 from training.data.sources.folder_or_zip import SourceFiles
 from training.data.sources.frame_mask_pairing import FrameKey

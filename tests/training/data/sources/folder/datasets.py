@@ -17,7 +17,7 @@ from tests.project_copy import nerve
 from training.data.manifest import ManifestRow, read_labels
 from training.data.source_errors import IngestLog
 from training.data.source_ingestion import ingest_source
-from training.workspace.parameters import NerveParameters
+from training.workspace.nerve_parameters import NerveParameters
 
 HEIGHT, WIDTH = 60, 80
 TRIANGLE, SQUARE = [[10, 10], [40, 12], [20, 50]], [[30, 30], [60, 30], [60, 50], [30, 50]]

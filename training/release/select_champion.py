@@ -17,7 +17,7 @@ from training.release.candidate_comparison import (
     read_evaluations,
     write_comparison,
 )
-from training.workspace import parameters, paths
+from training.workspace import nerve_parameters, paths
 from training.workspace.output_checksums import check_outputs, output_folder
 
 
@@ -39,7 +39,7 @@ def choose_champion(evaluations: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    candidates = parameters.read_nerve_parameters().candidates
+    candidates = nerve_parameters.read_nerve_parameters().candidates
     folders = [folder / name for folder in (paths.UNETS, paths.EVALUATION) for name in candidates]
     check_outputs(*(folder for folder in folders if folder.exists()))
     try:

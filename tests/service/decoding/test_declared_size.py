@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 
 from service.decoding.cine import open_cine
+from service.decoding.declared_size import UNKNOWN_SIZE, DeclaredSize, read_declared_size
 from service.decoding.picture_formats import Format, detect_format
-from service.decoding.stored_size import UNKNOWN_SIZE, StoredSize, read_stored_size
 from service.errors import FrameError
 
 GREY = np.add.outer(np.arange(40), np.arange(72)).astype(np.uint8)
@@ -49,15 +49,15 @@ FILES = {
 
 @pytest.mark.parametrize(("data", "bytes_per_pixel"), FILES.values(), ids=FILES)
 def test_the_declared_size_is_that_of_the_pixels(data, bytes_per_pixel) -> None:
-    size = read_stored_size(io.BytesIO(data), Format(detect_format(data)))
-    assert size == StoredSize(40, 72, bytes_per_pixel)
+    size = read_declared_size(io.BytesIO(data), Format(detect_format(data)))
+    assert size == DeclaredSize(40, 72, bytes_per_pixel)
 
 
 @pytest.mark.parametrize("side", [16, 256, 257, 1000, 8192, 20000])
 def test_the_size_of_a_jpeg_xl_in_all_its_encodings(side: int) -> None:
     for pixels in (np.zeros((side, 24), np.uint8), np.zeros((side if side < 1001 else 64, side), np.uint8)):
         data = imagecodecs.jpegxl_encode(pixels, effort=1)
-        assert read_stored_size(io.BytesIO(data), Format.JPEG_XL)[:2] == pixels.shape
+        assert read_declared_size(io.BytesIO(data), Format.JPEG_XL)[:2] == pixels.shape
 
 
 @pytest.mark.parametrize("data", [data for data, _ in FILES.values()], ids=FILES)
@@ -65,16 +65,16 @@ def test_a_damaged_header_declares_nothing(data) -> None:
     """The decoder then gets little memory and time, and finds out itself what is wrong."""
     file_format = Format(detect_format(data))
     for length in range(0, min(len(data), 120), 7):
-        size = read_stored_size(io.BytesIO(data[:length]), file_format)
+        size = read_declared_size(io.BytesIO(data[:length]), file_format)
         assert size == UNKNOWN_SIZE or size.stored_bytes >= 0
 
 
 def test_the_memory_of_a_frame_grows_with_its_pixels_its_file_and_its_response() -> None:
-    size = StoredSize(1000, 1000, 1)
+    size = DeclaredSize(1000, 1000, 1)
     assert size.frame_bytes(0) >= 12 * 10**6
     assert size.frame_bytes(10**6) > size.frame_bytes(0)
     assert size.frame_bytes(0, rendered_bytes_per_pixel=24) > size.frame_bytes(0, rendered_bytes_per_pixel=12)
-    assert StoredSize(1000, 1000, 8).frame_bytes(0) > size.frame_bytes(0)
+    assert DeclaredSize(1000, 1000, 8).frame_bytes(0) > size.frame_bytes(0)
 
 
 def test_a_jpeg_with_an_absurd_number_of_scans_is_refused_by_name() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from service.decoding.cine import open_cine
 from service.decoding.frame import MAX_PIXELS, Frame
-from service.decoding.video_file import decode_video, to_milli_rate
+from service.decoding.video_decoder import decode_video, to_milli_rate
 from service.errors import FrameError
 from tests.service.decoding.format_samples import GREY, avi_of_jpegs, damaged_mp4, rotated_mp4, video
 

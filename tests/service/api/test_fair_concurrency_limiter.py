@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from service.api.concurrency_limiter import ConcurrencyLimiter
+from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
 from service.api.greedy_clients import ACTIVE_SECONDS
 from service.errors import FrameError
 from tests.service.api.virtual_time import run_in_virtual_time
 
 
-def limiter_of(slots: int, max_running_or_queued: int = 64) -> ConcurrencyLimiter:
-    return ConcurrencyLimiter(slots, max_running_or_queued)
+def limiter_of(slots: int, max_running_or_queued: int = 64) -> FairConcurrencyLimiter:
+    return FairConcurrencyLimiter(slots, max_running_or_queued)
 
 
-async def hold(limiter: ConcurrencyLimiter, client: str, order: list[str], seconds: float = 1.0) -> None:
+async def hold(limiter: FairConcurrencyLimiter, client: str, order: list[str], seconds: float = 1.0) -> None:
     async with limiter.slot(client):
         order.append(client)
         await asyncio.sleep(seconds)

@@ -1,7 +1,7 @@
 """Keep the local MLflow store usable after its project is copied or moved.
 
-MLflow stores the absolute folder of each artifact. `python -m training.workspace.local_store` corrects these folders;
-every stage that logs to MLflow does so too.
+MLflow stores the absolute folder of each artifact. `python -m training.workspace.local_mlflow_store` corrects these
+folders; every stage that logs to MLflow does so too.
 """
 
 import sqlite3

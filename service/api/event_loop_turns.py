@@ -9,7 +9,7 @@ MAX_DISCARDED_BYTES = 32 * 2**20  # of one connection
 MAX_DISCARDED_PER_SECOND = 64 * 2**20  # of all connections of a worker together
 
 
-class InputTurns:
+class EventLoopTurns:
     """Connections with input that is not parsed yet; each is parsed a slice at a time, in turn.
 
     A body of one-byte chunks takes a hundred times longer to parse than other bodies of its size. Without turns, the
@@ -61,5 +61,5 @@ class DiscardBudget:
         return self.bytes_of_second <= MAX_DISCARDED_PER_SECOND
 
 
-INPUT_TURNS = InputTurns()
+INPUT_TURNS = EventLoopTurns()
 DISCARD_BUDGET = DiscardBudget()

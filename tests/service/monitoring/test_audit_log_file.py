@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service.monitoring import audit_writer
-from service.monitoring.audit_writer import AuditWriter
+from service.monitoring import audit_log_file
+from service.monitoring.audit_log_file import AuditLogFile
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,8 +25,8 @@ def path(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def writer(path: Path) -> AuditWriter:
-    return AuditWriter()
+def writer(path: Path) -> AuditLogFile:
+    return AuditLogFile()
 
 
 @pytest.fixture
@@ -90,14 +90,14 @@ def test_a_line_that_lost_the_race_is_written_again(writer, path, monkeypatch) -
     """Another worker tears a line between this worker's look at the file and its own line."""
     writer.write({"number": 1})
 
-    def look_and_tear(self: AuditWriter, descriptor: int) -> bool:
+    def look_and_tear(self: AuditLogFile, descriptor: int) -> bool:
         monkeypatch.undo()
         os.environ["NERVEMASK_AUDIT"] = str(path)
         with path.open("a") as file:
             file.write('{"incomplete')
         return False
 
-    monkeypatch.setattr(AuditWriter, "_ends_inside_line", look_and_tear)
+    monkeypatch.setattr(AuditLogFile, "_ends_inside_line", look_and_tear)
     writer.write({"number": 2})
     assert json.loads(path.read_text().splitlines()[-1])["number"] == 2
 
@@ -113,10 +113,10 @@ def test_lines_of_several_processes_do_not_mix(path) -> None:
 
 
 def test_a_pipe_that_nobody_reads_gives_errors_and_is_a_problem(path, monkeypatch) -> None:
-    monkeypatch.setattr(audit_writer, "MAX_WRITE_SECONDS", 0.2)
+    monkeypatch.setattr(audit_log_file, "MAX_WRITE_SECONDS", 0.2)
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    writer, written = AuditWriter(), 0
+    writer, written = AuditLogFile(), 0
     with pytest.raises(OSError, match="nobody reads"):
         while True:
             writer.write({"text": "x" * 1000})
@@ -150,4 +150,4 @@ def test_a_file_that_cannot_be_opened_is_a_problem(writer, path, monkeypatch, ta
         monkeypatch.setenv("NERVEMASK_AUDIT", str(path / "audit.jsonl"))
     assert writer.find_problem()
     with pytest.raises(OSError):
-        audit_writer.check_opens()
+        audit_log_file.check_opens()

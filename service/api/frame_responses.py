@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import cv2
 
-from service.api import response_models as models
+from service.api import response_schemas as models
 from service.errors import FrameError
 from service.inference.results import FrameFailure, FrameResult
 from service.model.card import Card
-from service.rendering import contours, images, run_lengths
+from service.rendering import contours, image_encoding, run_lengths
+from service.rendering.overlay import draw_overlay
 
 PHANTOM_WARNING = "the model was trained on simulated frames: its masks of real frames mean nothing"
 PICTURE_KINDS = ("mask", "overlay", "frame")  # values of the parameter `picture`
@@ -154,7 +155,7 @@ def _draw_picture(result: FrameResult, kind: str) -> str:
     kind: one of PICTURE_KINDS.
     """
     if kind == "frame":
-        return images.to_data_url(images.encode_jpeg(result.frame), "image/jpeg")
+        return image_encoding.to_data_url(image_encoding.encode_jpeg(result.frame), "image/jpeg")
     mask = result.segmentation.mask
-    picture = mask if kind == "mask" else images.draw_overlay(result.frame, mask)
-    return images.to_data_url(images.encode_png(picture), "image/png")
+    picture = mask if kind == "mask" else draw_overlay(result.frame, mask)
+    return image_encoding.to_data_url(image_encoding.encode_png(picture), "image/png")

@@ -24,7 +24,7 @@ TIFF_PALETTE = 3
 MAX_TIFF_TAGS = 4096
 
 
-class StoredSize(NamedTuple):
+class DeclaredSize(NamedTuple):
     """The pixels of a frame as its file stores them.
 
     bytes_per_pixel: of all samples of a pixel. copies: bytes that the decoder takes for each of these bytes.
@@ -56,10 +56,10 @@ class StoredSize(NamedTuple):
         return encoded_copies * encoded_bytes + max(self.decoder_bytes, after_decoding)
 
 
-UNKNOWN_SIZE = StoredSize(0, 0, 0)  # of a damaged header
+UNKNOWN_SIZE = DeclaredSize(0, 0, 0)  # of a damaged header
 
 
-def read_stored_size(file: IO[bytes], file_format: Format, page: int = 0) -> StoredSize:
+def read_declared_size(file: IO[bytes], file_format: Format, page: int = 0) -> DeclaredSize:
     """Return the declared size of a picture; UNKNOWN_SIZE for a damaged header. page: of a TIFF file, its position."""
     try:
         if file_format is Format.TIFF:
@@ -70,24 +70,24 @@ def read_stored_size(file: IO[bytes], file_format: Format, page: int = 0) -> Sto
         return UNKNOWN_SIZE
 
 
-def _read_png(head: bytes) -> StoredSize:
+def _read_png(head: bytes) -> DeclaredSize:
     columns, rows, depth, colour = struct.unpack_from(">LLBB", head, 16)
     samples = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}[colour]
-    return StoredSize(rows, columns, samples * max(1, depth // 8))
+    return DeclaredSize(rows, columns, samples * max(1, depth // 8))
 
 
-def _read_jpeg(data: bytes) -> StoredSize:
+def _read_jpeg(data: bytes) -> DeclaredSize:
     header = read_jpeg_header(data)
     samples = len(header.component_ids)
-    return StoredSize(header.rows, header.columns, samples * (1 if header.precision <= 8 else 2))
+    return DeclaredSize(header.rows, header.columns, samples * (1 if header.precision <= 8 else 2))
 
 
-def _read_jpeg_2000(head: bytes) -> StoredSize:
+def _read_jpeg_2000(head: bytes) -> DeclaredSize:
     header = read_jpeg_2000_header(head)
-    return StoredSize(header.rows, header.columns, header.samples * (1 if header.bits <= 8 else 2))
+    return DeclaredSize(header.rows, header.columns, header.samples * (1 if header.bits <= 8 else 2))
 
 
-def _read_jpeg_xl(head: bytes) -> StoredSize:
+def _read_jpeg_xl(head: bytes) -> DeclaredSize:
     """Read the SizeHeader (ISO/IEC 18181-1 D.2). Samples are assumed to be 16-bit RGB with alpha."""
     position = 0
     if head.startswith(b"\0\0\0\x0cJXL "):  # a container: the codestream is in the box jxlc, or its parts in jxlp
@@ -111,10 +111,10 @@ def _read_jpeg_xl(head: bytes) -> StoredSize:
     rows = read_side()
     ratio = read(3)
     columns = rows * JPEG_XL_RATIOS[ratio - 1][0] // JPEG_XL_RATIOS[ratio - 1][1] if ratio else read_side()
-    return StoredSize(rows, columns, 8)
+    return DeclaredSize(rows, columns, 8)
 
 
-def _read_tiff(file: IO[bytes], page: int) -> StoredSize:
+def _read_tiff(file: IO[bytes], page: int) -> DeclaredSize:
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
@@ -132,10 +132,10 @@ def _read_tiff(file: IO[bytes], page: int) -> StoredSize:
         if kind in TIFF_TYPES:
             (tags[tag],) = struct.unpack_from(order + TIFF_TYPES[kind], field)
     samples = 3 if tags[TIFF_PHOTOMETRIC] == TIFF_PALETTE else tags[TIFF_SAMPLES]
-    return StoredSize(tags[TIFF_HEIGHT], tags[TIFF_WIDTH], samples * (1 if tags[TIFF_BITS] <= 8 else 2))
+    return DeclaredSize(tags[TIFF_HEIGHT], tags[TIFF_WIDTH], samples * (1 if tags[TIFF_BITS] <= 8 else 2))
 
 
-READERS: dict[Format, Callable[[bytes], StoredSize]] = {
+READERS: dict[Format, Callable[[bytes], DeclaredSize]] = {
     Format.PNG: _read_png,
     Format.JPEG: _read_jpeg,
     Format.JPEG_LS: _read_jpeg,

@@ -3,7 +3,7 @@
 import pytest
 
 from training.release.candidate_comparison import NoChampionError
-from training.release.champion import choose_champion
+from training.release.select_champion import choose_champion
 
 
 def evaluation(validation: float, test: float = 0.5, empty: float = 0.5, mean: float = 0.4) -> dict:

@@ -38,7 +38,7 @@ class LostLines:
     lines: int = 0
 
 
-class AuditWriter:
+class AuditLogFile:
     """Writes lines to the file that NERVEMASK_AUDIT names at that moment. Thread-safe."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from service.inference.results import FrameFailure, FrameResult
 from service.resources.worker_memory import RequestMemory
 
 
-class PendingFrame(NamedTuple):
+class QueuedFrame(NamedTuple):
     """A frame that is being segmented, its position in the cine, and the bytes that are reserved for it."""
 
     number: int
@@ -26,12 +26,12 @@ class PendingFrame(NamedTuple):
             return FrameFailure(self.number, error)
 
 
-class PendingFrames:
+class CineFrameQueue:
     """Frames in the order of the cine. memory: where their bytes are reserved."""
 
     def __init__(self, memory: RequestMemory):
         self.memory = memory
-        self.frames: deque[PendingFrame] = deque()
+        self.frames: deque[QueuedFrame] = deque()
 
     def reserve(self, byte_count: int) -> bool:
         """Reserve the bytes of the next frame; return False if earlier frames have to finish before.
@@ -45,7 +45,7 @@ class PendingFrames:
 
     def append(self, number: int, byte_count: int, future: Future[FrameResult]) -> None:
         """Add a frame whose bytes are reserved. number: its position in the cine."""
-        self.frames.append(PendingFrame(number, byte_count, future))
+        self.frames.append(QueuedFrame(number, byte_count, future))
 
     def pop_finished(self) -> Iterator[list[FrameResult | FrameFailure]]:
         """Wait for the first frame; yield its outcome, with those of the finished frames that directly follow it.

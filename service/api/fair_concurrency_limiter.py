@@ -22,7 +22,7 @@ def _loop_seconds() -> float:
     return asyncio.get_running_loop().time()
 
 
-class ConcurrencyLimiter:
+class FairConcurrencyLimiter:
     """Slots for running requests. Turns go round by client, so a client with many requests delays no other.
 
     A client alone gets all slots. While several clients are active they share them; a greedy client gets one worker's
@@ -144,4 +144,4 @@ class ConcurrencyLimiter:
         return holding < math.ceil(self.slots / parts)
 
 
-LIMITER = ConcurrencyLimiter(cpu_cores())
+LIMITER = FairConcurrencyLimiter(cpu_cores())

@@ -10,7 +10,7 @@ from pydicom import Dataset, uid
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.pixels import get_decoder
 
-from service.decoding.dicom import codestream as codestream_module
+from service.decoding.dicom import decompression as codestream_module
 from service.decoding.dicom import imagecodecs_plugin
 from service.decoding.dicom.header_checks import read_pixel_options
 from service.decoding.frame import Frame

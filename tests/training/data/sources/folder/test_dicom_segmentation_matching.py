@@ -34,7 +34,7 @@ from tests.training.data.sources.folder.datasets import (
 from training.data.manifest import read_frame
 from training.data.source_errors import SourceError
 from training.data.sources.folder import dicom_files
-from training.workspace.params_file import ParameterError
+from training.workspace.parameter_validation import ParameterError
 
 
 @pytest.mark.parametrize(

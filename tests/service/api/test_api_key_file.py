@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.api_keys import (
+from service.api.api_key_file import (
     ApiKeysError,
     KeyFile,
     check_api_keys,

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from service.api.input_turns import MAX_DISCARDED_PER_SECOND, DiscardBudget, InputTurns
+from service.api.event_loop_turns import MAX_DISCARDED_PER_SECOND, DiscardBudget, EventLoopTurns
 
 
-def test_input_turns_go_round() -> None:
+def test_turns_go_round() -> None:
     class Connection:
         def __init__(self, loop: asyncio.AbstractEventLoop, slices: int):
             self.loop, self.slices = loop, slices
@@ -22,9 +22,9 @@ def test_input_turns_go_round() -> None:
 
     async def scene() -> list[Connection]:
         connections = [Connection(asyncio.get_running_loop(), slices) for slices in (3, 1, 2)]
-        input_turns = InputTurns()
+        turns = EventLoopTurns()
         for connection in connections:
-            input_turns.add(connection)
+            turns.add(connection)
         while len(turns_taken) < 6:
             await asyncio.sleep(0)
         return connections

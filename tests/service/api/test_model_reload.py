@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
-from service.api import deployed_model
-from service.api.deployed_model import DeployedModel, load_and_test, previous_link
+from service.api import model_reload
+from service.api.model_reload import DeployedModel, load_and_test, previous_link
 from service.errors import FrameError
 from service.inference.segmenter import Segmenter
 from service.model.card import Card
-from service.rendering.images import encode_png
+from service.rendering.image_encoding import encode_png
 from tests.conftest import RunningServer, free_port, serving, start
 from tests.service.continuous_client import continuous_client, wait_until
 
@@ -210,7 +210,7 @@ def test_the_pauses_between_two_attempts_grow_and_a_change_ends_them(link, tmp_p
         attempts.append(folder)
         return load_and_test(folder)
 
-    monkeypatch.setattr(deployed_model, "load_and_test", count_and_load)
+    monkeypatch.setattr(model_reload, "load_and_test", count_and_load)
     model = DeployedModel(link)
     pauses = [model.pause_seconds]
     for _ in range(8):

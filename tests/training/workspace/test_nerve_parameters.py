@@ -7,10 +7,10 @@ import yaml
 
 from tests.project_copy import ROOT, nerve, write_nerve
 from training.experiments.ablation_parameters import Ablations
-from training.workspace import digits_parameters, parameters
+from training.workspace import digits_parameters, nerve_parameters
 from training.workspace.digits_parameters import DigitsParameters
-from training.workspace.parameters import Net, Source, read_candidate
-from training.workspace.params_file import ParameterError, Section, validate_section
+from training.workspace.nerve_parameters import Net, Source, read_candidate
+from training.workspace.parameter_validation import ParameterError, Section, validate_section
 
 
 def expected(literal: Any) -> str:
@@ -109,7 +109,7 @@ def test_a_name_of_the_digits_with_a_separator_is_an_error(section: str) -> None
         validate_section(DigitsParameters, digits | {section: {"a;b": entry}}, "digits")
 
 
-@pytest.mark.parametrize("module", [parameters, digits_parameters])
+@pytest.mark.parametrize("module", [nerve_parameters, digits_parameters])
 def test_each_parameter_is_documented(module):
     """By a description, or by the docstring of its own section."""
     sections = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Section)]

@@ -5,7 +5,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.pixels import apply_color_lut, apply_rescale, apply_voi, apply_voi_lut
 
-from service.decoding.dicom.stored_values import StoredValues, read_stored_values
+from service.decoding.dicom.bits_stored import StoredValues, read_stored_values
 from service.decoding.pixel_range import DecodedPixels, fill_range, to_grey, used_depth
 from service.errors import ErrorCode, FrameError
 

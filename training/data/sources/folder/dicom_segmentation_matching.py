@@ -10,7 +10,7 @@ from training.data.source_errors import IngestLog, SourceError
 from training.data.sources.folder.annotation import Annotation, FrameId, SourceFrame
 from training.data.sources.folder.classes import BACKGROUND, ClassMap
 from training.data.sources.folder.dicom_files import DicomImage
-from training.data.sources.folder.segmentation_file import (
+from training.data.sources.folder.dicom_segmentation_file import (
     EXPORT_AGAIN,
     MaskReader,
     Segmentation,

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from service.decoding.frame import Frame
-from service.rendering.images import NERVE_BGR, draw_overlay, encode_jpeg, encode_png, to_data_url
+from service.rendering.image_encoding import encode_jpeg, encode_png, to_data_url
+from service.rendering.overlay import NERVE_BGR, draw_overlay
 
 
 def decode(data: bytes) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from training.workspace.params_file import Name, ParameterError, Section, read_section, validate_section
+from training.workspace.parameter_validation import Name, ParameterError, Section, read_section, validate_section
 
 # The data sources. Each name is a module of training.data.sources with a function `pairs`.
 Source = Literal["phantom", "usgra", "kaggle", "folder"]
