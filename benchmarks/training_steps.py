@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
-import keras
 import numpy as np
 
 from benchmarks.sample_uploads import sample_frames
 from training.data.prepared_arrays import FrameArrays
-from training.fitting.trainer import train
+from training.fitting.trainer import keras, train
 from training.workspace import nerve_parameters
 from training.workspace.nerve_parameters import Candidate
 

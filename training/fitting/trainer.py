@@ -16,6 +16,7 @@ from training.fitting.optimizer import build_optimizer
 from training.fitting.phantom_pretraining import pretrain_on_phantom
 from training.models import losses
 from training.models.batch_norm_recalibration import recalibrate_batch_norm
+from training.models.fused_batch_norm import fuse_batch_norm
 from training.models.imagenet_weights import load_imagenet_weights
 from training.models.unet import build_unet
 from training.workspace.learning_rate_schedule import learning_rate
@@ -102,7 +103,7 @@ def _build_initial_model(net: Net, parameters: InputParameters) -> keras.Model:
         keras.config.set_dtype_policy("float32")
     if net.encoder_weights == "imagenet":
         load_imagenet_weights(model)
-    return model
+    return fuse_batch_norm(model)
 
 
 def _compile(model: keras.Model, net: Net, recipe: Recipe) -> None:
