@@ -1,4 +1,4 @@
-"""Training steps: with real data, with constant data, in float32, and under settings of the memory allocator.
+"""Training steps: against the machine's peak, by memory allocator, by data.
 
 The difference between real and constant data is the time in which the network waits for frames.
 """
@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks import training_memory
+from benchmarks import training_memory, training_roofline
 from benchmarks.report import table
 from benchmarks.training_steps import measure_steps
 from training.fitting.batches import TrainingBatches
 from training.workspace import nerve_parameters
 
-TITLE = "Training steps: with real data, with constant data, in float32, and by memory allocator"
+TITLE = "Training steps: against the machine's peak, by memory allocator, by data"
 ROUNDS = 3
 EPOCHS = 4
 REAL_DATA, CONSTANT_DATA, FLOAT32 = "real_data_ms", "constant_data_ms", "float32_ms"
@@ -22,7 +22,11 @@ REAL_DATA, CONSTANT_DATA, FLOAT32 = "real_data_ms", "constant_data_ms", "float32
 
 def measure() -> dict[str, Any]:
     candidates = nerve_parameters.read_nerve_parameters().candidates
-    return {"allocators": training_memory.measure(candidates), "steps": [_measure_data(name) for name in candidates]}
+    return {
+        "roofline": training_roofline.measure(candidates),
+        "allocators": training_memory.measure(candidates),
+        "steps": [_measure_data(name) for name in candidates],
+    }
 
 
 def _measure_data(name: str) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def to_markdown(figures: dict[str, Any]) -> str:
         for row in figures["steps"]
     ]
     return (
+        f"### Against the machine's peak\n\n{training_roofline.to_markdown(figures['roofline'])}\n\n"
         "### By setting of glibc's malloc\n\n"
         f"Of one step: medians over {training_memory.EPOCHS - 1} epochs. User and system time count all threads.\n\n"
         f"{table(figures['allocators'])}\n\n### By data\n\n"

@@ -37,4 +37,5 @@ def _measure_process(name: str, setting: str) -> dict[str, float]:
     output = subprocess.run(
         command, env={**os.environ, **SETTINGS[setting]}, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
-    return {field: round(value) for field, value in json.loads(output.splitlines()[-1]).items()}
+    cost = json.loads(output.splitlines()[-1])
+    return {field: round(value) for field, value in cost.items() if field != "steps"}

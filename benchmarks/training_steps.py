@@ -32,6 +32,7 @@ class StepCost:
     system_ms: float
     page_faults: float
     max_resident_mib: float = 0.0  # of the whole training
+    steps: int = 0  # of an epoch
 
 
 class StepMeter(keras.callbacks.Callback):
@@ -83,7 +84,7 @@ def measure_steps(name: str, epochs: int) -> StepCost:
     rows = [asdict(cost) for cost in meter.epochs[1:]]
     medians = {field: statistics.median(row[field] for row in rows) for field in rows[0]}
     max_resident_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return StepCost(**{**medians, "max_resident_mib": max_resident_kib / 1024})
+    return StepCost(**{**medians, "max_resident_mib": max_resident_kib / 1024, "steps": meter.steps})
 
 
 def main() -> None:

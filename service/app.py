@@ -34,7 +34,7 @@ from service.api.worker_supervision import end_with_supervisor, replace_silent_w
 from service.api.worker_table import WorkerTable
 from service.decoding.decoder_process import start_decoder_process
 from service.errors import FrameError
-from service.inference.results import FrameResult
+from service.inference.results import FrameFailure, FrameResult
 from service.model.model_folder import model_folder
 from service.monitoring.audit_log import audit_writer
 from service.monitoring.certificate_expiry import report_certificate_expiry
@@ -136,14 +136,14 @@ class Nervemask:
         as_geojson = request.accepts_geojson
         cine = request.open_cine()
         if request.asks_for_all_frames(cine):
+
+            def render(outcome: FrameResult | FrameFailure) -> str:
+                response = frame_responses.build_outcome(outcome, request.card, picture_kind, as_geojson)
+                return frame_responses.encode_line(response)
+
             lines = (
-                "".join(
-                    frame_responses.encode_line(
-                        frame_responses.build_outcome(outcome, request.card, picture_kind, as_geojson)
-                    )
-                    for outcome in outcomes
-                )
-                for outcomes in request.segment_cine(cine)
+                "".join(render(outcome) if isinstance(outcome, FrameFailure) else outcome for outcome in outcomes)
+                for outcomes in request.segment_cine(cine, render)
             )
             return StreamingResponse(lines, media_type="application/jsonl")  # type: ignore[return-value]
         result = request.segment_frame(cine)

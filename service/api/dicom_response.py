@@ -43,8 +43,8 @@ def _segment_all(request: FrameRequest, cine: Cine, report_step: ReportStep) -> 
 
     Raises the FrameError of a frame that has no mask: a segmentation without it would look complete.
     """
-    for outcome in chain.from_iterable(request.segment_cine(cine)):
+    for outcome in chain.from_iterable(request.segment_cine(cine, lambda result: result.segmentation.mask)):
         if isinstance(outcome, FrameFailure):
             raise outcome.error
         report_step()
-        yield outcome.segmentation.mask
+        yield outcome

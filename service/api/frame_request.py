@@ -1,8 +1,8 @@
 """A request that uploads a frame or cine: its parameters, its frames and the model that segments them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from service.api.frame_responses import PICTURE_KINDS, RENDERED_PICTURE_BYTES
 from service.decoding.cine import Cine, open_cine, select_frame
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 GEOJSON = "application/geo+json"
+T = TypeVar("T")
 
 
 class FrameRequest:
@@ -69,6 +70,11 @@ class FrameRequest:
             self.state.count_ended_decoders(error)
             raise
 
-    def segment_cine(self, cine: Cine) -> Iterator[list[FrameResult | FrameFailure]]:
-        """Segment all frames; yield their results in order, in lists, as soon as they are ready. Raises FrameError."""
-        return self.segmenter.segment_cine(cine, self.state)
+    def segment_cine(self, cine: Cine, render: Callable[[FrameResult], T]) -> Iterator[list[T | FrameFailure]]:
+        """Segment all frames; yield `render` of their results in order, in lists, as soon as they are ready.
+
+        Raises FrameError.
+
+        render: called in the threads that segment.
+        """
+        return self.segmenter.segment_cine(cine, self.state, render)

@@ -22,6 +22,7 @@ from service.api.error_responses import INTERNAL_ERROR_MESSAGE, frame_error_resp
 from service.api.fair_concurrency_limiter import LIMITER
 from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
+from service.inference.results import FrameFailure, FrameResult
 from service.monitoring.monitored_segmenter import MonitoredSegmenter, record_failure
 from service.request import RequestState
 from service.resources.worker_memory import FREE_SHARES, WORKER_MEMORY, SharedLimit
@@ -250,9 +251,13 @@ def _compute_responses(
         if message.is_text:
             raise FrameError(ErrorCode.NOT_A_FILE, "The message is text: send the file in a binary message.")
         cine = open_cine(io.BytesIO(message.data), state.memory)
-        outcomes = chain.from_iterable(segmenter.segment_cine(cine, state))
+
+        def render(outcome: FrameResult | FrameFailure) -> Mapping[str, object]:
+            return frame_responses.build_outcome(outcome, segmenter.card, settings.picture)
+
+        outcomes = chain.from_iterable(segmenter.segment_cine(cine, state, render))
         for number, outcome in enumerate(outcomes, 1):
-            response = frame_responses.build_outcome(outcome, segmenter.card, settings.picture)
+            response = render(outcome) if isinstance(outcome, FrameFailure) else outcome
             yield encode(response, is_last=number == cine.frame_count)
     except FrameError as error:
         record_failure(error, state)

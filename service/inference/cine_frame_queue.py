@@ -4,21 +4,23 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from service.errors import FrameError
-from service.inference.results import FrameFailure, FrameResult
+from service.inference.results import FrameFailure
 from service.resources.worker_memory import RequestMemory
 
+T = TypeVar("T")
 
-class QueuedFrame(NamedTuple):
+
+class QueuedFrame(NamedTuple, Generic[T]):
     """A frame that is being segmented, its position in the cine, and the bytes that are reserved for it."""
 
     number: int
     byte_count: int
-    future: Future[FrameResult]
+    future: Future[T]
 
-    def outcome(self) -> FrameResult | FrameFailure:
+    def outcome(self) -> T | FrameFailure:
         """Wait for the frame; return its result, or its error."""
         try:
             return self.future.result()
@@ -26,12 +28,12 @@ class QueuedFrame(NamedTuple):
             return FrameFailure(self.number, error)
 
 
-class CineFrameQueue:
+class CineFrameQueue(Generic[T]):
     """Frames in the order of the cine. memory: where their bytes are reserved."""
 
     def __init__(self, memory: RequestMemory):
         self.memory = memory
-        self.frames: deque[QueuedFrame] = deque()
+        self.frames: deque[QueuedFrame[T]] = deque()
 
     def reserve(self, byte_count: int) -> bool:
         """Reserve the bytes of the next frame; return False if earlier frames have to finish before.
@@ -43,11 +45,11 @@ class CineFrameQueue:
             return True
         return self.memory.frames.try_reserve(self.memory.client, byte_count)
 
-    def append(self, number: int, byte_count: int, future: Future[FrameResult]) -> None:
+    def append(self, number: int, byte_count: int, future: Future[T]) -> None:
         """Add a frame whose bytes are reserved. number: its position in the cine."""
         self.frames.append(QueuedFrame(number, byte_count, future))
 
-    def pop_finished(self) -> Iterator[list[FrameResult | FrameFailure]]:
+    def pop_finished(self) -> Iterator[list[T | FrameFailure]]:
         """Wait for the first frame; yield its outcome, with those of the finished frames that directly follow it.
 
         Their bytes are released when the iterator goes on: the responses are rendered then.
@@ -67,7 +69,7 @@ class CineFrameQueue:
         for frame in self.frames:
             frame.future.add_done_callback(partial(self._release_after, frame.byte_count))
 
-    def _release_after(self, byte_count: int, _: Future[FrameResult]) -> None:
+    def _release_after(self, byte_count: int, _: Future[T]) -> None:
         self._release(byte_count)
 
     def _release(self, byte_count: int) -> None:

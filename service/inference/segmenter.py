@@ -1,9 +1,10 @@
 """Segment frames and cines: decode, preprocess, run the network, postprocess."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, Precis
 from service.resources.machine import cpu_cores
 from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
+T = TypeVar("T")
 QUEUED_FRAMES_PER_CORE = 2  # frames of a cine that are submitted ahead of the result that is waited for
 
 
@@ -74,15 +76,20 @@ class Segmenter:
         return self._decode_and_segment(cine, cine.read_encoded(index), index)
 
     def segment_cine(
-        self, cine: Cine, memory: RequestMemory = UNLIMITED_MEMORY
-    ) -> Iterator[list[FrameResult | FrameFailure]]:
-        """Yield the results of all frames in order, in lists of at least one, as soon as they are ready.
+        self, cine: Cine, memory: RequestMemory, finish: Callable[[FrameResult], T]
+    ) -> Iterator[list[T | FrameFailure]]:
+        """Yield `finish` of the results of all frames, in order, in lists of at least one, as soon as they are ready.
 
         A damaged frame gives a FrameFailure; the other frames are still segmented.
 
         memory: where the bytes of a frame are reserved, until the list after its own is asked for.
+        finish: called in the thread that segmented the frame, so all cores share this work too.
         """
-        pending = CineFrameQueue(memory)
+
+        def process(encoded: bytes, index: int) -> T:
+            return finish(self._decode_and_segment(cine, encoded, index))
+
+        pending: CineFrameQueue[T] = CineFrameQueue(memory)
         pool = ThreadPoolExecutor(cpu_cores(), "cine")
         try:
             for index in range(cine.frame_count):
@@ -90,7 +97,7 @@ class Segmenter:
                 while not pending.reserve(byte_count):
                     yield from pending.pop_finished()
                 encoded = cine.read_encoded(index)
-                pending.append(index, byte_count, pool.submit(self._decode_and_segment, cine, encoded, index))
+                pending.append(index, byte_count, pool.submit(process, encoded, index))
                 # Wait for the first frame alone: the client waits for it, and so it gets all cores.
                 if len(pending.frames) > (QUEUED_FRAMES_PER_CORE * cpu_cores() if index else 0):
                     yield from pending.pop_finished()

@@ -23,6 +23,7 @@ import errno
 import functools
 import hashlib
 import logging
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,29 @@ def audit_writer() -> AuditLogFile:
 def write(line: dict[str, Any]) -> None:
     """Append one line with the current time. Lines of several processes do not mix. Raises OSError."""
     audit_writer().write(line)
+
+
+def write_all(lines: list[dict[str, Any]]) -> list[OSError | None]:
+    """Append lines with the current time, in order; return the error of each, None where it is written.
+
+    This waits once for all lines, and not once for each.
+    """
+    writer = audit_writer()
+    submitted: list[Future[None] | OSError] = []
+    for line in lines:
+        try:
+            submitted.append(writer.submit(line))
+        except OSError as error:
+            submitted.append(error)
+    return [_error_of(future) if isinstance(future, Future) else future for future in submitted]
+
+
+def _error_of(future: Future[None]) -> OSError | None:
+    try:
+        audit_writer().wait(future)
+    except OSError as error:
+        return error
+    return None
 
 
 def write_or_log(line: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ AVERAGE_FRAMES = 200  # each new frame has at least this share, 1 / AVERAGE_FRAM
 MIN_FRAMES = 30  # before drift is reported
 MIN_STD = 1e-3
 PRESENCE_RATE = "presence_rate"
+DriftFeatures = dict[str, float | None]
 MIN_PRESENCE_RATE = 0.01  # rates are clipped to MIN_PRESENCE_RATE..1 - MIN_PRESENCE_RATE, so their log-odds stay finite
 
 
@@ -22,6 +23,17 @@ def intensity_mean_std(frame: Frame) -> tuple[float, float]:
     mean, std = cv2.meanStdDev(frame.scan_pixels)
     scale = 257 if frame.pixels.itemsize == 2 else 1
     return float(mean[0, 0]) / scale, float(std[0, 0]) / scale
+
+
+def drift_features(result: FrameResult) -> DriftFeatures:
+    """Return what drift is measured of, by name."""
+    mean, std = intensity_mean_std(result.frame)
+    return {
+        "intensity_mean": mean,
+        "intensity_deviation": std,
+        PRESENCE_RATE: float(result.segmentation.present),
+        "confidence": result.segmentation.confidence,
+    }
 
 
 class Drift:
@@ -45,17 +57,10 @@ class Drift:
             self.expected = {feature: (spread.mean, spread.std) for feature, spread in stats.items() if spread}
             self.expected[PRESENCE_RATE] = reference.presence_rate, 1.0
 
-    def update(self, result: FrameResult) -> None:
-        """Add a frame to the averages and set the gauges."""
-        mean, std = intensity_mean_std(result.frame)
-        values = {
-            "intensity_mean": mean,
-            "intensity_deviation": std,
-            PRESENCE_RATE: float(result.segmentation.present),
-            "confidence": result.segmentation.confidence,
-        }
+    def update(self, features: DriftFeatures) -> None:
+        """Add a frame to the averages and set the gauges. features: of `drift_features`."""
         with self.lock:
-            for feature, value in values.items():
+            for feature, value in features.items():
                 if feature in self.expected and value is not None:
                     self._update_feature(feature, value)
 

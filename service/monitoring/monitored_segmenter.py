@@ -1,15 +1,17 @@
 """A segmenter that records each result in the audit log, Prometheus metrics, drift and the review spool."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from service.decoding.cine import Cine
 from service.errors import ErrorCode, FrameError, too_slow_error
 from service.inference.results import FrameFailure, FrameResult
 from service.inference.segmenter import Segmenter
 from service.monitoring import audit_log
-from service.monitoring.drift import Drift
+from service.monitoring.drift import Drift, DriftFeatures, drift_features
 from service.monitoring.prometheus_metrics import (
     CONFIDENCE,
     ERRORS_TOTAL,
@@ -23,6 +25,7 @@ from service.monitoring.review_spool import open_review_spool
 from service.request import RequestState
 
 log = logging.getLogger("bentoml.nervemask")
+T = TypeVar("T")
 
 
 class MonitoredSegmenter:
@@ -56,42 +59,73 @@ class MonitoredSegmenter:
 
     def segment_cine_frame(self, cine: Cine, index: int, request: RequestState) -> FrameResult:
         """Segment one frame of a cine. Raises FrameError."""
-        return self._record(self.segmenter.segment_cine_frame(cine, index, request.memory), request)
+        result = self.segmenter.segment_cine_frame(cine, index, request.memory)
+        (outcome,) = self._record([self._measure(result, result)], request)
+        if isinstance(outcome, FrameFailure):
+            raise outcome.error
+        return outcome
 
-    def segment_cine(self, cine: Cine, request: RequestState) -> Iterator[list[FrameResult | FrameFailure]]:
-        """Yield the results of all frames in order, in lists, as soon as they are ready.
+    def segment_cine(
+        self, cine: Cine, request: RequestState, render: Callable[[FrameResult], T]
+    ) -> Iterator[list[T | FrameFailure]]:
+        """Yield `render` of the results of all frames, in order, in lists, as soon as they are ready.
 
         Raises FrameError (504) once `request` is abandoned.
+
+        render: called in the threads that segment.
         """
-        for outcomes in self.segmenter.segment_cine(cine, request.memory):
+
+        def finish(result: FrameResult) -> MeasuredFrame[T]:
+            return self._measure(result, render(result))
+
+        for outcomes in self.segmenter.segment_cine(cine, request.memory, finish):
             if request.abandoned:
                 raise too_slow_error()
-            yield [self._record_outcome(outcome, request) for outcome in outcomes]
+            yield self._record(outcomes, request)
 
-    def _record_outcome(self, outcome: FrameResult | FrameFailure, request: RequestState) -> FrameResult | FrameFailure:
-        if isinstance(outcome, FrameFailure):
-            record_failure(outcome.error, request, outcome.index)
-            return outcome
-        try:
-            return self._record(outcome, request)
-        except FrameError as error:
-            return FrameFailure(outcome.frame.index, error)
+    def _measure(self, result: FrameResult, rendered: T) -> "MeasuredFrame[T]":
+        return MeasuredFrame(result, rendered, audit_log.frame_fields(result, self.card), drift_features(result))
 
-    def _record(self, result: FrameResult, request: RequestState) -> FrameResult:
-        """Write the audit line, then the metrics. Raises FrameError (503) if the audit line cannot be written."""
-        frame_fields = audit_log.frame_fields(result, self.card)
-        try:
-            audit_log.write({**audit_log.request_fields(request), "status": 200, **frame_fields})
-        except OSError as error:
+    def _record(
+        self, outcomes: "list[MeasuredFrame[T] | FrameFailure]", request: RequestState
+    ) -> list[T | FrameFailure]:
+        """Write the audit lines, then the metrics. A frame without its audit line becomes a FrameFailure (503)."""
+        frames = [outcome for outcome in outcomes if isinstance(outcome, MeasuredFrame)]
+        fields = {**audit_log.request_fields(request), "status": 200}
+        errors = iter(audit_log.write_all([{**fields, **frame.audit_fields} for frame in frames]))
+        recorded: list[T | FrameFailure] = []
+        for outcome in outcomes:
+            if isinstance(outcome, FrameFailure):
+                record_failure(outcome.error, request, outcome.index)
+                recorded.append(outcome)
+            else:
+                rendered = self._record_frame(outcome, next(errors), request)
+                recorded.append(rendered)
+        return recorded
+
+    def _record_frame(
+        self, frame: "MeasuredFrame[T]", error: OSError | None, request: RequestState
+    ) -> T | FrameFailure:
+        if error:
             log.error("the audit log cannot be written, so no mask is returned: %s", error)
             message = "The service cannot write its audit log and returns no masks now."
-            raise FrameError(ErrorCode.NO_AUDIT, message) from error
+            return FrameFailure(frame.result.frame.index, FrameError(ErrorCode.NO_AUDIT, message))
         request.audited = True
-        _observe(result)
-        self.drift.update(result)
+        _observe(frame.result)
+        self.drift.update(frame.drift_features)
         if self.review_spool:
-            self.review_spool.keep(result)
-        return result
+            self.review_spool.keep(frame.result)
+        return frame.rendered
+
+
+@dataclass(frozen=True)
+class MeasuredFrame(Generic[T]):
+    """A segmented frame, what the caller made of it, and what is recorded of it."""
+
+    result: FrameResult
+    rendered: T
+    audit_fields: dict[str, Any]
+    drift_features: DriftFeatures
 
 
 def record_failure(error: FrameError, request: RequestState, index: int | None = None) -> None:

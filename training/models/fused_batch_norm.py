@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer for inputs (N, H, W, C), normalised over C. It has the same weights, and differs only in training."""
+    """Keras' layer for inputs (N, H, W, C), normalised over C, with the same weights. It differs only in training."""
 
     def call(self, inputs, training=None, mask=None):
         if not (training and self.trainable):

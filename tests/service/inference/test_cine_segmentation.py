@@ -6,10 +6,15 @@ from itertools import chain
 import numpy as np
 
 from service.decoding.frame import Frame
-from service.resources.worker_memory import FrameMemory, RequestMemory
+from service.inference.results import FrameResult
+from service.resources.worker_memory import UNLIMITED_MEMORY, FrameMemory, RequestMemory
 
 MAX_WAIT_SECONDS = 120  # only a deadlock needs more
 FRAME_BYTES = 1000
+
+
+def keep(result: FrameResult) -> FrameResult:
+    return result
 
 
 class WaitingCine:
@@ -33,7 +38,7 @@ class WaitingCine:
 
 def test_a_finished_frame_does_not_wait_for_the_next(segmenter) -> None:
     cine = WaitingCine()
-    results = chain.from_iterable(segmenter.segment_cine(cine))
+    results = chain.from_iterable(segmenter.segment_cine(cine, UNLIMITED_MEMORY, keep))
     assert [next(results).frame.index, next(results).frame.index] == [0, 1]
     cine.gate.set()
     assert next(results).frame.index == 2
@@ -52,7 +57,7 @@ def test_a_cine_can_be_abandoned_in_a_thread_that_segments_it(segmenter) -> None
             return frame
 
     cine = SelfClosingCine()
-    batches = segmenter.segment_cine(cine)
+    batches = segmenter.segment_cine(cine, UNLIMITED_MEMORY, keep)
     assert [len(next(batches)), len(next(batches))] == [1, 1]
     cine.gate.set()
     assert closed.wait(MAX_WAIT_SECONDS)
@@ -63,7 +68,7 @@ def test_a_cine_is_segmented_frame_by_frame_where_the_memory_holds_one_frame(seg
     assert frames.limit.largest == FRAME_BYTES
     cine = WaitingCine()
     cine.gate.set()
-    batches = segmenter.segment_cine(cine, RequestMemory("alice", frames))
+    batches = segmenter.segment_cine(cine, RequestMemory("alice", frames), keep)
     sizes = []
     for outcomes in batches:
         assert frames.limit.held == {"alice": FRAME_BYTES}  # until the response is rendered
@@ -74,7 +79,7 @@ def test_a_cine_is_segmented_frame_by_frame_where_the_memory_holds_one_frame(seg
 
 def test_an_abandoned_cine_gives_its_memory_back_when_its_threads_have_ended(segmenter) -> None:
     frames, cine = FrameMemory(100 * FRAME_BYTES), WaitingCine()
-    batches = segmenter.segment_cine(cine, RequestMemory("alice", frames))
+    batches = segmenter.segment_cine(cine, RequestMemory("alice", frames), keep)
     assert [len(next(batches)), len(next(batches))] == [1, 1]
     batches.close()
     assert frames.limit.held == {"alice": FRAME_BYTES}  # the last frame is still being decoded

@@ -19,6 +19,7 @@ from service.inference.segmenter import Segmenter
 from service.model.card import Card
 from service.model.platt_scaling import PlattScaling
 from service.rendering.image_encoding import encode_png
+from service.resources.worker_memory import UNLIMITED_MEMORY
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ class StubCine:
 
 def test_a_cine_gives_all_results_in_order_and_a_failure_for_a_damaged_frame(segmenter: Segmenter, speckle) -> None:
     cine = StubCine(speckle)
-    batches = list(segmenter.segment_cine(cine))
+    batches = list(segmenter.segment_cine(cine, UNLIMITED_MEMORY, lambda result: result))
     assert all(batches)
     outcomes = [outcome for batch in batches for outcome in batch]
     assert isinstance(outcomes[2], FrameFailure) and outcomes[2].index == 2
@@ -161,7 +162,7 @@ def test_a_network_with_other_output_names_is_rejected(card: Card, folder) -> No
 
 def test_a_frame_uses_all_cores_only_if_no_other_was_in_flight_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("service.inference.in_flight_frames.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.inference.core_allocation.time.monotonic", lambda: now)
     in_flight = CoreAllocation()
     with in_flight:
         assert in_flight.may_use_all_cores
