@@ -1,7 +1,7 @@
 """`make demo`: train a model on phantom frames, serve it over HTTP, segment held-out frames, print a table.
 
-The demo trains only one candidate, and with a shorter schedule, so it ends within minutes. It changes params.yaml for as
-long as it runs. `dvc repro package` then trains all candidates with their own schedules.
+The demo trains only one candidate, and with a shorter schedule, so it ends within minutes. It changes params.yaml while
+its stages run. `dvc repro package` then trains all candidates with their own schedules.
 """
 
 import json
@@ -36,7 +36,7 @@ STAGES = ["ingest", "split", *CANDIDATE_STAGES, "champion", "refit", "report", "
 PARAMS_FILE = Path("params.yaml")
 PICTURE = Path("reports/demo.png")
 SERVER_LOG = Path("reports/demo-server.log")
-EPOCHS = 18  # of the last phase of CANDIDATE's schedule; params.yaml has more
+EPOCHS = 15  # of the last phase of CANDIDATE's schedule; params.yaml has more
 MAX_FRAMES = 20  # held-out frames to segment
 MAX_START_SECONDS = 60
 REQUEST_SECONDS = 30
