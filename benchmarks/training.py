@@ -15,8 +15,8 @@ from training.fitting.batches import TrainingBatches
 from training.workspace import nerve_parameters
 
 TITLE = "Training steps: against the machine's peak, by memory allocator, by data"
-ROUNDS = 3
-EPOCHS = 4
+ROUNDS = 2
+EPOCHS = 3
 REAL_DATA, CONSTANT_DATA, FLOAT32 = "real_data_ms", "constant_data_ms", "float32_ms"
 
 

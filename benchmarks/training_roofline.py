@@ -81,7 +81,7 @@ def sum_primitives(log: str, steps: int) -> list[dict[str, Any]]:
 
 def measure_peaks() -> dict[str, dict[str, float]]:
     """Return the 10^9 operations per second of large layers, by number format and kind of layer."""
-    from training.fitting.trainer import fastest_dtype_policy
+    from training.fitting.devices import fastest_dtype_policy
 
     dtypes = ["float32"] + (["bfloat16"] if fastest_dtype_policy() != "float32" else [])
     return {
@@ -95,7 +95,7 @@ def measure_peaks() -> dict[str, dict[str, float]]:
 
 def _large_layers(dtype: str) -> dict[str, tuple[float, Callable[[], Any]]]:
     """Return the number of operations and the function of a layer of each kind."""
-    from training.fitting.trainer import tf
+    from training.fitting.devices import tf
 
     def random(*shape: int) -> Any:
         return tf.cast(tf.random.stateless_normal(shape, (0, 0)), dtype)

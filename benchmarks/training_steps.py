@@ -21,6 +21,7 @@ from training.workspace import nerve_parameters
 from training.workspace.nerve_parameters import Candidate
 
 TRAINING_FRAMES, VALIDATION_FRAMES = 64, 16
+STEPS_PER_EPOCH = 10
 
 
 @dataclass
@@ -78,7 +79,8 @@ def measure_steps(name: str, epochs: int) -> StepCost:
     """Return the medians over the epochs after the first one, which builds the graph."""
     candidate = nerve_parameters.read_candidate(name)
     phases = [candidate.recipe.phases[0].model_copy(update={"epochs": epochs})]
-    short = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"phases": phases})})
+    recipe = candidate.recipe.model_copy(update={"phases": phases, "steps_per_epoch": STEPS_PER_EPOCH})
+    short = candidate.model_copy(update={"recipe": recipe})
     meter = StepMeter()
     train(short, sample_arrays(candidate), 1, [meter])
     rows = [asdict(cost) for cost in meter.epochs[1:]]

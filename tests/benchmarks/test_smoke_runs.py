@@ -54,7 +54,7 @@ SHORT_PARTS: dict[str, dict[str, Any]] = {
         "training.ROUNDS": 1,
         "training.EPOCHS": 2,
         "training_memory.EPOCHS": 2,
-        "training_memory.SETTINGS": {"this project": {}},
+        "training_memory.SETTINGS": ["this project"],
     },
 }
 SHORT_COMMANDS = {

@@ -1,15 +1,14 @@
 """Train one candidate on arrays. This module reads and writes no files and does not use MLflow."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from training.data.prepared_arrays import FrameArrays
 from training.fitting.batches import TrainingBatches, head_targets
+from training.fitting.devices import fastest_dtype_policy, training_strategy
 from training.fitting.distillation import distillation_folds, soft_targets
 from training.fitting.masked_pretraining import pretrain_on_masked_frames
 from training.fitting.optimizer import build_optimizer
@@ -39,10 +38,11 @@ def train(
         training = training._replace(masks=soft_targets(training, _train_teachers(candidate, splits, seed)))
 
     keras.utils.set_random_seed(seed)
-    model = _build_initial_model(net, candidate.input)
-    if recipe.masked_pretraining_epochs:
-        pretrain_on_masked_frames(model, training.frames, recipe, seed, build_optimizer(recipe))
-    _compile(model, net, recipe)
+    with training_strategy().scope():
+        model = _build_initial_model(net, candidate.input)
+        if recipe.masked_pretraining_epochs:
+            pretrain_on_masked_frames(model, training.frames, recipe, seed, build_optimizer(recipe))
+        _compile(model, net, recipe)
     if recipe.phantom_pretraining_epochs:
         pretrain_on_phantom(model, candidate.input, recipe, training.masks.shape[-1], seed)
 
@@ -74,17 +74,6 @@ def trainable_heads(heads: list[Head], masks: np.ndarray) -> list[Head]:
     return [head for head in heads if head not in untrainable]
 
 
-def fastest_dtype_policy() -> str:
-    """Return Keras' fastest dtype policy on this machine: bfloat16 where the hardware multiplies it, else float32."""
-    cpuinfo = Path("/proc/cpuinfo")
-    bfloat16_flags = {"amx_bf16", "avx512_bf16"}
-    if tf.config.list_physical_devices("GPU") or (
-        cpuinfo.exists() and bfloat16_flags & set(cpuinfo.read_text().split())
-    ):
-        return "mixed_bfloat16"
-    return "float32"
-
-
 def _train_teachers(candidate: Candidate, splits: dict[str, FrameArrays], seed: int) -> list[keras.Model]:
     """Return one network for each distillation fold, trained with the candidate's recipe and a seed of its own."""
     recipe = candidate.recipe.model_copy(update={"distillation_folds": 0})
@@ -95,8 +84,7 @@ def _train_teachers(candidate: Candidate, splits: dict[str, FrameArrays], seed: 
 
 def _build_initial_model(net: Net, parameters: InputParameters) -> keras.Model:
     """Return the network before training, in the fastest dtype policy, with its initial weights."""
-    # On CPUs the encoder's depthwise convolutions are slower in bfloat16 than in float32.
-    keras.config.set_dtype_policy("float32" if net.encoder else fastest_dtype_policy())
+    keras.config.set_dtype_policy(fastest_dtype_policy(has_encoder=bool(net.encoder)))
     try:
         model = build_unet(net, parameters)
     finally:
@@ -108,7 +96,7 @@ def _build_initial_model(net: Net, parameters: InputParameters) -> keras.Model:
 
 def _compile(model: keras.Model, net: Net, recipe: Recipe) -> None:
     """Set the model's optimizer, the loss of each head, and the validation Dice."""
-    mask_loss = getattr(losses, recipe.loss)
+    mask_loss = losses.share_between_devices(getattr(losses, recipe.loss))
     # Without its own head, presence is computed from the mask and has no loss.
     heads_with_loss = [head for head in model.output if head != "presence" or head in net.heads]
     model.compile(

@@ -28,12 +28,20 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 def fuse_batch_norm(model: keras.Model) -> keras.Model:
     """Return a copy of the model for training, with fused batch normalisation and the same layer names and weights.
 
+    On several devices it is Keras' own layer, with the statistics of the whole batch: the fused operation sees a part.
+
     Do not save the copy: who loads it would need this class. Give its weights to a model of Keras' own layers.
     """
 
+    has_several_devices = tf.distribute.get_strategy().num_replicas_in_sync > 1
+
     def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-        fused = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
-        return fused.from_config(layer.get_config())
+        config = layer.get_config()
+        if type(layer) is not keras.layers.BatchNormalization:
+            return type(layer).from_config(config)
+        if has_several_devices:
+            return keras.layers.BatchNormalization.from_config(config | {"synchronized": True})
+        return FusedBatchNormalization.from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=clone_layer)
     copy.set_weights(model.get_weights())

@@ -3,7 +3,10 @@
 truth and probability are float32 (N, height, width, 1) in 0..1. Each loss returns a scalar.
 """
 
+import functools
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 SMOOTH = 1.0
@@ -28,8 +31,17 @@ def soft_dice(truth, probability):
 
 def _soft_dice_score(truth, probability):
     """Return the soft Dice of the whole batch, in 0..1."""
-    overlap = ops.sum(truth * probability)
-    return (2.0 * overlap + SMOOTH) / (ops.sum(truth) + ops.sum(probability) + SMOOTH)
+    overlap = _batch_sum(truth * probability)
+    return (2.0 * overlap + SMOOTH) / (_batch_sum(truth) + _batch_sum(probability) + SMOOTH)
+
+
+def _batch_sum(values):
+    """Return the sum over the whole batch, of which each device of a `tf.distribute` strategy has a part."""
+    total = ops.sum(values)
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return total
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, total)
 
 
 def cross_entropy_dice(truth, probability):
@@ -59,9 +71,9 @@ def focal_tversky(truth, probability):
 
     Abraham and Khan 2019 (arXiv 1810.07842), equations 3 and 4.
     """
-    overlap = ops.sum(truth * probability)
-    false_negative = ops.sum(truth * (1 - probability))
-    false_positive = ops.sum((1 - truth) * probability)
+    overlap = _batch_sum(truth * probability)
+    false_negative = _batch_sum(truth * (1 - probability))
+    false_positive = _batch_sum((1 - truth) * probability)
     weighted_union = overlap + FALSE_NEGATIVE_WEIGHT * false_negative + FALSE_POSITIVE_WEIGHT * false_positive
     index = (overlap + SMOOTH) / (weighted_union + SMOOTH)
     return ops.maximum(1 - index, keras.config.epsilon()) ** FOCAL_EXPONENT  # at 0 the gradient is infinite
@@ -100,6 +112,19 @@ def signed_distance(truth):
         nerve = ops.max_pool(nerve, 3, strides=1, padding="same")
         background = ops.max_pool(background, 3, strides=1, padding="same")
     return distance / MAX_DISTANCE_PX
+
+
+def share_between_devices(loss):
+    """Return the loss function divided by the number of devices, because their gradients are added up.
+
+    Keras divides losses of single frames itself, but not a loss of the batch, which is a scalar.
+    """
+
+    @functools.wraps(loss)
+    def share(truth, probability):
+        return loss(truth, probability) / tf.distribute.get_strategy().num_replicas_in_sync
+
+    return share
 
 
 def loss_weight(head: str) -> float:
