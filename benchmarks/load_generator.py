@@ -123,11 +123,11 @@ class Connection:
 
 
 async def _read_chunked_body(reader: asyncio.StreamReader) -> bytes:
-    """Return a body in chunked transfer coding (RFC 9112, section 7.1)."""
+    """Return a body in chunked transfer coding (RFC 9112, section 7.1). Raises EOFError if it ends too early."""
     body = b""
-    while size := int(await reader.readline(), 16):
+    while size := int(await reader.readuntil(b"\n"), 16):
         body += (await reader.readexactly(size + 2))[:-2]
-    await reader.readline()
+    await reader.readuntil(b"\n")
     return body
 
 

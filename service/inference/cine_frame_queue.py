@@ -49,6 +49,12 @@ class CineFrameQueue(Generic[T]):
         """Add a frame whose bytes are reserved. number: its position in the cine."""
         self.frames.append(QueuedFrame(number, byte_count, future))
 
+    def append_failure(self, number: int, byte_count: int, error: FrameError) -> None:
+        """Add a frame that cannot be read, and the bytes that are reserved for it."""
+        future: Future[T] = Future()
+        future.set_exception(error)
+        self.append(number, byte_count, future)
+
     def pop_finished(self) -> Iterator[list[T | FrameFailure]]:
         """Wait for the first frame; yield its outcome, with those of the finished frames that directly follow it.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.decoding.cine import Cine
 from service.decoding.frame import Frame
-from service.errors import ModelFolderError
+from service.errors import FrameError, ModelFolderError
 from service.inference.cine_frame_queue import CineFrameQueue
 from service.inference.core_allocation import CoreAllocation
 from service.inference.mask_confidence import mask_confidence
@@ -93,11 +93,17 @@ class Segmenter:
         pool = ThreadPoolExecutor(cpu_cores(), "cine")
         try:
             for index in range(cine.frame_count):
-                byte_count = cine.frame_bytes(index, memory.rendered_bytes_per_pixel)
-                while not pending.reserve(byte_count):
-                    yield from pending.pop_finished()
-                encoded = cine.read_encoded(index)
-                pending.append(index, byte_count, pool.submit(process, encoded, index))
+                reserved = 0
+                try:
+                    byte_count = cine.frame_bytes(index, memory.rendered_bytes_per_pixel)
+                    while not pending.reserve(byte_count):
+                        yield from pending.pop_finished()
+                    reserved = byte_count
+                    encoded = cine.read_encoded(index)
+                except FrameError as error:
+                    pending.append_failure(index, reserved, error)
+                else:
+                    pending.append(index, byte_count, pool.submit(process, encoded, index))
                 # Wait for the first frame alone: the client waits for it, and so it gets all cores.
                 if len(pending.frames) > (QUEUED_FRAMES_PER_CORE * cpu_cores() if index else 0):
                     yield from pending.pop_finished()

@@ -1,12 +1,9 @@
 """Masks as a DICOM Segmentation (PS3.3 A.51) that refers to the ultrasound they belong to."""
 
 import io
-import logging
-import traceback
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import highdicom
 import numpy as np
@@ -25,6 +22,7 @@ from service.rendering.dicom_segmentation_source import (
     REQUIRED_UIDS,
     SERIES_OFFSET,
     as_single_frame,
+    raise_as_header_error,
     read_number,
 )
 
@@ -33,8 +31,6 @@ AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of overlay.NERVE_BGR
 MANUFACTURER = "Nervemask"
 UTF_8 = "ISO_IR 192"  # not the source's character set: highdicom refuses some of those
 MAX_TEXT_LENGTH = 64  # of Content Description and Series Description (value representation LO)
-
-log = logging.getLogger("bentoml.nervemask")
 
 # highdicom warns about names of patients that lack a component. A PACS keeps the names as they are.
 warnings.filterwarnings("ignore", category=UserWarning, module="highdicom")
@@ -50,35 +46,18 @@ def build_dicom_segmentation(source: Dataset, masks: Iterable[np.ndarray], card:
     The same source and model run give the same UIDs, so that a PACS keeps one object even if it receives it again.
     Raises FrameError 422 if the source lacks one of REQUIRED_UIDS or its header is damaged.
     """
-    with _raise_as_header_error():
+    with raise_as_header_error():
         missing = [keyword for keyword in REQUIRED_UIDS if not source.get(keyword)]
     if missing:
         message = f"The DICOM file has no {missing[0]}, which a segmentation must refer to."
         raise FrameError(ErrorCode.NO_IDENTITY, message)
-    with _raise_as_header_error():
+    with raise_as_header_error():
         segmentation = _build_without_pixels(source, card)
     segmentation.PixelData = pack_masks(masks)
     file = io.BytesIO()
-    with _raise_as_header_error():
+    with raise_as_header_error():
         segmentation.save_as(file, enforce_file_format=True)
     return file.getvalue()
-
-
-@contextmanager
-def _raise_as_header_error() -> Iterator[None]:
-    """Turn any exception into FrameError 422, and log its class and place.
-
-    pydicom parses elements when they are first read. A segmentation reads elements that the frames do not need. A
-    damaged element raises exceptions of many classes.
-    """
-    try:
-        yield
-    except Exception as error:
-        # Without the exception's message, which may quote the patient's header.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        log.info("the DICOM header is damaged: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
-        message = "The DICOM header is damaged: no segmentation can refer to it."
-        raise FrameError(ErrorCode.HEADER, message, 422) from error
 
 
 def _build_without_pixels(source: Dataset, card: Card) -> Segmentation:

@@ -1,14 +1,21 @@
 """The header of an ultrasound, prepared as the source of a highdicom Segmentation."""
 
 import copy
+import logging
 import re
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from highdicom.enum import PatientSexValues
 from pydicom import Dataset
 from pydicom.uid import UID, UltrasoundImageStorage
 from pydicom.valuerep import DA, TM
+
+from service.errors import ErrorCode, FrameError
+
+log = logging.getLogger("bentoml.nervemask")
 
 MAX_INTEGER_STRING = 2**31 - 1  # of the value representation IS (PS3.5 6.2)
 SERIES_OFFSET = 1000  # added to the source's series number: viewers list the segmentation after its source
@@ -27,6 +34,23 @@ COPIED_ATTRIBUTES: dict[str, Callable[[str], Any] | None] = {
     "ReferringPhysicianName": None,
 }
 REQUIRED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+@contextmanager
+def raise_as_header_error() -> Iterator[None]:
+    """Turn any exception into FrameError 422, and log its class and place.
+
+    pydicom parses elements when they are first read. A segmentation reads elements that the frames do not need. A
+    damaged element raises exceptions of many classes.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Without the exception's message, which may quote the patient's header.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.info("the DICOM header is damaged: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
+        message = "The DICOM header is damaged: no segmentation can refer to it."
+        raise FrameError(ErrorCode.HEADER, message, 422) from error
 
 
 def as_single_frame(source: Dataset) -> Dataset:
@@ -54,8 +78,12 @@ def read_number(source: Dataset, keyword: str, default: int, maximum: int = MAX_
     return number if 0 <= number <= maximum else default
 
 
+@raise_as_header_error()
 def invalid_value_notes(source: Dataset) -> tuple[str, ...]:
-    """Return a note on each value of the header that is not valid. A segmentation repeats only invalid UIDs."""
+    """Return a note on each value of the header that is not valid. A segmentation repeats only invalid UIDs.
+
+    Raises FrameError 422 if the header is damaged.
+    """
     dropped = [
         keyword
         for keyword, convert in COPIED_ATTRIBUTES.items()

@@ -6,7 +6,8 @@ from itertools import chain
 import numpy as np
 
 from service.decoding.frame import Frame
-from service.inference.results import FrameResult
+from service.errors import ErrorCode, FrameError
+from service.inference.results import FrameFailure, FrameResult
 from service.resources.worker_memory import UNLIMITED_MEMORY, FrameMemory, RequestMemory
 
 MAX_WAIT_SECONDS = 120  # only a deadlock needs more
@@ -86,3 +87,31 @@ def test_an_abandoned_cine_gives_its_memory_back_when_its_threads_have_ended(seg
     cine.gate.set()
     frames.reserve("bob", 87 * FRAME_BYTES)  # waits for the last bytes of alice's frame
     assert frames.limit.held == {"bob": 87 * FRAME_BYTES}
+
+
+def test_a_frame_that_needs_too_much_memory_fails_alone(segmenter) -> None:
+    """Fuzzing found a TIFF with a page that declares millions of pixels: the response ended without the other pages."""
+
+    class HugeFrameCine(WaitingCine):
+        def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
+            return 10**15 if index == 1 else FRAME_BYTES
+
+    frames, cine = FrameMemory(100 * FRAME_BYTES), HugeFrameCine()
+    cine.gate.set()
+    outcomes = list(chain.from_iterable(segmenter.segment_cine(cine, RequestMemory("alice", frames), keep)))
+    assert [isinstance(outcome, FrameFailure) for outcome in outcomes] == [
+        index == 1 for index in range(cine.frame_count)
+    ]
+    assert outcomes[1].error.status == 413
+    assert not frames.limit.held
+
+
+def test_a_frame_that_cannot_be_read_gives_its_memory_back(segmenter) -> None:
+    class UnreadableCine(WaitingCine):
+        def read_encoded(self, index: int) -> bytes:
+            raise FrameError(ErrorCode.MALFORMED, "The frame is cut.")
+
+    frames = FrameMemory(100 * FRAME_BYTES)
+    outcomes = list(chain.from_iterable(segmenter.segment_cine(UnreadableCine(), RequestMemory("alice", frames), keep)))
+    assert {outcome.error.code for outcome in outcomes} == {ErrorCode.MALFORMED}
+    assert not frames.limit.held

@@ -17,6 +17,7 @@ from pydicom import dcmread
 
 from service.errors import FrameError
 from service.rendering.dicom_segmentation import build_dicom_segmentation
+from service.rendering.dicom_segmentation_source import invalid_value_notes
 from service.rendering.run_lengths import encode_run_lengths
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.run_lengths import decode_run_lengths
@@ -132,6 +133,8 @@ def test_a_damaged_header_of_readable_frames_is_refused(card, valid, damaged, ca
     assert data.count(valid) == 1
     with pytest.raises(FrameError) as error, caplog.at_level(logging.INFO, "bentoml.nervemask"):
         build_dicom_segmentation(read_header(data.replace(valid, damaged)), [np.zeros((64, 80), np.uint8)], card)
+    with pytest.raises(FrameError, match="header is damaged"):
+        invalid_value_notes(read_header(data.replace(valid, damaged)))
     assert (error.value.status, error.value.code) == (422, "header")
     cause = type(error.value.__cause__).__name__
     assert re.fullmatch(rf"the DICOM header is damaged: {cause} at \S+\.py:\d+", caplog.messages[-1])
