@@ -7,6 +7,7 @@ from service.decoding.declared_size import read_declared_size
 from service.decoding.decoded_video import DecodedVideo
 from service.decoding.decoder_process import run_in_decoder_process
 from service.decoding.dicom_signature import HEAD_BYTES, find_start
+from service.decoding.file_formats import VIDEOS, Format, detect_format
 from service.decoding.frame import Frame
 from service.decoding.image_file import (
     MAX_IMAGE_BYTES,
@@ -15,7 +16,6 @@ from service.decoding.image_file import (
     decode_tiff_page,
     list_pages,
 )
-from service.decoding.picture_formats import VIDEOS, Format, detect_format
 from service.decoding.temporary_file import write_temporary_file
 from service.decoding.video_decoder import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError

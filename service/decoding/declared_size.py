@@ -8,9 +8,9 @@ import struct
 from collections.abc import Callable
 from typing import IO, NamedTuple
 
+from service.decoding.file_formats import Format
 from service.decoding.jpeg_2000_header import read_jpeg_2000_header
 from service.decoding.jpeg_header import read_jpeg_header
-from service.decoding.picture_formats import Format
 
 # Bytes that decoders take for each byte of the stored pixels, measured with frames of 16 million pixels.
 PICTURE_COPIES, DICOM_COPIES, UNCOMPRESSED_COPIES, VIDEO_COPIES = 3, 9, 2, 28

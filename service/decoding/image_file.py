@@ -1,7 +1,7 @@
 """Decode picture files to grey frames: PNG, JPEG, JPEG-LS, JPEG XL, JPEG 2000 and TIFF.
 
 Every picture file becomes pixels here, for the service and for training. Another format needs an entry in
-`picture_formats` and a reader in READERS.
+`file_formats` and a reader in READERS.
 """
 
 import io
@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from service.decoding import tiff_file
+from service.decoding.file_formats import DEFAULT_REMEDY, PICTURES, VIDEOS, Format, detect_format, remedy
 from service.decoding.frame import MAX_PIXELS, MIN_SIDE_PX, Frame, too_many_pixels_error
 from service.decoding.jpeg_2000_header import complete_jpeg_2000, read_jpeg_2000_header
 from service.decoding.jpeg_damage import jpeg_damage_notes
 from service.decoding.jpeg_header import JPEG_LS, read_jpeg_header
-from service.decoding.picture_formats import DEFAULT_REMEDY, PICTURES, VIDEOS, Format, detect_format, remedy
 from service.decoding.pixel_range import UPRIGHT, DecodedPixels, blend_with_black, fill_range, to_grey, turn_upright
 from service.errors import ErrorCode, FrameError
 

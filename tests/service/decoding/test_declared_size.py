@@ -11,7 +11,7 @@ from PIL import Image
 
 from service.decoding.cine import open_cine
 from service.decoding.declared_size import UNKNOWN_SIZE, DeclaredSize, read_declared_size
-from service.decoding.picture_formats import Format, detect_format
+from service.decoding.file_formats import Format, detect_format
 from service.errors import FrameError
 
 GREY = np.add.outer(np.arange(40), np.arange(72)).astype(np.uint8)

@@ -11,7 +11,7 @@ from training.data.sources.folder.classes import ClassMap
 from training.data.sources.folder.dicom_files import sort_dicoms
 from training.data.sources.folder.dicom_segmentation_matching import read_segmentations
 from training.data.sources.folder.file_names import frame_key
-from training.data.sources.folder.json_files import read_json_annotations
+from training.data.sources.folder.json_annotations import read_json_annotations
 from training.data.sources.folder.mask_images import draw_mask
 from training.data.sources.folder.sorted_files import sort_files
 from training.data.sources.folder_or_zip import SourceFiles

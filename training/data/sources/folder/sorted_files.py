@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from service.decoding.dicom_signature import HEAD_BYTES, find_start
-from service.decoding.picture_formats import PICTURES, VIDEOS, detect_format
+from service.decoding.file_formats import PICTURES, VIDEOS, detect_format
 from training.data.source_errors import IngestLog
 from training.data.sources.folder.file_names import ANNOTATION_SUFFIX, DICOM_SUFFIXES, is_mask
 from training.data.sources.folder.subjects import SUBJECTS_FILE

@@ -3,13 +3,13 @@
 import json
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
 
 from training.data.source_errors import IngestLog, SourceError
 from training.data.sources.folder.annotation import Annotation, FrameId
 from training.data.sources.folder.classes import ClassMap
 from training.data.sources.folder.coco import FrameFinder, is_coco, read_coco
 from training.data.sources.folder.file_names import frame_key
+from training.data.sources.folder.labelme import read_labelme
 from training.data.sources.folder.shape_rasterization import Shapes, draw_labels
 from training.data.sources.folder.text_encoding import decode_text
 from training.data.sources.folder_or_zip import SourceFiles
@@ -55,13 +55,4 @@ def _read_content(files: SourceFiles, file: str, own_frame: str | None) -> Shape
     if own_frame is None:
         reason = "is neither the annotations of a frame nor a COCO file"
         raise SourceError(file, reason, "Add its frame, or remove the file.")
-    return _read_labelme(content, file)
-
-
-def _read_labelme(content: Any, file: str) -> Shapes:
-    """Return the shapes of a LabelMe file. Raises SourceError if it is none."""
-    shapes = content.get("shapes") if isinstance(content, dict) else None
-    if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
-        remedy = "Save it again with LabelMe, or remove the pair."
-        raise SourceError(file, "is not a LabelMe file (JSON with a list `shapes`)", remedy)
-    return Shapes(file, shapes, content.get("imageHeight"), content.get("imageWidth"))
+    return read_labelme(content, file)
