@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from service.api.authentication import MAX_FREE_WRONG_KEYS
+from service.api.wrong_key_limiter import MAX_FREE_WRONG_KEYS
 from tests.conftest import RunningServer, serving
 from tests.deploy.test_manifests import DEPLOY
 
