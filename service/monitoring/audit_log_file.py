@@ -102,7 +102,7 @@ class AuditLogFile:
         """Write one line in the writer's thread, after the line about lost ones."""
         try:
             self._write_lost()
-            with _opened() as descriptor:
+            with _opened() as descriptor, _locked(descriptor):
                 self._append(descriptor, text)
         except OSError as error:
             raise self._lose(error) from None
@@ -114,7 +114,7 @@ class AuditLogFile:
             return
         line = {"event": "lost_lines", "since": lost.since, "lines": lost.lines, "reason": lost.reason}
         try:
-            with _opened() as descriptor:
+            with _opened() as descriptor, _locked(descriptor):
                 self._append(descriptor, encode_line(line))
         except OSError:
             with self.lock:
@@ -183,6 +183,23 @@ def _opened() -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Let the other workers wait: while one of them writes, the file may seem to end inside a line.
+
+    The workers share standard output, so they cannot lock it for each other. Some file systems have no locks.
+    """
+    import fcntl  # Windows does not have it
+
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _is_file(descriptor: int) -> bool:
