@@ -256,6 +256,7 @@ starlette_app.router.add_route("/stream-of-parts", stream)
 """
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("path", ["/large", "/stream-of-parts"])
 def test_a_client_that_does_not_take_its_response_is_disconnected(model_folder, tmp_path, path) -> None:
     """Also on routes that take no frame. A client that takes the response at its speed gets all of it."""

@@ -22,6 +22,7 @@ def logged_epochs(monkeypatch):
     return epochs
 
 
+@pytest.mark.slow
 def test_about_ten_images_are_logged_and_one_after_the_last_epoch(logged_epochs):
     callback = ValidationMasks(make_discs(20))
     assert len(callback.frames) == 6

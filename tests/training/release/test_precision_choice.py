@@ -28,6 +28,7 @@ def test_a_drop_of_dice_counts_if_it_is_larger_than_its_noise(frames, drop, nois
     assert is_as_good(change) is good
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of TensorFlow and tf2onnx
 def test_int8_keeps_the_first_convolutions_in_floating_point(tmp_path, monkeypatch):
     light = read_candidate("light")

@@ -40,6 +40,7 @@ def project(competition: Path, model_folder: Path, tmp_path: Path, monkeypatch) 
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_file_has_one_row_for_each_test_frame_with_the_served_mask(
     project: Path, competition: Path, segmenter: Segmenter, capsys
 ) -> None:

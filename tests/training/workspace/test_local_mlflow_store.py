@@ -26,6 +26,7 @@ def log_run(project, monkeypatch) -> str:
     return run.info.run_id
 
 
+@pytest.mark.slow
 def test_a_copied_project_has_its_own_artifacts(tmp_path, monkeypatch) -> None:
     original, copy = tmp_path / "first project (x)", tmp_path / "copy"
     original.mkdir()

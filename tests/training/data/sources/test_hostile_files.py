@@ -131,6 +131,7 @@ def test_a_name_twice_in_a_zip_file_is_an_error_of_this_file(tmp_path: Path) -> 
     assert SourceFiles(path).read("2.png") == b"2"
 
 
+@pytest.mark.slow
 def test_a_damaged_zip_file_raises_nothing_but_source_errors(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "archive.zip", {"a/1.png": b"x" * 1000, "神经/2.png": b"yz" * 500, "3.txt": b""})
     whole, rng = path.read_bytes(), random.Random(0)
