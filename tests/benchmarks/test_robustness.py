@@ -67,7 +67,7 @@ def test_the_soak_test_counts_correct_and_wrong_masks_and_interruptions(model_fo
     ("patch", "outcome"),
     [
         (
-            "import service.api.fair_concurrency_limiter\nservice.api.fair_concurrency_limiter.LIMITER.requests.maximum = 0",
+            "from service.api.fair_concurrency_limiter import LIMITER\nLIMITER.requests.maximum = 0",
             NEVER_ACCEPTED,
         ),
         (
