@@ -184,3 +184,4 @@ def test_bytes_after_the_deflated_data_reserve_no_memory(padding) -> None:
     cine = open_cine(io.BytesIO(meta + deflated + padding), memory)
     assert cine.frame_count == 6
     assert memory.file_bytes <= len(dataset) + 2 * MIB
+    memory.release()
