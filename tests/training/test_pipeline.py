@@ -167,12 +167,8 @@ def test_noise_in_the_test_split_changes_its_metrics_and_nothing_else(project, c
         cv2.imwrite(str(file), noise)
     write_checksums(copy / "data/frames")
     stages = ("split training.data.split", "evaluate@toy training.evaluation.evaluate toy")
-    releases = (
-        "champion training.release.select_champion",
-        "refit training.release.refit",
-        "package training.release.package",
-    )
-    run_modules(copy, *stages, *releases)
+    releases = (f"{stage} training.release.{stage}" for stage in ("refit", "package"))
+    run_modules(copy, *stages, "champion training.release.select_champion", *releases)
 
     splits = [pd.read_csv(folder / "data/split/split.csv").set_index("frame")["split"] for folder in (project, copy)]
     assert splits[0].equals(splits[1])
