@@ -13,7 +13,7 @@ def import_tensorflow() -> None:
     come at every start and do not concern the user. Python exceptions are raised as usual.
     """
     keep_freed_memory()
-    # By default TensorFlow uses oneDNN's kernels only on CPUs with AVX512-VNNI. On others they are as much faster.
+    # By default TensorFlow uses oneDNN's kernels only on CPUs with AVX512-VNNI. They are faster on other CPUs too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
