@@ -32,6 +32,7 @@ from benchmarks.process_monitor import ProcessMonitor
 from benchmarks.report import record, table
 from service.api.api_key_file import hash_key, write_key_hashes
 from service.api.upload import ENOUGH_UPLOAD_BYTES
+from service.resources.machine import MIN_WORKERS
 from service.resources.worker_memory import FREE_SHARES, MIB, SharedLimit, share_memory
 from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes
 
@@ -59,7 +60,7 @@ def largest_files(memory_bytes: int, cores: int) -> list[LargestFile]:
     """Return the largest files that a service reads with this memory and these cores."""
     grey = _grey(SIDE_PX)
     words = grey.astype(np.uint16) * 257
-    limit = SharedLimit(share_memory(memory_bytes, cores).uploads, free_shares=FREE_SHARES)
+    limit = SharedLimit(share_memory(memory_bytes, cores, MIN_WORKERS).uploads, free_shares=FREE_SHARES)
     uploads = min(ENOUGH_UPLOAD_BYTES, limit.largest)
     cine_frame = _grey(CINE_SIDE_PX).astype(np.uint16) * 257
     cine = np.stack([cine_frame] * min(MAX_CINE_FRAMES, max(1, uploads // cine_frame.nbytes - 1)))

@@ -46,7 +46,7 @@ from service.monitoring.tracing import TRACING
 from service.rendering import image_encoding
 from service.rendering.overlay import OVERLAY_BYTES, draw_overlay
 from service.request import RequestState
-from service.resources.machine import CPU_WORKERS, cpu_cores, forbid_core_dumps, gpu_name, return_freed_memory
+from service.resources.machine import cpu_cores, forbid_core_dumps, has_gpu, return_freed_memory, worker_count
 
 log = logging.getLogger("bentoml.nervemask")
 
@@ -71,8 +71,8 @@ def respond_to_frame_errors(route: Callable[..., Any]) -> Callable[..., Any]:
 
 @bentoml.service(
     name="nervemask",
-    resources={"gpu": 1} if gpu_name() else {"cpu": str(cpu_cores())},
-    workers=1 if gpu_name() else CPU_WORKERS,
+    resources={"gpu": 1} if has_gpu() else {"cpu": str(cpu_cores())},
+    workers=worker_count(),
     threads=MAX_THREADS,
     metrics={"enabled": False},  # /metrics has the service's own
     logging={"access": {"enabled": False}},  # the audit log has a line for every response

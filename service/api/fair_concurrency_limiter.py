@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from service.api.greedy_clients import ACTIVE_SECONDS, GreedyClients
 from service.errors import too_many_error
 from service.monitoring.prometheus_metrics import REQUESTS_QUEUED, REQUESTS_RUNNING
-from service.resources.machine import CPU_WORKERS, cpu_cores
+from service.resources.machine import cpu_cores, worker_count
 from service.resources.worker_memory import SharedLimit
 
 CLOCK_SECONDS = 0.001  # an event loop may call a function so much too early
@@ -41,6 +41,7 @@ class FairConcurrencyLimiter:
         max_running_or_queued: int = MAX_RUNNING_OR_QUEUED,
     ):
         self.slots = slots
+        self.workers = worker_count()
         self.greedy_clients = GreedyClients(_loop_seconds)
         self.requests = SharedLimit(MAX_CLIENTS * max_running_or_queued, max_running_or_queued)
         self.holding: Counter[str] = Counter()
@@ -140,7 +141,7 @@ class FairConcurrencyLimiter:
         holding = self.holding[client]
         if self.holding.total() >= self.slots + (not holding) or self.greedy_clients.is_paused(client):
             return False
-        parts = max(len(self.active_until), CPU_WORKERS if self.greedy_clients.is_greedy(client) else 1)
+        parts = max(len(self.active_until), self.workers if self.greedy_clients.is_greedy(client) else 1)
         return holding < math.ceil(self.slots / parts)
 
 

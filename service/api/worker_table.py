@@ -11,10 +11,10 @@ import struct
 import tempfile
 from dataclasses import dataclass, field
 
-from service.resources.machine import CPU_WORKERS
+from service.resources.machine import worker_count
 
 VARIABLE = "NERVEMASK_WORKER_TABLE"  # set by the supervisor: its process id and the descriptor
-ROWS = 2 * CPU_WORKERS  # circus numbers a new worker before it forgets the one that it replaces
+ROWS = 2 * worker_count()  # circus numbers a new worker before it forgets the one that it replaces
 ROW_BYTES = 2**14
 HEADER, TIME = struct.Struct("<qqi"), struct.Struct("<d")
 TABLE_BYTES = ROWS * (ROW_BYTES + TIME.size)  # the times follow all rows

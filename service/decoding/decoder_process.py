@@ -31,7 +31,13 @@ import numpy as np
 from service.decoding.declared_size import DeclaredSize
 from service.decoding.pixel_range import DecodedPixels
 from service.errors import ErrorCode, FrameError
-from service.resources.machine import cpu_cores, forbid_core_dumps, return_freed_memory
+from service.resources.machine import (
+    cpu_cores,
+    decoder_count,
+    forbid_core_dumps,
+    return_freed_memory,
+    worker_count,
+)
 from service.resources.worker_memory import FRAME_MEMORY, MIB
 
 log = logging.getLogger("bentoml.nervemask")
@@ -132,9 +138,9 @@ def start_decoder_process() -> None:
 
 @functools.cache
 def _idle_processes() -> "queue.LifoQueue[DecoderProcess | None]":
-    """Return one place for each CPU core: a child that waits for a call, or None. The last child used comes first."""
+    """Return `decoder_count` places: a child that waits for a call, or None. The last child used comes first."""
     places: queue.LifoQueue[DecoderProcess | None] = queue.LifoQueue()
-    for _ in range(cpu_cores()):
+    for _ in range(decoder_count(cpu_cores(), worker_count())):
         places.put(None)
     return places
 

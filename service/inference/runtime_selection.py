@@ -3,22 +3,26 @@
 import logging
 from pathlib import Path
 
-from service.inference.onnx_gpu_runtime import open_gpu_runtime
+from service.inference.dynamic_batching import DynamicBatchingRuntime
+from service.inference.onnx_runtime import open_gpu_runtime
 from service.inference.openvino_runtime import OpenVinoRuntime
 from service.inference.runtime import Runtime
 from service.inference.tta import with_tta
-from service.model.card import NETWORK_FILE, NETWORK_FILES, Precision, Tta
+from service.model.card import NETWORK_FILES, GpuPrecision, Precision, Tta
 
 log = logging.getLogger("bentoml.nervemask")  # BentoML shows the loggers below its own
 
 
-def open_runtime(folder: Path, precision: Precision = "float32", tta: Tta = "none") -> Runtime:
+def open_runtime(
+    folder: Path, precision: Precision = "float32", gpu_precision: GpuPrecision = "float32", tta: Tta = "none"
+) -> Runtime:
     """Open the network of a model folder on the GPU, or on the CPU if there is no usable GPU. Log the device.
 
-    precision: number format on a CPU. A GPU runs the ONNX file in float32.
+    precision, gpu_precision: number formats on a CPU and on a GPU.
     tta: test-time augmentation.
     """
-    runtime = open_gpu_runtime(folder / NETWORK_FILE) or open_cpu_runtime(folder, precision)
+    gpu_runtime = open_gpu_runtime(folder, gpu_precision)
+    runtime: Runtime = DynamicBatchingRuntime(gpu_runtime) if gpu_runtime else open_cpu_runtime(folder, precision)
     log.info("the network runs on %s", runtime.device)
     return with_tta(runtime, tta)
 

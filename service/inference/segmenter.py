@@ -33,7 +33,7 @@ class Segmenter:
     """An open model folder. Thread-safe.
 
     folder: the model folder.
-    precision: number format of the network on the CPU. None: the card's precision on the fastest device, as served.
+    precision: number format of the network on the CPU. None: on the fastest device in its precision, as served.
 
     Raises ModelFolderError if the folder must not be served.
     """
@@ -44,7 +44,8 @@ class Segmenter:
         self.in_flight = CoreAllocation()
         try:
             if precision is None:
-                self.runtime = open_runtime(folder, self.card.precision, self.card.tta)
+                card = self.card
+                self.runtime = open_runtime(folder, card.precision, card.gpu_precision, card.tta)
             else:
                 self.runtime = with_tta(open_cpu_runtime(folder, precision), self.card.tta)
             self._warm_up()

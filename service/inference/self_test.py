@@ -1,7 +1,7 @@
 """Self-test: a model folder holds a few frames with the masks that they must get, and is served only if they match.
 
 The frames are simulated, so a model carries no patient's picture. The expected masks depend on the precision: int8 on a
-CPU and float32 on a GPU differ more than float32 on two processors.
+CPU and float16 on a GPU differ more than float32 on two processors.
 """
 
 import dataclasses
@@ -24,11 +24,10 @@ MAX_CHANGED_PIXEL_SHARE = 0.001
 def write_self_test(folder: Path, frames: np.ndarray) -> None:
     """Write the self-test frames and their masks into `folder`, and their presence into its card.
 
-    frames: uint8 (N, height, width). Masks are written for the card's own precision, which CPUs use, and for float32,
-    which GPUs use.
+    frames: uint8 (N, height, width). Masks are written for the card's precisions on CPUs and on GPUs, and for float32.
     """
     card = Card.read(folder)
-    precisions: set[Precision] = {"float32", card.precision}
+    precisions: set[Precision] = {"float32", card.precision, card.gpu_precision}
     # Open all segmenters before a file changes: opening one checks the card's checksums.
     segmenters = {precision: Segmenter(folder, precision) for precision in sorted(precisions)}
     presence: dict[Precision, tuple[float, ...]] = {}

@@ -26,9 +26,15 @@ HeaderText = Annotated[str, Field(pattern="^[ -~]+$")]  # printable ASCII: it is
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Tta = Literal["none", "flip"]  # test-time augmentation
-Precision = Literal["float32", "bfloat16", "int8"]
-# The network that a CPU loads for each precision. int8 is in OpenVINO's format, with its weights in unet.int8.bin.
-NETWORK_FILES: dict[Precision, str] = {"float32": NETWORK_FILE, "bfloat16": NETWORK_FILE, "int8": "unet.int8.xml"}
+Precision = Literal["float32", "bfloat16", "int8", "float16"]
+GpuPrecision = Literal["float32", "float16"]
+# The network of each precision. int8 is in OpenVINO's format, with its weights in unet.int8.bin.
+NETWORK_FILES: dict[Precision, str] = {
+    "float32": NETWORK_FILE,
+    "bfloat16": NETWORK_FILE,
+    "int8": "unet.int8.xml",
+    "float16": "unet.float16.onnx",
+}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -173,6 +179,7 @@ class Card:
     trained_on: the training data.
     input, postprocessing: how the service prepares a frame, and makes the mask.
     precision: the fastest on a CPU whose masks are as good as those of float32.
+    gpu_precision: float16 on a GPU if its masks are as good as those of float32.
     tta: test-time augmentation. "flip" averages the outputs for the frame and for its left-right flip.
     refit: whether the served model is a refit on all labelled frames. Metrics and postprocessing then belong to the
         model evaluated before the refit, which was trained without the held-out frames.
@@ -204,6 +211,7 @@ class Card:
     metrics: dict[str, Any]
     baselines: dict[str, Any]
     commit_error: str = ""
+    gpu_precision: GpuPrecision = "float32"
     intended_use: str = ""
     method: dict[str, Any] = dataclasses.field(default_factory=dict)
     groups: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -232,7 +240,7 @@ class Card:
             raise ModelFolderError(f"{path} {error}.") from error
         except ValidationError as error:
             raise ModelFolderError(f"{path} {_describe(error)}: {REMEDY}.") from error
-        for network in {NETWORK_FILE, NETWORK_FILES[card.precision]}:
+        for network in {NETWORK_FILE, NETWORK_FILES[card.precision], NETWORK_FILES[card.gpu_precision]}:
             if network not in card.files:
                 raise ModelFolderError(f"{path} has no SHA-256 of {network}: {REMEDY}.")
         for name, digest in card.files.items():

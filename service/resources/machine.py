@@ -11,9 +11,10 @@ NO_CORE_BYTES = 1
 MAX_GPU_NAME_BYTES = 256
 CGROUP = Path("/sys/fs/cgroup")  # inside a container: the container's own control group
 OWN_CGROUPS = Path("/proc/self/cgroup")
-# Worker processes of a service on a CPU: one answers while the other is replaced. On a GPU there is one worker, because
-# all workers would use the same GPU.
-CPU_WORKERS = 2
+MIN_WORKERS = 2  # one answers while the other is replaced
+# One Python process cannot feed a fast GPU. Each takes about half a GiB of the GPU's memory for its CUDA context.
+MAX_GPU_WORKERS, CORES_PER_GPU_WORKER, BYTES_PER_GPU_WORKER = 6, 2, 3 * 2**30
+DEVICES = Path("/dev")
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8
 KEPT_BYTES = 2**31 - 2**20  # free memory that a training keeps; mallopt takes no larger number
@@ -63,6 +64,25 @@ def _memory_limit_files(cgroup: Path, own_cgroups: Path) -> Iterator[Path]:
             yield from (cgroup / folder / "memory.max" for folder in folders)
         elif "memory" in controllers.split(","):
             yield from (version_1 / folder / "memory.limit_in_bytes" for folder in folders)
+
+
+def has_gpu(devices: Path = DEVICES) -> bool:
+    """Return whether this process sees an NVIDIA GPU. This starts no driver, so every process may ask."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return not hidden and any(devices.glob("nvidia[0-9]*"))
+
+
+def worker_count() -> int:
+    """Return the number of worker processes of the service: more than two only with a GPU, that needs them."""
+    if not has_gpu():
+        return MIN_WORKERS
+    most = min(cpu_cores() // CORES_PER_GPU_WORKER, memory_bytes() // BYTES_PER_GPU_WORKER, MAX_GPU_WORKERS)
+    return max(MIN_WORKERS, most)
+
+
+def decoder_count(cores: int, workers: int) -> int:
+    """Return the number of decoder processes of one worker. All workers together have two for each core."""
+    return min(cores, -(-2 * cores // workers))
 
 
 def gpu_name() -> str | None:

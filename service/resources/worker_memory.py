@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from service.errors import ErrorCode, FrameError
-from service.resources.machine import CPU_WORKERS, cpu_cores, memory_bytes
+from service.resources.machine import cpu_cores, decoder_count, has_gpu, memory_bytes, worker_count
 
 MIB = 2**20
 SHARED_BYTES = 192 * MIB  # the supervisor, and the libraries that all processes map
 NETWORK_BYTES = 256 * MIB  # a worker with its network, the next champion's network, and unread bytes of connections
+GPU_LIBRARIES_BYTES = 1024 * MIB  # CUDA and cuDNN, of each worker, beside its network
 DECODER_BYTES = 40 * MIB  # a decoder process that waits for a call
 RESERVE_SHARE = 0.05  # of the memory, for what nobody counts
 MAX_UPLOADS_BYTES = 2048 * MIB  # of one worker
@@ -37,17 +38,21 @@ class WorkerMemory(NamedTuple):
     frames: int
 
 
-def share_memory(memory: int, cores: int) -> WorkerMemory:
-    """Return the part of one worker. memory: bytes of all processes together."""
-    fixed = SHARED_BYTES + CPU_WORKERS * (NETWORK_BYTES + cores * DECODER_BYTES)
-    rest = max(0, int(memory * (1 - RESERVE_SHARE)) - fixed) // CPU_WORKERS
-    most = min(MAX_UPLOADS_BYTES, memory // 4 // CPU_WORKERS)
+def share_memory(memory: int, cores: int, workers: int, gpu: bool = False) -> WorkerMemory:
+    """Return the part of one worker.
+
+    memory: bytes of all processes together. cores: of the CPU. gpu: whether the network runs on a GPU.
+    """
+    network = NETWORK_BYTES + GPU_LIBRARIES_BYTES * gpu
+    fixed = SHARED_BYTES + workers * (network + decoder_count(cores, workers) * DECODER_BYTES)
+    rest = max(0, int(memory * (1 - RESERVE_SHARE)) - fixed) // workers
+    most = min(MAX_UPLOADS_BYTES, memory // 4 // workers)
     uploads = min(most, round(max(MIN_UPLOADS_SHARE * rest, (rest - ENOUGH_FRAME_BYTES) / (1 + STREAMS_SHARE))))
     streams = round(STREAMS_SHARE * uploads)
     return WorkerMemory(uploads, streams, rest - uploads - streams)
 
 
-WORKER_MEMORY = share_memory(memory_bytes(), cpu_cores())
+WORKER_MEMORY = share_memory(memory_bytes(), cpu_cores(), worker_count(), has_gpu())
 
 
 class SharedLimit:

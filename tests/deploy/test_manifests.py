@@ -14,7 +14,7 @@ from pathspec import PathSpec
 
 from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.api.upload import MAX_UPLOAD_BYTES
-from service.resources.machine import CPU_WORKERS
+from service.resources.machine import MIN_WORKERS
 from service.resources.worker_memory import FREE_SHARES, SharedLimit, share_memory
 from tests.deploy.test_prometheus import METRICS
 
@@ -95,9 +95,8 @@ def test_the_tmp_volume_holds_all_uploads(rendered, pod) -> None:
         )
     )
     assert tmp_bytes < requested_storage < storage  # the volume and the logs count as ephemeral storage
-    workers = 1 if rendered["overlay"] == "gpu" else CPU_WORKERS
-    uploads = share_memory(memory, cores=4).uploads
-    assert workers * uploads < tmp_bytes
+    uploads = share_memory(memory, 4, MIN_WORKERS, rendered["overlay"] == "gpu").uploads
+    assert MIN_WORKERS * uploads < tmp_bytes
     assert SharedLimit(uploads, free_shares=FREE_SHARES).largest >= 448 * 2**20  # as docs/deployment.md says
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from service.api.shared_socket_server import MAX_TLS_HANDSHAKES
-from service.resources.machine import CPU_WORKERS
+from service.resources.machine import worker_count
 from tests.conftest import free_port, start, wait_until_ready
 
 ROOT = Path(__file__).parents[2]
@@ -188,7 +188,7 @@ def test_the_batch_client_needs_the_certificate(tls_server, tmp_path, trusts) ->
 @pytest.mark.serial
 def test_unfinished_tls_handshakes_block_no_other_client(tls_server) -> None:
     with ExitStack() as stack:
-        count = 2 * CPU_WORKERS * MAX_TLS_HANDSHAKES
+        count = 2 * worker_count() * MAX_TLS_HANDSHAKES
         for _ in range(count):
             stack.enter_context(socket.create_connection(("127.0.0.1", tls_server.port)))
         response = httpx.get(f"{tls_server.address}/model", verify=tls_server.trust, timeout=60)

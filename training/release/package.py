@@ -2,7 +2,8 @@
 
 Writes
   models/champion          unet.onnx, unet.keras, card.json, self_test_frames.npy, self_test_masks.PRECISION.npy; for
-                           int8 also unet.int8.xml and .bin; worst.png if the licence allows it
+                           int8 also unet.int8.xml and .bin, for float16 unet.float16.onnx; worst.png if the licence
+                           allows it
   models/nervemask.bento
 
 The stage fails if the exported network differs from the Keras network, or if the test Dice of the model to serve is
@@ -31,10 +32,11 @@ from training.data.split_table import rows_of_split
 from training.release.bento import build_bento
 from training.release.dice_regression_check import check_test_dice
 from training.release.export_check import ExportMismatchError, check_export
+from training.release.float16_conversion import convert_to_float16
 from training.release.int8_quantization import quantize
 from training.release.model_card import build_card
 from training.release.out_of_distribution_fit import measure_training_frames
-from training.release.precision_choice import choose_precision
+from training.release.precision_choice import choose_precisions
 from training.release.reference_stats import measure_reference_stats
 from training.release.served_model_frames import sample_rows, served_model_rows
 from training.workspace import paths
@@ -54,23 +56,26 @@ def copy_model_files(folder: Path, candidate: str) -> None:
 
 
 def complete_card(folder: Path, card: Card, evaluation: dict[str, Any]) -> Card:
-    """Check the networks of `folder`, choose their precision, and return the card with the measurements.
+    """Check the networks of `folder`, choose their precisions, and return the card with the measurements.
 
-    Writes the 8-bit network to `folder` if the precision is int8.
+    Writes the 8-bit network to `folder` if the precision on CPUs is int8, the float16 network if it is chosen for GPUs.
 
     evaluation: metrics.json of the evaluated model.
 
     Raises ExportMismatchError, DiceRegressionError.
     """
     parity = check_export(folder, card)
-    precision, precision_metrics = choose_precision(paths.UNETS / card.candidate, card)
+    precision, gpu_precision, precision_metrics = choose_precisions(paths.UNETS / card.candidate, card)
     if precision == "int8":
         quantize(folder, card.candidate)
+    if gpu_precision == "float16":
+        convert_to_float16(folder)
     runtime = with_tta(open_cpu_runtime(folder, precision), card.tta)
     check_test_dice(partial(predict_probabilities, runtime, card.input), evaluation)
     return dataclasses.replace(
         card,
         precision=precision,
+        gpu_precision=gpu_precision,
         metrics={**card.metrics, "parity": parity | precision_metrics},
         out_of_distribution=measure_training_frames(sample_rows(served_model_rows())),
         reference_stats=measure_reference_stats(card.candidate),
@@ -99,7 +104,7 @@ def main() -> None:
     print(
         f"{paths.CHAMPION_FOLDER}: {card.candidate}, version {card.version}. Its probabilities differ from the Keras "
         f"network's by at most {parity['float32_largest_difference']:.1e}. Its precision is {card.precision}, which "
-        f"changes the evaluated model's test Dice by {parity['test_dice_change']:+.4f}."
+        f"changes the evaluated model's test Dice by {parity['test_dice_change']:+.4f}; on a GPU {card.gpu_precision}."
     )
 
 

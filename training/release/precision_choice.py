@@ -1,4 +1,7 @@
-"""Choose the precision of the served network: the fastest whose masks are as good as those of the Keras network.
+"""Choose the precisions of the served network.
+
+A CPU gets the fastest precision whose masks are as good as those of the Keras network; a GPU gets float16 if its masks
+are as good.
 
 The float32 network must equal the Keras network (`export_check`). A lower precision changes probabilities a little, so
 its masks are compared with the true masks: over validation, the mean Dice may fall by MAX_VALIDATION_DICE_DROP plus the
@@ -12,21 +15,24 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
+from service.inference.onnx_runtime import CPU, OnnxRuntime
 from service.inference.runtime import Runtime
 from service.inference.runtime_selection import open_cpu_runtime
 from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta
-from service.model.card import NETWORK_FILE, Card, NetworkInput, Precision
+from service.model.card import NETWORK_FILE, NETWORK_FILES, Card, GpuPrecision, NetworkInput, Precision
 from training.data.split_table import rows_of_split
 from training.evaluation.inference import dice_scores
 from training.release.export_check import KerasRuntime
+from training.release.float16_conversion import convert_to_float16
 from training.release.int8_quantization import quantize
 from training.release.served_model_frames import sample_rows
 
+CPU_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 TIMED_CALLS = 40  # of each precision
 MAX_VALIDATION_DICE_DROP = 0.002
 
@@ -56,21 +62,27 @@ def measure_milliseconds(runtimes: dict[Precision, Runtime], network_input: Netw
 
 
 def open_runtimes(folder: Path, card: Card) -> dict[Precision, Runtime]:
-    """Return the network of a candidate's folder in each precision, with the card's TTA."""
+    """Return the network of a candidate's folder in each precision, with the card's TTA.
+
+    Without a GPU, ONNX Runtime computes float16 on the CPU: it rounds the output of each layer as a GPU does.
+    """
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
         shutil.copy(folder / NETWORK_FILE, copy)
         quantize(copy, card.candidate)
-        return {precision: with_tta(open_cpu_runtime(copy, precision), card.tta) for precision in get_args(Precision)}
+        convert_to_float16(copy)
+        runtimes: dict[Precision, Runtime] = {name: open_cpu_runtime(copy, name) for name in CPU_PRECISIONS}
+        runtimes["float16"] = OnnxRuntime(copy / NETWORK_FILES["float16"], "float16", [CPU])
+        return {precision: with_tta(runtime, card.tta) for precision, runtime in runtimes.items()}
 
 
-def choose_precision(folder: Path, card: Card) -> tuple[Precision, dict[str, Any]]:
-    """Return the precision to serve, and metrics of all precisions, measured on the evaluated model.
+def choose_precisions(folder: Path, card: Card) -> tuple[Precision, GpuPrecision, dict[str, Any]]:
+    """Return the precisions to serve on CPUs and on GPUs, and metrics of all, measured on the evaluated model.
 
     The choice depends on validation, because the evaluated model was not trained on it. The metrics also contain the
-    change of Dice on the test split, and nothing depends on that.
+    change of Dice on the test split in the CPU's precision, and nothing depends on that.
 
-    Ignores the precision of `card`.
+    Ignores the precisions of `card`.
 
     folder: of the evaluated model.
     """
@@ -79,17 +91,20 @@ def choose_precision(folder: Path, card: Card) -> tuple[Precision, dict[str, Any
     keras_network = partial(predict_probabilities, with_tta(KerasRuntime(folder), card.tta), card.input)
     validation, test = sample_rows(rows_of_split("validation")), sample_rows(rows_of_split("test"))
     keras_dice = dice_scores(keras_network, card.postprocessing, validation, "Keras")
-    milliseconds = measure_milliseconds(runtimes, card.input)
+    milliseconds = measure_milliseconds({name: runtimes[name] for name in CPU_PRECISIONS}, card.input)
     changes = {
         name: dice_scores(network, card.postprocessing, validation, name) - keras_dice
         for name, network in networks.items()
     }
     good = [precision for precision, change in changes.items() if is_as_good(change)]
-    precision: Precision = min(good, key=lambda name: milliseconds[name]) if good else "float32"
+    good_on_cpu = [precision for precision in CPU_PRECISIONS if precision in good]
+    precision: Precision = min(good_on_cpu, key=lambda name: milliseconds[name]) if good_on_cpu else "float32"
     test_dice = dice_scores(networks[precision], card.postprocessing, test, "test")
     test_change = test_dice - dice_scores(keras_network, card.postprocessing, test, "test, Keras")
-    precisions = {
-        name: {"milliseconds": milliseconds[name], "validation_dice_change": round(float(change.mean()), 5)}
-        for name, change in changes.items()
+    precisions: dict[Precision, dict[str, float]] = {
+        name: {"validation_dice_change": round(float(change.mean()), 5)} for name, change in changes.items()
     }
-    return precision, {"precisions": precisions, "test_dice_change": round(float(test_change.mean()), 5)}
+    for name, value in milliseconds.items():  # float16 runs on GPUs; its time on this CPU says nothing
+        precisions[name]["milliseconds"] = value
+    gpu_precision: GpuPrecision = "float16" if "float16" in good else "float32"
+    return precision, gpu_precision, {"precisions": precisions, "test_dice_change": round(float(test_change.mean()), 5)}

@@ -22,7 +22,7 @@ from service.api.authentication import (
 )
 from service.api.wrong_key_limiter import MAX_FREE_WRONG_KEYS
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import CPU_WORKERS
+from service.resources.machine import worker_count
 from tests.conftest import RunningServer, serving
 from tests.service.api.asgi import PNG
 from tests.service.api.virtual_time import VirtualTimeLoop, run_in_virtual_time
@@ -165,7 +165,7 @@ def test_refusals_without_a_key_are_one_line_for_each_worker(model_folder, key_f
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
     refused = [line for line in lines if line.get("event") == "refused_without_key"]
     assert sum(line["statuses"]["401"] for line in refused) == 200
-    assert len(refused) <= CPU_WORKERS
+    assert len(refused) <= worker_count()
     assert [line["status"] for line in lines if "status" in line] == [404]
 
 

@@ -15,7 +15,7 @@ from service.api.in_flight_limit import MAX_IN_FLIGHT_PER_CLIENT, MIN_REFUSAL_SE
 from service.decoding.frame import Frame
 from service.errors import FrameError
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import CPU_WORKERS
+from service.resources.machine import worker_count
 from tests.conftest import patched
 from tests.service.api.asgi import PNG, FrameRequest
 from tests.service.api.virtual_time import run_in_virtual_time
@@ -153,7 +153,7 @@ def test_a_client_with_too_many_open_uploads_learns_when_to_try_again(address) -
     host, port = address.removeprefix("http://").split(":")
     with ExitStack() as stack:
         uploads = []
-        for _ in range(CPU_WORKERS * MAX_IN_FLIGHT_PER_CLIENT + 2):
+        for _ in range(worker_count() * MAX_IN_FLIGHT_PER_CLIENT + 2):
             uploads.append(stack.enter_context(socket.create_connection((host, int(port)))))
             uploads[-1].sendall(HEAD % 99 + b"x")
         refused = select.select(uploads, [], [], 10)[0]

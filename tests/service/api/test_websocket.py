@@ -14,7 +14,7 @@ from service.api.openapi import MAX_MESSAGE_BYTES
 from service.api.websocket import MAX_STREAMS, MAX_STREAMS_PER_CLIENT, OpenStreams
 from service.errors import FrameError
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import CPU_WORKERS
+from service.resources.machine import worker_count
 from tests.conftest import patched
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.api.conftest import FRAME_COUNT
@@ -136,7 +136,7 @@ def test_the_streams_of_a_client_are_limited_and_a_closed_stream_frees_its_place
     async def run() -> None:
         sockets = []
         with pytest.raises(InvalidStatus) as refused:
-            for _ in range(CPU_WORKERS * MAX_STREAMS_PER_CLIENT + 1):
+            for _ in range(worker_count() * MAX_STREAMS_PER_CLIENT + 1):
                 sockets.append(await connect(stream_url(address)))
         assert refused.value.response.status_code == 429
         assert refused.value.response.headers["retry-after"] == "1"

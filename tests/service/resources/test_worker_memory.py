@@ -6,9 +6,10 @@ import pytest
 
 from service.errors import FrameError
 from service.resources import worker_memory
-from service.resources.machine import CPU_WORKERS
+from service.resources.machine import decoder_count
 from service.resources.worker_memory import (
     DECODER_BYTES,
+    GPU_LIBRARIES_BYTES,
     NETWORK_BYTES,
     SHARED_BYTES,
     FrameMemory,
@@ -21,17 +22,20 @@ GIB = 2**30
 MAX_WAIT_SECONDS = 120  # only a deadlock needs more
 
 
-@pytest.mark.parametrize("gib", [2, 4, 8, 64])
-@pytest.mark.parametrize("cores", [1, 2, 4])
-def test_all_parts_together_fit_into_the_memory(gib: int, cores: int) -> None:
-    parts = share_memory(gib * GIB, cores)
-    worker_bytes = NETWORK_BYTES + cores * DECODER_BYTES + sum(parts)
-    assert SHARED_BYTES + CPU_WORKERS * worker_bytes <= 0.95 * gib * GIB
+@pytest.mark.parametrize(
+    ("gib", "cores", "workers", "gpu"),
+    [(gib, cores, 2, False) for gib in (2, 4, 8, 64) for cores in (1, 2, 4)] + [(8, 4, 2, True), (64, 16, 6, True)],
+)
+def test_all_parts_together_fit_into_the_memory(gib: int, cores: int, workers: int, gpu: bool) -> None:
+    parts = share_memory(gib * GIB, cores, workers, gpu)
+    network = NETWORK_BYTES + gpu * GPU_LIBRARIES_BYTES
+    worker_bytes = network + decoder_count(cores, workers) * DECODER_BYTES + sum(parts)
+    assert SHARED_BYTES + workers * worker_bytes <= 0.95 * gib * GIB
     assert min(parts) > 16 * 2**20
 
 
 def test_where_the_memory_holds_no_frame_nothing_is_promised() -> None:
-    assert share_memory(GIB // 2, 4) == (0, 0, 0)
+    assert share_memory(GIB // 2, 4, 2) == (0, 0, 0)
 
 
 def test_a_client_gets_at_most_its_limit_and_its_part_of_what_is_free() -> None:

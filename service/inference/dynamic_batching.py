@@ -1,0 +1,106 @@
+"""Dynamic batching: run the frames of concurrent calls as one batch. A GPU needs hardly longer for it than for one."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.inference.onnx_runtime import OnnxRuntime
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # a batch is padded to one of them: the first run of each size is slow
+
+
+@dataclass(eq=False)
+class _Call:
+    """Frames of one caller, and what became of them. Both None: they wait or run."""
+
+    frames: np.ndarray
+    outputs: tuple[np.ndarray, np.ndarray] | None = None
+    error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.outputs is not None or self.error is not None
+
+
+class DynamicBatchingRuntime:
+    """A runtime that joins concurrent calls. Thread-safe.
+
+    One batch runs at a time, in the thread of one of its callers. Calls that arrive meanwhile wait, and all of them
+    together become the next batch. So a call never waits for others to arrive, and batches grow with the load.
+
+    A batch that fails is run again call by call: only the calls that fail alone get an error.
+
+    runtime: of a GPU. It runs each of BATCH_SIZES once here.
+    """
+
+    def __init__(self, runtime: OnnxRuntime):
+        self.runtime = runtime
+        self.device = runtime.device
+        self.precision = runtime.precision
+        self.waiting: deque[_Call] = deque()
+        self.is_running = False
+        self.changed = threading.Condition()
+        for size in BATCH_SIZES:
+            runtime(np.zeros((size, *runtime.frame_shape), np.float32))
+
+    def __call__(self, batch: np.ndarray, all_cores: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        call = _Call(batch)
+        with self.changed:
+            self.waiting.append(call)
+        while not call.is_done:
+            calls = self._wait_for_turn(call)
+            if calls:
+                self._run(calls)
+        if call.error:
+            raise call.error
+        assert call.outputs is not None
+        return call.outputs
+
+    def _wait_for_turn(self, call: _Call) -> list[_Call]:
+        """Wait until no batch runs or `call` is done; return the calls of the next batch, or nothing if it is done."""
+        with self.changed:
+            self.changed.wait_for(lambda: call.is_done or not self.is_running)
+            if call.is_done:
+                return []
+            self.is_running = True
+            calls = [self.waiting.popleft()]
+            frames = len(calls[0].frames)
+            while self.waiting and (frames := frames + len(self.waiting[0].frames)) <= BATCH_SIZES[-1]:
+                calls.append(self.waiting.popleft())
+            return calls
+
+    def _run(self, calls: list[_Call]) -> None:
+        try:
+            self._run_together(calls)
+        except Exception as error:
+            for call in calls:
+                self._run_alone(call, error if len(calls) == 1 else None)
+        finally:
+            for call in calls:
+                if not call.is_done:  # the thread is being ended
+                    call.error = RuntimeError("the batch was interrupted")
+            with self.changed:
+                self.is_running = False
+                self.changed.notify_all()
+
+    def _run_together(self, calls: list[_Call]) -> None:
+        frames = np.concatenate([call.frames for call in calls]) if len(calls) > 1 else calls[0].frames
+        size = next((size for size in BATCH_SIZES if size >= len(frames)), len(frames))
+        padding = [(0, size - len(frames))] + [(0, 0)] * (frames.ndim - 1)
+        mask, presence = self.runtime(np.pad(frames, padding) if size > len(frames) else frames)
+        start = 0
+        for call in calls:
+            end = start + len(call.frames)
+            call.outputs = mask[start:end], presence[start:end]
+            start = end
+
+    def _run_alone(self, call: _Call, error: Exception | None) -> None:
+        """Run one call of a batch that failed. error: its own, if it was alone."""
+        call.error = error
+        if error is None:
+            try:
+                self._run_together([call])
+            except Exception as own_error:
+                call.error = own_error
