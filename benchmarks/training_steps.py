@@ -34,6 +34,7 @@ class StepCost:
     page_faults: float
     max_resident_mib: float = 0.0  # of the whole training
     steps: int = 0  # of an epoch
+    gpu_mib: float | None = None  # of the whole training at most; None without a GPU
 
 
 class StepMeter(keras.callbacks.Callback):
@@ -84,9 +85,19 @@ def measure_steps(name: str, epochs: int) -> StepCost:
     meter = StepMeter()
     train(short, sample_arrays(candidate), 1, [meter])
     rows = [asdict(cost) for cost in meter.epochs[1:]]
-    medians = {field: statistics.median(row[field] for row in rows) for field in rows[0]}
+    fields = ("wall_ms", "user_ms", "system_ms", "page_faults")
+    medians = {field: statistics.median(row[field] for row in rows) for field in fields}
     max_resident_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return StepCost(**{**medians, "max_resident_mib": max_resident_kib / 1024, "steps": meter.steps})
+    whole = {"max_resident_mib": max_resident_kib / 1024, "steps": meter.steps, "gpu_mib": _max_gpu_mib()}
+    return StepCost(**{**medians, **whole})
+
+
+def _max_gpu_mib() -> float | None:
+    import tensorflow as tf
+
+    if not tf.config.list_logical_devices("GPU"):
+        return None
+    return float(tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from service.api.api_key_file import ApiKeysError, check_api_keys
+from service.resources.machine import worker_count
 
 DRAIN_SECONDS = 15  # for running requests, after the signal to stop
 PATH_VARIABLES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL", "NERVEMASK_CERTIFICATE")
@@ -19,6 +20,7 @@ def main() -> None:
     """Check the options, then start BentoML's server."""
     parser = _argument_parser()
     arguments = parser.parse_args()
+    check_worker_count()
     if bool(arguments.certificate) != bool(arguments.private_key):
         parser.error("use --certificate and --private-key together")
     try:
@@ -35,6 +37,7 @@ def main() -> None:
         options += ["--ssl-certfile", str(arguments.certificate.absolute())]
         options += ["--ssl-keyfile", str(arguments.private_key.absolute())]
     os.environ["BENTOML_HOME"] = str(make_bentoml_home(arguments.port))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's idle threads would wait in loops, on a core each
     make_paths_absolute()
     from bentoml_cli.cli import cli  # it reads the environment when it is imported
 
@@ -78,6 +81,14 @@ def require_keys(address: str) -> None:
         check_api_keys()
     except ApiKeysError as error:
         sys.exit(f"nervemask: cannot listen on {address}: {error}")
+
+
+def check_worker_count() -> None:
+    """End the program if the number of workers is no number."""
+    try:
+        worker_count()
+    except ValueError as error:
+        sys.exit(f"nervemask: {error}")
 
 
 def check_certificate(certificate: Path, private_key: Path) -> None:

@@ -1,4 +1,4 @@
-"""The GET routes beside the frame routes: the page, the model's card, documentation and metrics; and the stream."""
+"""All routes: those that take a frame, the stream, the page, the model's card, documentation and metrics."""
 
 import os
 from pathlib import Path
@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from service.api.error_responses import frame_error_response
 from service.api.frame_responses import collect_warnings
+from service.api.frame_routes import FRAME_ROUTES
 from service.api.model_reload import DeployedModel
 from service.api.openapi import openapi_document
 from service.api.websocket import OpenStreams, serve_stream
@@ -80,6 +81,7 @@ starlette_app = Starlette(
         Route("/docs.json", get_openapi),
         Route("/metrics", get_metrics),
         WebSocketRoute("/stream", serve_stream),
+        *FRAME_ROUTES,
         Mount("/page", StaticFiles(directory=PAGE_FOLDER)),
     ],
     exception_handlers={FrameError: respond_to_frame_error},

@@ -40,10 +40,10 @@ RAW_CONTENT_TYPE_PREFIXES = ("image/", "video/")
 
 
 class UploadMiddleware:
-    """ASGI middleware: reads the upload of a frame request into `RequestState.upload`.
+    """ASGI middleware: reads the upload of a frame request into `RequestState.upload`, within limits.
 
-    BentoML's own parser then finds an empty body. That parser would fetch a URL that is sent in place of a file
-    (CVE-2025-54381), and it responds with 500 to many malformed uploads.
+    BentoML's own parser is not used: it would fetch a URL that is sent in place of a file (CVE-2025-54381), and it
+    responds with 500 to many malformed uploads.
     """
 
     def __init__(self, app: ASGIApp):
@@ -61,7 +61,7 @@ class UploadMiddleware:
         try:
             state.upload = await read_upload(Request(scope, body.receive), body)
             with state.upload:
-                await self.app(_without_body(scope), _empty_body(receive), send)
+                await self.app(scope, receive, send)
         finally:
             state.memory.release()
 
@@ -206,23 +206,3 @@ class FormParser(MultiPartParser):
 async def _parse_form(request: Request) -> FormData:
     async with aclosing(request.stream()) as stream:
         return await FormParser(request.headers, stream, max_files=2, max_fields=2).parse()
-
-
-def _without_body(scope: Scope) -> Scope:
-    """Return the scope with the headers of a request without a body."""
-    headers = [(name, value) for name, value in scope["headers"] if name not in (b"content-type", b"content-length")]
-    return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
-
-
-def _empty_body(receive: Receive) -> Receive:
-    """Return an ASGI `receive` of an empty body. After the body it returns the messages of `receive`: a disconnect."""
-    body_received = False
-
-    async def receive_empty() -> Message:
-        nonlocal body_received
-        if body_received:
-            return await receive()
-        body_received = True
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    return receive_empty

@@ -24,6 +24,8 @@ from service.errors import ErrorCode, FrameError
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 ORIENTATION = 274  # tag of EXIF and TIFF
+# A PNG with an orientation has one of them: EXIF in its own chunk, as ImageMagick writes it, or in XMP.
+PNG_ORIENTATION_CHUNKS = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 PNG_DEPTH_POSITION = 24  # in the chunk IHDR, which comes first
 # Pillow's names for 8- and 16-bit grey and colour, with and without alpha, and for palettes.
 PNG_MODES = ("L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
@@ -158,7 +160,10 @@ def _read_png(data: bytes, max_pixels: int) -> StoredPixels:
         reason = f"its pixels have the type {header.mode}. Send 8- or 16-bit grey or RGB pixels."
         raise unusable_error(ErrorCode.PIXEL_TYPE, reason)
     pixels = _first_success(data, _decode_with_opencv, imagecodecs.png_decode)
-    return StoredPixels(pixels, orientation=_read_orientation(header), alpha=_transparent_grey(data, header, pixels))
+    # Pillow decodes the whole PNG to look for an orientation behind the pixels.
+    may_be_turned = any(name in data for name in PNG_ORIENTATION_CHUNKS)
+    orientation = _read_orientation(header) if may_be_turned else UPRIGHT
+    return StoredPixels(pixels, orientation=orientation, alpha=_transparent_grey(data, header, pixels))
 
 
 def _transparent_grey(data: bytes, header: Image.Image, pixels: np.ndarray) -> np.ndarray | None:

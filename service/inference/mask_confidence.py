@@ -36,4 +36,4 @@ def mean_mask_probability(probability: np.ndarray, mask: np.ndarray, calibration
     for start in range(0, len(mask), STRIP_ROWS):
         strip = slice(start, start + STRIP_ROWS)
         pixels += compute_histogram(probability[strip][mask[strip] > 0])
-    return float(pixels @ calibrated_bins(calibration) / pixels.sum())
+    return float(np.average(calibrated_bins(calibration), weights=pixels))

@@ -50,14 +50,14 @@ def image_features(pixels: np.ndarray) -> np.ndarray:
     row_means, column_means = grey.mean(axis=1), grey.mean(axis=0)
     return np.array(
         [
-            np.vdot(grey * grey, grey) / grey.size,
+            np.mean(grey * grey * grey),
             np.mean(grey < -1),
             *(_rms_difference(grey[step:], grey[:-step]) for step in (1, 4)),
             *(_rms_difference(grey[:, step:], grey[:, :-step]) for step in (1, 4)),
             row_means.std(),
             column_means.std(),
             np.mean(row_means * np.linspace(-1, 1, HEIGHT_PX)),
-            np.vdot(grey, grey[:, ::-1]) / grey.size,
+            np.mean(grey * grey[:, ::-1]),
             np.mean(image[UPPER_CORNERS] <= MAX_BLACK * image.max()) ** 0.5,
         ],
         np.float64,

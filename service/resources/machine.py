@@ -14,6 +14,7 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 MIN_WORKERS = 2  # one answers while the other is replaced
 # One Python process cannot feed a fast GPU. Each takes about half a GiB of the GPU's memory for its CUDA context.
 MAX_GPU_WORKERS, CORES_PER_GPU_WORKER, BYTES_PER_GPU_WORKER = 6, 2, 3 * 2**30
+WORKERS_VARIABLE, MAX_WORKERS = "NERVEMASK_WORKERS", 64
 DEVICES = Path("/dev")
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8
@@ -73,7 +74,14 @@ def has_gpu(devices: Path = DEVICES) -> bool:
 
 
 def worker_count() -> int:
-    """Return the number of worker processes of the service: more than two only with a GPU, that needs them."""
+    """Return the number of worker processes of the service: more than two only with a GPU that needs them.
+
+    NERVEMASK_WORKERS sets another number. Raises ValueError if it is not a number from 1 to MAX_WORKERS.
+    """
+    if chosen := os.environ.get(WORKERS_VARIABLE):
+        if not (chosen.isdecimal() and 1 <= int(chosen) <= MAX_WORKERS):
+            raise ValueError(f"{WORKERS_VARIABLE} is {chosen[:20]!r}: set it to a number from 1 to {MAX_WORKERS}.")
+        return int(chosen)
     if not has_gpu():
         return MIN_WORKERS
     most = min(cpu_cores() // CORES_PER_GPU_WORKER, memory_bytes() // BYTES_PER_GPU_WORKER, MAX_GPU_WORKERS)

@@ -62,8 +62,22 @@ SHORT_COMMANDS = {
     "coverage_fuzz": ["--seconds", "5"],
     "soak": ["--minutes", "0.2"],
     "pipeline_kills": ["--kills", "1", "--target", "split"],
+    "gpu": ["--stand-in"],
+    "batching": [],
 }
-REPORTS = {"coverage_fuzz": "upload_fuzz"}  # of the commands whose report has another name
+SHORT_CONSTANTS: dict[str, dict[str, Any]] = {
+    "gpu": {
+        "gpu.WORKERS": [1],
+        "gpu.LOAD_SECONDS": 1.0,
+        "gpu.WARM_UP_SECONDS": 1.0,
+        "gpu.PHANTOM_FRAMES": 2,
+        "gpu.BATCH_REPEATS": 1,
+        "gpu.CODEC_SECONDS": 0.2,
+        "gpu.TRAINED": [],
+    },
+    "batching": {"batching.ROUNDS": 1, "batching.SECONDS": 0.5},
+}
+REPORTS = {"coverage_fuzz": "upload_fuzz", "batching": "gpu"}  # of the commands whose report has another name
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +114,7 @@ def test_a_part_of_the_report(project: Path, part: str) -> None:
 
 @pytest.mark.parametrize("name", SHORT_COMMANDS)
 def test_a_command_with_a_report_of_its_own(project: Path, name: str) -> None:
-    run_measurement(project, {}, name, *SHORT_COMMANDS[name])
+    run_measurement(project, SHORT_CONSTANTS.get(name, {}), name, *SHORT_COMMANDS[name])
     report = project / "benchmarks" / f"{REPORTS.get(name, name)}.md"
     assert f"`python -m benchmarks.{name}` on" in report.read_text()
 

@@ -72,7 +72,7 @@ def test_it_does_not_start_beyond_loopback_without_keys(model_folder, command) -
     assert "NERVEMASK_OPEN=yes" in server.stderr
 
 
-@pytest.mark.parametrize("name", ["NERVEMASK_METRICS", "NERVEMASK_LOG", "NERVEMASK_SPOOL_MIB"])
+@pytest.mark.parametrize("name", ["NERVEMASK_METRICS", "NERVEMASK_LOG", "NERVEMASK_SPOOL_MIB", "NERVEMASK_WORKERS"])
 def test_it_does_not_start_with_an_unknown_value_of_a_setting(model_folder, tmp_path, monkeypatch, name) -> None:
     monkeypatch.setenv(name, "sometimes")
     monkeypatch.setenv("NERVEMASK_SPOOL", str(tmp_path / "spool"))

@@ -1,4 +1,4 @@
-"""From the competition's files to its submission file with two commands, on frames of its size, in its layout."""
+"""From the competition's files to its submission file, on frames of its size, in its layout."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import pytest
 from skimage.io import imread
 
 from tests.frames import disc, tiff
-from tests.project_copy import project_copy, run, toy
+from tests.project_copy import project_copy, run, run_stages, toy
 from tests.run_lengths import decode_run_lengths
 from training.evaluation.metrics import dice
 
@@ -41,15 +41,15 @@ def competition(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A project with one toy network."""
-    return project_copy(tmp_path / "project", toy(epochs=2))
+def project(tmp_path: Path, competition: Path) -> Path:
+    """A project with one toy network and the competition's frames."""
+    parameters = toy(epochs=2)
+    parameters["nerve"] |= {"source": "kaggle", "path": str(competition)}
+    return project_copy(tmp_path / "project", parameters)
 
 
-def test_two_commands_make_a_submission_with_a_row_for_each_test_frame(project: Path, competition: Path) -> None:
-    settings = ("nerve.source=kaggle", f"nerve.path={competition}")
-    options = [word for setting in settings for word in ("-S", setting)]
-    run(project, "dvc", "exp", "run", *options, "package")
+def test_the_submission_has_a_row_for_each_test_frame(project: Path, competition: Path) -> None:
+    run_stages(project, "package")
     evaluations = json.loads((project / "reports/candidates/champion.json").read_text())["candidates"]
     assert evaluations["toy"]["validation"]["frames"] == 8
     assert json.loads((project / "models/champion/card.json").read_text())["refit"]

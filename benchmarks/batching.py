@@ -1,0 +1,83 @@
+"""Two ways to batch frames for a GPU: BentoML's adaptive batching behind API workers, and a session in each worker.
+
+`python -m benchmarks.batching`. It needs no GPU: the network does nothing. The figures are the cost of the way to it.
+"""
+
+import base64
+import itertools
+import json
+import sys
+from typing import Any
+
+import psutil
+
+from benchmarks.load_generator import Load, run
+from benchmarks.peers import Peer, RunningServer, run_server
+from benchmarks.report import record, table
+
+TITLE = "Batching for a GPU: the cost of the way to the network"
+WORKERS = 2
+FRAME_SHAPE = (160, 224, 1)
+CONNECTIONS = (1, 16)
+ROUNDS, SECONDS = 3, 4.0
+DESIGNS = {
+    "AdaptiveBatching": "API workers and a network service with adaptive batching (`bentoml.depends`)",
+    "DynamicBatching": "a network in each worker with dynamic batching",
+}
+
+
+def measure() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for _, name in itertools.product(range(ROUNDS), DESIGNS):
+        with run_server(Peer(name, _command(name), "/readyz", _make_request)) as server:
+            _measure(server, CONNECTIONS[-1])  # warm-up
+            rows += [{"design": name, **_measure(server, connections)} for connections in CONNECTIONS]
+    return rows
+
+
+def _command(name: str) -> Any:
+    bentoml = "from bentoml_cli.cli import cli; import sys; cli(sys.argv[1:])"
+    target = f"benchmarks.batching_services:{name}"
+    return lambda port: [sys.executable, "-c", bentoml, "serve", target, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def _make_request(_: str, seed: bytes) -> str:
+    body = json.dumps({"seed": int(seed)}).encode()
+    head = f"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    return base64.b64encode(f"{head}\r\n\r\n".encode() + body).decode()
+
+
+def _measure(server: RunningServer, connections: int) -> dict[str, Any]:
+    requests = [_make_request("", str(seed).encode()) for seed in range(8)]
+    before = _cpu_seconds(server)
+    result = run(Load(server.port, requests, connections, SECONDS))
+    refused = sum(count for status, count in result.statuses.items() if status != "200")
+    mixed_up = sum(len(digests) > 1 for digests in result.digests)
+    return {
+        "connections": connections,
+        "per_second": round(result.per_second, 1),
+        "median_ms": round(result.percentile(50), 2),
+        "cpu_ms": round((_cpu_seconds(server) - before) / len(result.milliseconds) * 1000, 2),
+        "refused_or_mixed_up": refused + mixed_up,
+    }
+
+
+def _cpu_seconds(server: RunningServer) -> float:
+    processes: list[psutil.Process] = [server.process, *server.process.children(recursive=True)]
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
+
+
+def to_markdown(figures: list[dict[str, Any]]) -> str:
+    explained = "\n".join(f"- {name}: {text}" for name, text in DESIGNS.items())
+    return f"{WORKERS} workers. `cpu ms` is the processor time of all processes of the server, for one request.\n\n" + (
+        f"{explained}\n\n{table(figures)}"
+    )
+
+
+def main() -> None:
+    """Measure, and write the report."""
+    record("batching", measure, "gpu")
+
+
+if __name__ == "__main__":
+    main()

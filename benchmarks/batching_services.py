@@ -1,0 +1,61 @@
+"""Two BentoML services with the same network and the same HTTP route, for `benchmarks.batching`.
+
+The network does nothing, so the cost of a request is the cost of its way to the network and back.
+"""
+
+import bentoml
+import numpy as np
+
+from benchmarks.batching import FRAME_SHAPE, WORKERS
+
+THREADS = 16
+
+
+def run_network(frames: np.ndarray) -> np.ndarray:
+    """Return float32 (N, height, width, 1) of the same shape."""
+    return frames * np.float32(0.5)
+
+
+class _Network:
+    """What DynamicBatchingRuntime needs to know of a runtime."""
+
+    device, precision, frame_shape = "none", "float32", FRAME_SHAPE
+
+    def __call__(self, batch: np.ndarray, all_cores: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        return run_network(batch), np.zeros(len(batch), np.float32)
+
+
+@bentoml.service(workers=1, threads=1, metrics={"enabled": False}, logging={"access": {"enabled": False}})
+class NetworkService:
+    """The network in a process of its own, with BentoML's adaptive batching."""
+
+    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=32, max_latency_ms=60_000)
+    def predict(self, frames: np.ndarray) -> np.ndarray:
+        return run_network(frames)
+
+
+@bentoml.service(workers=WORKERS, threads=THREADS, metrics={"enabled": False}, logging={"access": {"enabled": False}})
+class AdaptiveBatching:
+    """API workers that send each frame to NetworkService."""
+
+    network = bentoml.depends(NetworkService)
+
+    @bentoml.api(route="/predict")
+    def predict(self, seed: int) -> float:
+        frame = np.full((1, *FRAME_SHAPE), seed, np.float32)
+        return float(np.asarray(self.network.predict(frame))[0, 0, 0, 0])
+
+
+@bentoml.service(workers=WORKERS, threads=THREADS, metrics={"enabled": False}, logging={"access": {"enabled": False}})
+class DynamicBatching:
+    """Workers with a network each, and this project's dynamic batching."""
+
+    def __init__(self) -> None:
+        from service.inference.dynamic_batching import DynamicBatchingRuntime
+
+        self.network = DynamicBatchingRuntime(_Network())  # type: ignore[arg-type]
+
+    @bentoml.api(route="/predict")
+    def predict(self, seed: int) -> float:
+        frame = np.full((1, *FRAME_SHAPE), seed, np.float32)
+        return float(self.network(frame)[0][0, 0, 0, 0])

@@ -1,0 +1,238 @@
+"""The service on a GPU: accuracy by precision, batches, throughput by number of workers, memory, and training steps.
+
+`python -m benchmarks.gpu`. It needs an NVIDIA GPU, the extra `gpu`, and a champion. It ends within 8 minutes.
+`--stand-in` runs ONNX Runtime on the CPU in place of the GPU: it tests this program, and its figures say nothing.
+
+The load generator and the service share the machine's cores.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.load_generator import Load, LoadResult, run
+from benchmarks.peers import NERVEMASK, RunningServer, decode_upload, run_server
+from benchmarks.report import record, table
+from benchmarks.sample_uploads import SampleUploads, encode_image, make_sample_uploads
+from service.inference.dynamic_batching import BATCH_SIZES
+from service.inference.onnx_runtime import CPU, OnnxRuntime, open_gpu_runtime
+from service.inference.openvino_runtime import OpenVinoRuntime
+from service.inference.preprocessing import preprocess
+from service.model.card import NETWORK_FILES, Card, GpuPrecision
+from service.model.model_folder import model_folder
+from service.rendering.image_encoding import encode_png
+from service.resources.machine import cpu_cores, worker_count
+from tests.frames import speckle
+from training.data.sources import phantom
+
+TITLE = "The service on a GPU"
+CONNECTIONS = 64
+WORKERS = (2, 4, 6)  # and the default
+WARM_UP_SECONDS, LOAD_SECONDS = 3.0, 12.0
+PHANTOM_FRAMES = 24
+BATCH_REPEATS = 50
+CODEC_SECONDS = 5.0
+TRAINED = ("light", "deep", "large")  # presets of params.yaml
+TRAINING_SECONDS = 80  # at most, of each
+MIN_PER_SECOND, MAX_P99_MS, MAX_READY_SECONDS, MAX_GPU_GIB, MIN_CODEC_SHARE = 1500, 60, 10, 4, 0.8
+# Python runs it at the start of each process of the service.
+STAND_IN = """
+from service.inference import onnx_runtime, runtime_selection
+from service.model.card import NETWORK_FILES
+runtime_selection.open_gpu_runtime = lambda folder, precision: onnx_runtime.OnnxRuntime(
+    folder / NETWORK_FILES[precision], precision, [onnx_runtime.CPU]
+)
+"""
+
+
+def measure(stand_in: bool = False) -> dict[str, Any]:
+    folder = model_folder()
+    frames = [phantom.simulate_frame(7, subject, 1)[0] for subject in range(1, PHANTOM_FRAMES + 1)]
+    return {
+        "stand_in": stand_in,
+        "precisions": [measure_precision(folder, precision, frames, stand_in) for precision in ("float32", "float16")],
+        "codec_per_second": measure_codec(),
+        "services": [measure_service(workers, stand_in) for workers in sorted({*WORKERS, worker_count()})],
+        "default_workers": worker_count(),
+        "training": [measure_training(name) for name in TRAINED],
+    }
+
+
+def measure_precision(
+    folder: Path, precision: GpuPrecision, frames: list[np.ndarray], stand_in: bool
+) -> dict[str, Any]:
+    """Compare the probabilities with those of float32 on the CPU, and time batches."""
+    card = Card.read(folder)
+    runtime = _open(folder, precision, stand_in)
+    inputs = np.stack([preprocess(decode_upload(encode_image(".png", pixels)), card.input) for pixels in frames])
+    expected, expected_presence = OpenVinoRuntime(folder / NETWORK_FILES["float32"], "float32")(inputs)
+    mask, presence = runtime(inputs)
+    row = {
+        "precision": precision,
+        "device": runtime.device,
+        "largest_difference": float(np.abs(mask - expected).max()),
+        "presence_difference": float(np.abs(presence - expected_presence).max()),
+        "pixels_across_one_half": float(np.mean((mask >= 0.5) != (expected >= 0.5))),
+    }
+    for size in BATCH_SIZES:
+        batch = inputs[np.arange(size) % len(inputs)]
+        runtime(batch)
+        row[f"batch_{size}_ms"] = round(statistics.median(_time_ms(runtime, batch) for _ in range(BATCH_REPEATS)), 3)
+    return row
+
+
+def _open(folder: Path, precision: GpuPrecision, stand_in: bool) -> OnnxRuntime:
+    if not (folder / NETWORK_FILES[precision]).exists():
+        sys.exit(f"{folder} has no {NETWORK_FILES[precision]}: package the model again (`dvc repro package`).")
+    if stand_in:
+        return OnnxRuntime(folder / NETWORK_FILES[precision], precision, [CPU])
+    runtime = open_gpu_runtime(folder, precision)
+    return runtime or sys.exit("There is no usable NVIDIA GPU: the service would use the CPU. See the warning above.")
+
+
+def _time_ms(runtime: OnnxRuntime, batch: np.ndarray) -> float:
+    start = time.perf_counter()
+    runtime(batch)
+    return (time.perf_counter() - start) * 1000
+
+
+def measure_codec() -> float:
+    """Return the frames per second that all cores decode from PNG and encode as masks, without a service."""
+    with ProcessPoolExecutor(cpu_cores()) as pool:
+        list(pool.map(_count_codec, [0.2] * cpu_cores()))  # start the processes
+        counts = list(pool.map(_count_codec, [CODEC_SECONDS] * cpu_cores()))
+    return round(sum(counts) / CODEC_SECONDS, 1)
+
+
+def _count_codec(seconds: float) -> int:
+    from service.decoding.image_file import decode_image
+
+    file = encode_image(".png", speckle(0, 420, 580))
+    count, end = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        encode_png((decode_image(file).pixels > 127).astype(np.uint8) * 255)
+        count += 1
+    return count
+
+
+def measure_service(workers: int, stand_in: bool) -> dict[str, Any]:
+    """Measure the service with this number of workers and CONNECTIONS clients."""
+    uploads = make_sample_uploads()[0]
+    mib_before = gpu_mib()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"NERVEMASK_WORKERS": str(workers)}
+        if stand_in:
+            Path(folder, "sitecustomize.py").write_text(STAND_IN)
+            environment["PYTHONPATH"] = f"{folder}:{Path.cwd()}"
+        with run_server(NERVEMASK, **environment) as server:
+            alone = run(Load(server.port, server.requests(uploads), 1, WARM_UP_SECONDS))
+            masks = [max(digests, key=digests.__getitem__) for digests in alone.digests]
+            _load(server, uploads, WARM_UP_SECONDS)
+            result = _load(server, uploads, LOAD_SECONDS)
+            used_mib = gpu_mib() - mib_before
+    counts = list(zip(masks, result.digests, strict=True))
+    return {
+        "workers": workers,
+        "ready_seconds": round(server.ready_seconds, 2),
+        "single_client_ms": round(alone.percentile(50), 2),
+        "per_second": round(result.per_second, 1),
+        "median_ms": round(result.percentile(50), 1),
+        "p99_ms": round(result.percentile(99), 1),
+        "refused": sum(count for status, count in result.statuses.items() if status != "200"),
+        "of_another_frame": sum(digests[mask] for own, digests in counts for mask in {*masks} - {own}),
+        "changed_by_batching": sum(digests.total() - digests[own] for own, digests in counts),
+        "gpu_gib": round(used_mib / 1024, 2),
+    }
+
+
+def _load(server: RunningServer, uploads: SampleUploads, seconds: float) -> LoadResult:
+    return run(Load(server.port, server.requests(uploads), CONNECTIONS, seconds))
+
+
+def gpu_mib() -> float:
+    """Return the memory of the GPU that all processes use; 0 without a GPU."""
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return 0.0
+
+
+def measure_training(name: str) -> dict[str, Any]:
+    """Measure the training steps of a preset in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.training_steps", name, "3"]
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, timeout=TRAINING_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"network": name, "result": f"not ended after {TRAINING_SECONDS} s"}
+    if process.returncode:
+        return {"network": name, "result": process.stderr.strip().splitlines()[-1][:200]}
+    cost = json.loads(process.stdout.splitlines()[-1])
+    return {
+        "network": name,
+        "steps_per_second": round(1000 / cost["wall_ms"], 2),
+        "gpu_gib": None if cost["gpu_mib"] is None else round(cost["gpu_mib"] / 1024, 2),
+    }
+
+
+def limits(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each limit, for the default number of workers."""
+    (service,) = (row for row in figures["services"] if row["workers"] == figures["default_workers"])
+    rows: list[tuple[str, Any, float, bool]] = [
+        ("masks per second", service["per_second"], MIN_PER_SECOND, service["per_second"] >= MIN_PER_SECOND),
+        ("p99 in ms", service["p99_ms"], MAX_P99_MS, service["p99_ms"] <= MAX_P99_MS),
+        ("refused", service["refused"], 0, not service["refused"]),
+        ("masks of another frame", service["of_another_frame"], 0, not service["of_another_frame"]),
+        (
+            "seconds until ready",
+            service["ready_seconds"],
+            MAX_READY_SECONDS,
+            service["ready_seconds"] <= MAX_READY_SECONDS,
+        ),
+        ("GiB of the GPU", service["gpu_gib"], MAX_GPU_GIB, service["gpu_gib"] <= MAX_GPU_GIB),
+    ]
+    share = service["per_second"] / figures["codec_per_second"]
+    rows.append(("share of decoding and encoding", round(share, 2), MIN_CODEC_SHARE, share >= MIN_CODEC_SHARE))
+    return [
+        {"figure": name, "value": value, "limit": limit, "met": "yes" if met else "no"}
+        for name, value, limit, met in rows
+    ]
+
+
+def to_markdown(figures: dict[str, Any]) -> str:
+    stand_in = "ONNX Runtime on the CPU stood in for the GPU: the figures say nothing about a GPU.\n\n"
+    return (stand_in if figures["stand_in"] else "") + "\n\n".join(
+        [
+            f"{CONNECTIONS} clients send PNG frames of 580x420 from this machine. All cores alone decode and encode "
+            f"{figures['codec_per_second']} of them per second. The default is {figures['default_workers']} workers.",
+            table(limits(figures)),
+            "### By number of workers",
+            table(figures["services"]),
+            "### By precision, compared with float32 on the CPU",
+            table(figures["precisions"]),
+            "### Training",
+            table(figures["training"]),
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=TITLE)
+    parser.add_argument("--stand-in", action="store_true", help="test this program without a GPU")
+    arguments = parser.parse_args()
+    figures = record("gpu", functools.partial(measure, arguments.stand_in), "gpu")
+    sys.exit("; ".join(f"{row['figure']}: {row['value']}" for row in limits(figures) if row["met"] == "no") or 0)
+
+
+if __name__ == "__main__":
+    main()

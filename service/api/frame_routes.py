@@ -1,0 +1,84 @@
+"""The routes that take a frame or cine: they return masks as PNG, JSON, GeoJSON or a DICOM Segmentation.
+
+They are Starlette routes, which take one hop to a thread. A `bentoml.api` takes a millisecond longer for each request.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from service.api import frame_responses
+from service.api.dicom_response import dicom_response
+from service.api.frame_request import GEOJSON, FrameRequest
+from service.inference.results import FrameFailure, FrameResult
+from service.monitoring.prometheus_metrics import STEP_DURATION_SECONDS
+from service.rendering import image_encoding
+from service.rendering.overlay import OVERLAY_BYTES, draw_overlay
+
+THREADS = CapacityLimiter(64)  # frames that wait for memory hold a thread too; the concurrency limiter has fewer slots
+
+
+def mask(request: FrameRequest) -> Response:
+    """Return the mask of a frame: an 8-bit PNG in the frame's size, 255 where the nerve is and 0 elsewhere."""
+    return _picture_response(request, lambda result: result.segmentation.mask)
+
+
+def overlay(request: FrameRequest) -> Response:
+    """Return the frame with the mask's outline and tint: a colour PNG."""
+    request.state.memory.rendered_bytes_per_pixel = OVERLAY_BYTES
+    return _picture_response(request, lambda result: draw_overlay(result.frame, result.segmentation.mask))
+
+
+def segment(request: FrameRequest) -> Response:
+    """Return the mask, presence and confidence of a frame as JSON or GeoJSON; of a cine, a line for each frame."""
+    picture_kind = request.picture_kind()
+    as_geojson = request.accepts_geojson
+    cine = request.open_cine()
+    if request.asks_for_all_frames(cine):
+
+        def render(outcome: FrameResult | FrameFailure) -> str:
+            response = frame_responses.build_outcome(outcome, request.card, picture_kind, as_geojson)
+            return frame_responses.encode_line(response)
+
+        lines = (
+            "".join(render(outcome) if isinstance(outcome, FrameFailure) else outcome for outcome in outcomes)
+            for outcomes in request.segment_cine(cine, render)
+        )
+        return StreamingResponse(lines, media_type="application/jsonl")
+    result = request.segment_frame(cine)
+    with STEP_DURATION_SECONDS.labels("answer").time():
+        if as_geojson:
+            return JSONResponse(frame_responses.build_feature(result, request.card), media_type=GEOJSON)
+        return JSONResponse({**frame_responses.build_segmentation(result, request.card, picture_kind)})
+
+
+def _picture_response(request: FrameRequest, draw: Callable[[FrameResult], np.ndarray]) -> Response:
+    """Return the PNG of one frame.
+
+    draw: returns uint8 (height, width) or (height, width, 3), BGR.
+    """
+    result = request.segment_frame(request.open_cine())
+    headers = frame_responses.picture_headers(result, request.card)
+    with STEP_DURATION_SECONDS.labels("answer").time():
+        data = image_encoding.encode_png(draw(result))
+    return Response(data, media_type="image/png", headers=headers)
+
+
+def _frame_route(path: str, respond: Callable[[FrameRequest], Response]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        frame_request = FrameRequest(request, request.app.state.deployed_model.segmenter)
+        return await to_thread.run_sync(respond, frame_request, limiter=THREADS)
+
+    return Route(path, endpoint, methods=["POST"], name=respond.__name__)
+
+
+FRAME_ROUTES = [
+    _frame_route("/mask", mask),
+    _frame_route("/overlay", overlay),
+    _frame_route("/segment", segment),
+    _frame_route("/dicom", dicom_response),
+]
