@@ -1,4 +1,4 @@
-"""The compared servers: this service, the lecture's `model.predict` behind a minimal ASGI app, and MLflow's server."""
+"""The compared servers: this service, a plain BentoML service, `model.predict` behind an ASGI app, and MLflow."""
 
 import io
 import json
@@ -17,7 +17,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.load_generator import encode_request
-from benchmarks.sample_uploads import SampleUploads
+from benchmarks.sample_uploads import SampleUploads, encode_image
 from service.decoding.cine import open_cine
 from service.decoding.frame import Frame
 from service.inference.preprocessing import preprocess
@@ -132,6 +132,25 @@ def _keras_predict_command(port: int) -> list[str]:
     return [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning"]
 
 
+def _plain_bentoml_command(port: int) -> list[str]:
+    bentoml = "import sys; from bentoml_cli.cli import cli; cli(sys.argv[1:])"
+    service = "benchmarks.plain_bentoml:PlainService"
+    return [sys.executable, "-c", bentoml, "serve", service, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def _make_form_request(content_type: str, file: bytes) -> str:
+    """Return a request with the file in the form field `image`. A DICOM file becomes PNG: Pillow does not read DICOM.
+
+    The measurement does not count that time.
+    """
+    if content_type == "application/dicom":
+        content_type, file = "image/png", encode_image(".png", decode_upload(file).pixels)
+    head = (
+        f'--x\r\ncontent-disposition: form-data; name="image"; filename="frame"\r\ncontent-type: {content_type}\r\n\r\n'
+    )
+    return encode_request("/mask", "multipart/form-data; boundary=x", head.encode() + file + b"\r\n--x--\r\n")
+
+
 def _mlflow_command(port: int) -> list[str]:
     """Return the command that serves the model which training logged to the champion's MLflow run."""
     from training.workspace import tracking
@@ -148,6 +167,7 @@ def _mlflow_command(port: int) -> list[str]:
 
 
 NERVEMASK = Peer("nervemask", _nervemask_command, "/readyz", _make_mask_request)
+PLAIN_BENTOML = Peer("plain BentoML service", _plain_bentoml_command, "/readyz", _make_form_request)
 KERAS_PREDICT = Peer("model.predict behind ASGI", _keras_predict_command, "/readyz", _make_mask_request)
 MLFLOW = Peer("mlflow models serve", _mlflow_command, "/ping", _make_tensor_request)
-PEERS = (NERVEMASK, KERAS_PREDICT, MLFLOW)
+PEERS = (NERVEMASK, PLAIN_BENTOML, KERAS_PREDICT, MLFLOW)

@@ -47,7 +47,7 @@ class Page:
                 return
             time.sleep(0.02)
         text = self.driver.find_element(By.TAG_NAME, "main").text
-        raise AssertionError(f"{what} did not appear; the text of the page: {text}")
+        raise AssertionError(f"{what} did not appear; console: {self.console_messages()}; text of the page: {text}")
 
     def wait_for_text(self, element_id: str, text: str) -> None:
         self.wait(lambda: text in self[element_id].text, f"{text!r} in #{element_id}")
