@@ -53,7 +53,7 @@ check: lint  ## quick check: lint, types and unit tests
 
 test: setup .venv/contract/ready  ## run the whole test suite
 	python -m pytest -m serial
-	python -m pytest -m "not serial" -n 2 --dist loadfile --no-loadscope-reorder
+	python -m pytest -m "not serial" -n 4 --dist loadfile --no-loadscope-reorder  # many tests wait for a server
 
 .venv/contract/ready: tests/contract/requirements.txt .venv/ready
 	uv venv --quiet --allow-existing --python .venv/bin/python .venv/contract

@@ -25,4 +25,4 @@ def _measure_process(name: str, setting: str) -> dict[str, float]:
     command = [sys.executable, "-c", code, name, str(EPOCHS)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     cost = json.loads(output.splitlines()[-1])
-    return {field: round(value) for field, value in cost.items() if field != "steps"}
+    return {field: round(value) for field, value in cost.items() if field not in ("steps", "gpu_mib")}

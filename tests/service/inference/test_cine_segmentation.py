@@ -24,7 +24,7 @@ class WaitingCine:
     frame_count = 3
 
     def __init__(self) -> None:
-        self.gate = threading.Event()
+        self.gate, self.last_started = threading.Event(), threading.Event()
 
     def frame_bytes(self, index: int, rendered_bytes_per_pixel: int = 0) -> int:
         return FRAME_BYTES
@@ -33,7 +33,9 @@ class WaitingCine:
         return b""
 
     def decode(self, encoded: bytes, index: int) -> Frame:
-        assert index < 2 or self.gate.wait(MAX_WAIT_SECONDS)
+        if index == 2:
+            self.last_started.set()
+            assert self.gate.wait(MAX_WAIT_SECONDS)
         return Frame(np.zeros((32, 32), np.uint8), index=index)
 
 
@@ -82,6 +84,7 @@ def test_an_abandoned_cine_gives_its_memory_back_when_its_threads_have_ended(seg
     frames, cine = FrameMemory(100 * FRAME_BYTES), WaitingCine()
     batches = segmenter.segment_cine(cine, RequestMemory("alice", frames), keep)
     assert [len(next(batches)), len(next(batches))] == [1, 1]
+    assert cine.last_started.wait(MAX_WAIT_SECONDS)
     batches.close()
     assert frames.limit.held == {"alice": FRAME_BYTES}  # the last frame is still being decoded
     cine.gate.set()
