@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import sys
 
 import bentoml
 import cv2
@@ -36,6 +37,8 @@ from service.resources.machine import cpu_cores, forbid_core_dumps, has_gpu, ret
 
 log = logging.getLogger("bentoml.nervemask")
 
+SWITCH_SECONDS = 0.0005  # Python's 0.005 would delay a frame at each step that waits for a thread of another frame
+
 
 @bentoml.service(
     name="nervemask",
@@ -54,6 +57,7 @@ class Nervemask:
         end_with_supervisor()
         configure_logs()
         return_freed_memory()
+        sys.setswitchinterval(SWITCH_SECONDS)
         cv2.setNumThreads(1)  # a large frame of one client would delay the frames of others; slots use the cores
         patch_worker()
         self.deployed_model = DeployedModel(model_folder())

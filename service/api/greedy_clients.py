@@ -1,4 +1,4 @@
-"""Clients that send more requests than they may. While others are active, they leave two thirds of the time to them.
+"""Clients that send more requests than they may. While others are active, they leave three quarters of the time to them.
 
 Turns alone would not do: a worker has a slot for each core, so a greedy client in one worker would take the cores from
 another client in another worker.
@@ -11,7 +11,7 @@ from service.api.worker_table import WorkerTable
 
 GREEDY_SECONDS = 5.0  # after its last refusal a client still counts as greedy
 ACTIVE_SECONDS = 2.0  # after its last request a client still counts as active
-PAUSE_FACTOR = 2.0  # times as long as the request of a greedy client ran
+PAUSE_FACTOR = 3.0  # times as long as the request of a greedy client ran
 MAX_PAUSE_SECONDS = 4.0
 
 
