@@ -37,7 +37,7 @@ from service.resources.machine import cpu_cores, forbid_core_dumps, has_gpu, ret
 
 log = logging.getLogger("bentoml.nervemask")
 
-SWITCH_SECONDS = 0.0005  # Python's 0.005 would delay a frame at each step that waits for a thread of another frame
+SWITCH_SECONDS = 0.0005  # between Python's threads; with its default, 0.005, a frame waits longer for those of others
 
 
 @bentoml.service(
