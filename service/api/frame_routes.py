@@ -76,7 +76,7 @@ def _frame_route(path: str, respond: Callable[[FrameRequest], Response]) -> Rout
     return Route(path, endpoint, methods=["POST"], name=respond.__name__)
 
 
-FRAME_ROUTES = [
+ROUTES = [
     _frame_route("/mask", mask),
     _frame_route("/overlay", overlay),
     _frame_route("/segment", segment),

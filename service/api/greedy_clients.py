@@ -1,4 +1,4 @@
-"""Clients that send more requests than they may. While others are active, they leave three quarters of the time to them.
+"""Clients that send more requests than they may. They leave three quarters of the time to others who are active.
 
 Turns alone would not do: a worker has a slot for each core, so a greedy client in one worker would take the cores from
 another client in another worker.

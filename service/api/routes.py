@@ -12,9 +12,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
+from service.api import frame_routes
 from service.api.error_responses import frame_error_response
 from service.api.frame_responses import collect_warnings
-from service.api.frame_routes import FRAME_ROUTES
 from service.api.model_reload import DeployedModel
 from service.api.openapi import openapi_document
 from service.api.websocket import OpenStreams, serve_stream
@@ -81,7 +81,7 @@ starlette_app = Starlette(
         Route("/docs.json", get_openapi),
         Route("/metrics", get_metrics),
         WebSocketRoute("/stream", serve_stream),
-        *FRAME_ROUTES,
+        *frame_routes.ROUTES,
         Mount("/page", StaticFiles(directory=PAGE_FOLDER)),
     ],
     exception_handlers={FrameError: respond_to_frame_error},

@@ -77,11 +77,9 @@ def server(model_folder: Path, tmp_path_factory, key_file: Path) -> Iterator[Run
 @pytest.mark.server
 def test_without_a_key_only_the_probes_respond(server) -> None:
     from service.api.routes import starlette_app
-    from service.app import Nervemask
 
     probes = ("/healthz", "/livez", "/readyz")
     paths = {getattr(route, "path", "") for route in starlette_app.routes}
-    paths |= {api.route for api in Nervemask.apis.values()}
     paths |= {"/page/app.js", *probes, "/schema.json", "/static_content/index.css", "/nowhere"}
     paths -= {"/page", "/stream", ""}
     assert {"/", "/mask", "/segment", "/overlay", "/dicom", "/model", "/docs.json", "/metrics"} <= paths
