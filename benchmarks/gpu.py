@@ -25,13 +25,15 @@ from benchmarks.peers import NERVEMASK, RunningServer, decode_upload, run_server
 from benchmarks.report import record, table
 from benchmarks.sample_uploads import SampleUploads, encode_image, make_sample_uploads
 from service.inference.dynamic_batching import BATCH_SIZES
-from service.inference.onnx_runtime import CPU, OnnxRuntime, open_gpu_runtime
+from service.inference.execution_providers import open_gpu_runtime
+from service.inference.onnx_runtime import CPU, OnnxRuntime
 from service.inference.openvino_runtime import OpenVinoRuntime
 from service.inference.preprocessing import preprocess
 from service.model.card import NETWORK_FILES, Card, GpuPrecision
 from service.model.model_folder import model_folder
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import cpu_cores, worker_count
+from service.resources.machine import cpu_cores
+from service.resources.worker_count import worker_count
 from tests.frames import speckle
 from training.data.sources import phantom
 

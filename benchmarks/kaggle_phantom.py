@@ -21,7 +21,7 @@ from rich.progress import track
 from service.rendering.run_lengths import encode_run_lengths
 from training.data.frame_mask_pair import NERVE, FrameMaskPair
 from training.data.sources import phantom
-from training.evaluation.metrics import dice
+from training.evaluation.segmentation_metrics import dice
 from training.release.submission import COMPETITION_FRAMES
 from training.workspace.atomic_folder import atomic_folder
 

@@ -21,7 +21,7 @@ model = keras.models.load_model(model_folder() / "unet.keras", compile=False)
 
 
 class KerasPredictRuntime:
-    """`model.predict` as a `service.inference.runtime.Runtime`."""
+    """`model.predict` as a `service.inference.runtime_interface.Runtime`."""
 
     device = "Keras"
     precision: Precision = "float32"

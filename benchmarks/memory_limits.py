@@ -32,7 +32,7 @@ from benchmarks.process_monitor import ProcessMonitor
 from benchmarks.report import record, table
 from service.api.api_key_file import hash_key, write_key_hashes
 from service.api.upload import ENOUGH_UPLOAD_BYTES
-from service.resources.machine import MIN_WORKERS
+from service.resources.worker_count import MIN_WORKERS
 from service.resources.worker_memory import FREE_SHARES, MIB, SharedLimit, share_memory
 from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes
 

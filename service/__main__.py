@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from service.api.api_key_file import ApiKeysError, check_api_keys
-from service.resources.machine import worker_count
+from service.resources.worker_count import worker_count
 
 DRAIN_SECONDS = 15  # for running requests, after the signal to stop
 PATH_VARIABLES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL", "NERVEMASK_CERTIFICATE")

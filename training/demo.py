@@ -26,7 +26,7 @@ from service.clients.http_connection import open_http_client
 from service.decoding.image_file import decode_image
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.data.split_table import rows_of_split
-from training.evaluation.metrics import dice
+from training.evaluation.segmentation_metrics import dice
 from training.workspace import nerve_parameters, paths
 from training.workspace.plotting import draw_outlines, to_rgb
 

@@ -9,10 +9,10 @@ from starlette.responses import Response
 from service.api.deferred_response import DeferredResponse, ReportStep
 from service.api.error_responses import frame_error_response
 from service.api.frame_request import FrameRequest
-from service.api.frame_responses import model_headers
+from service.api.response_bodies import model_headers
 from service.decoding.cine import Cine
 from service.errors import ErrorCode, FrameError
-from service.inference.results import FrameFailure
+from service.inference.segmentation_result import FrameFailure
 
 
 def dicom_response(request: FrameRequest) -> DeferredResponse:

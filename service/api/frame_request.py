@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from service.api.frame_responses import PICTURE_KINDS, RENDERED_PICTURE_BYTES
+from service.api.response_bodies import PICTURE_KINDS, RENDERED_PICTURE_BYTES
 from service.decoding.cine import Cine, open_cine, select_frame
 from service.errors import ErrorCode, FrameError
-from service.inference.results import FrameFailure, FrameResult
+from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.monitoring.monitored_segmenter import MonitoredSegmenter
 from service.request import RequestState
 

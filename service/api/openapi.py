@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from service import VERSION
-from service.api import frame_responses
+from service.api import response_bodies
 from service.api import response_schemas as models
 from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.api.request_queue import MAX_QUEUE_SECONDS, MAX_RESPONSE_SECONDS
@@ -17,7 +17,7 @@ from service.decoding.frame import Frame
 from service.decoding.image_file import MAX_IMAGE_BYTES
 from service.decoding.video_decoder import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
-from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
+from service.inference.segmentation_result import FrameFailure, FrameResult, FrameSegmentation
 from service.model.card import WORST_FRAMES_IMAGE, Card
 from service.request import FRAME_ROUTES
 
@@ -62,7 +62,7 @@ PARAMETERS: dict[str, Json] = {
     },
     "picture": {
         "description": "picture to add to the JSON as a data URL",
-        "schema": {"enum": [*frame_responses.PICTURE_KINDS]},
+        "schema": {"enum": [*response_bodies.PICTURE_KINDS]},
     },
 }
 MODEL_HEADERS = {
@@ -120,14 +120,14 @@ def _segment_content(card: Card) -> Json:
     result = _example_result()
     failure = FrameFailure(1, FrameError(ErrorCode.MALFORMED, ErrorCode.MALFORMED.description))
     lines = "".join(
-        frame_responses.encode_line(frame_responses.build_outcome(outcome, card)) for outcome in (result, failure)
+        response_bodies.encode_line(response_bodies.build_outcome(outcome, card)) for outcome in (result, failure)
     )
     return {
         "application/json": {
             "schema": _ref("Segmentation"),
-            "example": frame_responses.build_segmentation(result, card),
+            "example": response_bodies.build_segmentation(result, card),
         },
-        "application/geo+json": {"schema": _ref("Feature"), "example": frame_responses.build_feature(result, card)},
+        "application/geo+json": {"schema": _ref("Feature"), "example": response_bodies.build_feature(result, card)},
         "application/jsonl": {
             "schema": TEXT | {"description": "for a cine: each frame's Segmentation, Feature or FailedFrame in a line"},
             "example": lines,

@@ -12,11 +12,12 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from service.api import frame_routes
+from service.api.dicom_response import dicom_response
 from service.api.error_responses import frame_error_response
-from service.api.frame_responses import collect_warnings
+from service.api.frame_endpoints import endpoint, mask, overlay, segment
 from service.api.model_reload import DeployedModel
 from service.api.openapi import openapi_document
+from service.api.response_bodies import collect_warnings
 from service.api.websocket import OpenStreams, serve_stream
 from service.errors import FrameError
 from service.model.card import WORST_FRAMES_IMAGE
@@ -81,7 +82,10 @@ starlette_app = Starlette(
         Route("/docs.json", get_openapi),
         Route("/metrics", get_metrics),
         WebSocketRoute("/stream", serve_stream),
-        *frame_routes.ROUTES,
+        Route("/mask", endpoint(mask), methods=["POST"]),
+        Route("/overlay", endpoint(overlay), methods=["POST"]),
+        Route("/segment", endpoint(segment), methods=["POST"]),
+        Route("/dicom", endpoint(dicom_response), methods=["POST"]),
         Mount("/page", StaticFiles(directory=PAGE_FOLDER)),
     ],
     exception_handlers={FrameError: respond_to_frame_error},

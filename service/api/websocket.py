@@ -16,13 +16,13 @@ from starlette.status import WS_1001_GOING_AWAY, WS_1008_POLICY_VIOLATION, WS_10
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from service.api import frame_responses
+from service.api import response_bodies
 from service.api.decoder_penalties import PENALTIES
 from service.api.error_responses import INTERNAL_ERROR_MESSAGE, frame_error_response
 from service.api.fair_concurrency_limiter import LIMITER
 from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
-from service.inference.results import FrameFailure, FrameResult
+from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.monitoring.monitored_segmenter import MonitoredSegmenter, record_failure
 from service.request import RequestState
 from service.resources.worker_memory import FREE_SHARES, WORKER_MEMORY, SharedLimit
@@ -69,7 +69,7 @@ class StreamSettings:
         """Return the settings in a query. Raises FrameError (400) for an unknown parameter or value."""
         drop = query.get("drop", "false")
         picture = query.get("picture")
-        kinds = frame_responses.PICTURE_KINDS
+        kinds = response_bodies.PICTURE_KINDS
         if set(query) - {"drop", "picture"} or drop not in ("true", "false") or picture not in (None, *kinds):
             message = f"The parameters of a stream are drop (true or false) and picture (one of {', '.join(kinds)})."
             raise FrameError(ErrorCode.SETTINGS, message)
@@ -186,11 +186,11 @@ async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None
     try:
         settings = StreamSettings.parse(socket.query_params)
     except FrameError as error:
-        await socket.send_text(json.dumps(frame_responses.build_error(error)))
+        await socket.send_text(json.dumps(response_bodies.build_error(error)))
         await socket.close(WS_1008_POLICY_VIOLATION)
         return
     if settings.picture:
-        RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = frame_responses.RENDERED_PICTURE_BYTES
+        RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = response_bodies.RENDERED_PICTURE_BYTES
     queue = FrameQueue(settings.drop, streams.budget, RequestState.of(socket.scope).client_id)
     receiving = asyncio.create_task(queue.fill(socket))
     try:
@@ -253,7 +253,7 @@ def _compute_responses(
         cine = open_cine(io.BytesIO(message.data), state.memory)
 
         def render(outcome: FrameResult | FrameFailure) -> Mapping[str, object]:
-            return frame_responses.build_outcome(outcome, segmenter.card, settings.picture)
+            return response_bodies.build_outcome(outcome, segmenter.card, settings.picture)
 
         outcomes = chain.from_iterable(segmenter.segment_cine(cine, state, render))
         for number, outcome in enumerate(outcomes, 1):
@@ -261,12 +261,12 @@ def _compute_responses(
             yield encode(response, is_last=number == cine.frame_count)
     except FrameError as error:
         record_failure(error, state)
-        yield encode(frame_responses.build_error(error))
+        yield encode(response_bodies.build_error(error))
     except Exception:
         log.exception("message %d of a stream failed", message.number)
         internal_error = FrameError(ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)
         record_failure(internal_error, state)
-        yield encode(frame_responses.build_error(internal_error))
+        yield encode(response_bodies.build_error(internal_error))
 
 
 def _has_same_origin(socket: WebSocket) -> bool:

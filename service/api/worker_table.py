@@ -11,7 +11,7 @@ import struct
 import tempfile
 from dataclasses import dataclass, field
 
-from service.resources.machine import worker_count
+from service.resources.worker_count import worker_count
 
 VARIABLE = "NERVEMASK_WORKER_TABLE"  # set by the supervisor: its process id and the descriptor
 ROWS = 2 * worker_count()  # circus numbers a new worker before it forgets the one that it replaces

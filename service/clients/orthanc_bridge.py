@@ -127,7 +127,7 @@ class OrthancBridge:
 
         Raises RejectedError and StopBridgeError.
         """
-        from service.clients.segmentation_check import check_segmentation
+        from service.clients.returned_segmentation_check import check_segmentation
         from service.decoding.dicom.header_checks import SECONDARY_CAPTURE_CLASSES, ULTRASOUND_CLASSES
         from service.rendering.dicom_segmentation import derive_uid
 

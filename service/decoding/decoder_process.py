@@ -31,13 +31,8 @@ import numpy as np
 from service.decoding.declared_size import DeclaredSize
 from service.decoding.pixel_range import DecodedPixels
 from service.errors import ErrorCode, FrameError
-from service.resources.machine import (
-    cpu_cores,
-    decoder_count,
-    forbid_core_dumps,
-    return_freed_memory,
-    worker_count,
-)
+from service.resources.machine import cpu_cores, forbid_core_dumps, return_freed_memory
+from service.resources.worker_count import decoder_count, worker_count
 from service.resources.worker_memory import FRAME_MEMORY, MIB
 
 log = logging.getLogger("bentoml.nervemask")

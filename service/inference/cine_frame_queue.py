@@ -7,7 +7,7 @@ from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from service.errors import FrameError
-from service.inference.results import FrameFailure
+from service.inference.segmentation_result import FrameFailure
 from service.resources.worker_memory import RequestMemory
 
 T = TypeVar("T")

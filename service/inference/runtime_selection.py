@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 
 from service.inference.dynamic_batching import DynamicBatchingRuntime
-from service.inference.onnx_runtime import open_gpu_runtime
+from service.inference.execution_providers import open_gpu_runtime
 from service.inference.openvino_runtime import OpenVinoRuntime
-from service.inference.runtime import Runtime
+from service.inference.runtime_interface import Runtime
 from service.inference.tta import with_tta
 from service.model.card import NETWORK_FILES, GpuPrecision, Precision, Tta
 

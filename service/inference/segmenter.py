@@ -17,9 +17,9 @@ from service.inference.mask_confidence import mask_confidence
 from service.inference.out_of_distribution import out_of_distribution_notes
 from service.inference.postprocessing import postprocess
 from service.inference.preprocessing import preprocess, resample_to_frame
-from service.inference.results import FrameFailure, FrameResult, FrameSegmentation
-from service.inference.runtime import Runtime
+from service.inference.runtime_interface import Runtime
 from service.inference.runtime_selection import open_cpu_runtime, open_runtime
+from service.inference.segmentation_result import FrameFailure, FrameResult, FrameSegmentation
 from service.inference.tta import with_tta
 from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, Precision
 from service.resources.machine import cpu_cores

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.inference.runtime import Runtime
+from service.inference.runtime_interface import Runtime
 from service.model.card import Tta
 
 

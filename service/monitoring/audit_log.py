@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from service.inference.results import FrameResult
+from service.inference.segmentation_result import FrameResult
 from service.model.card import Card
 from service.monitoring.audit_log_file import HANGING, MAX_WRITE_SECONDS, AuditLogFile
 from service.request import RequestState

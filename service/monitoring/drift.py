@@ -5,7 +5,7 @@ import threading
 import cv2
 
 from service.decoding.frame import Frame
-from service.inference.results import FrameResult
+from service.inference.segmentation_result import FrameResult
 from service.model.card import Card
 from service.model.platt_scaling import log_odds
 from service.monitoring.prometheus_metrics import DRIFT

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from service.decoding.cine import Cine
 from service.errors import ErrorCode, FrameError, too_slow_error
-from service.inference.results import FrameFailure, FrameResult
+from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.inference.segmenter import Segmenter
 from service.monitoring import audit_log
 from service.monitoring.drift import Drift, DriftFeatures, drift_features

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from service.decoding.frame import Frame
-from service.inference.results import FrameResult
+from service.inference.segmentation_result import FrameResult
 from service.monitoring.audit_log import digest
 from service.monitoring.prometheus_metrics import SPOOL_REFUSED_TOTAL
 from service.rendering.image_encoding import encode_png

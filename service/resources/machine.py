@@ -11,10 +11,6 @@ NO_CORE_BYTES = 1
 MAX_GPU_NAME_BYTES = 256
 CGROUP = Path("/sys/fs/cgroup")  # inside a container: the container's own control group
 OWN_CGROUPS = Path("/proc/self/cgroup")
-MIN_WORKERS = 2  # one answers while the other is replaced
-# One Python process cannot feed a fast GPU. Each takes about half a GiB of the GPU's memory for its CUDA context.
-MAX_GPU_WORKERS, CORES_PER_GPU_WORKER, BYTES_PER_GPU_WORKER = 6, 2, 3 * 2**30
-WORKERS_VARIABLE, MAX_WORKERS = "NERVEMASK_WORKERS", 64
 DEVICES = Path("/dev")
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8
@@ -71,26 +67,6 @@ def has_gpu(devices: Path = DEVICES) -> bool:
     """Return whether this process sees an NVIDIA GPU. This starts no driver, so every process may ask."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     return not hidden and any(devices.glob("nvidia[0-9]*"))
-
-
-def worker_count() -> int:
-    """Return the number of worker processes of the service: more than two only with a GPU that needs them.
-
-    NERVEMASK_WORKERS sets another number. Raises ValueError if it is not a number from 1 to MAX_WORKERS.
-    """
-    if chosen := os.environ.get(WORKERS_VARIABLE):
-        if not (chosen.isdecimal() and 1 <= int(chosen) <= MAX_WORKERS):
-            raise ValueError(f"{WORKERS_VARIABLE} is {chosen[:20]!r}: set it to a number from 1 to {MAX_WORKERS}.")
-        return int(chosen)
-    if not has_gpu():
-        return MIN_WORKERS
-    most = min(cpu_cores() // CORES_PER_GPU_WORKER, memory_bytes() // BYTES_PER_GPU_WORKER, MAX_GPU_WORKERS)
-    return max(MIN_WORKERS, most)
-
-
-def decoder_count(cores: int, workers: int) -> int:
-    """Return the number of decoder processes of one worker. All workers together have two for each core."""
-    return min(cores, -(-2 * cores // workers))
 
 
 def gpu_name() -> str | None:

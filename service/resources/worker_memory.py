@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from service.errors import ErrorCode, FrameError
-from service.resources.machine import cpu_cores, decoder_count, has_gpu, memory_bytes, worker_count
+from service.resources.machine import cpu_cores, has_gpu, memory_bytes
+from service.resources.worker_count import decoder_count, worker_count
 
 MIB = 2**20
 SHARED_BYTES = 192 * MIB  # the supervisor, and the libraries that all processes map

@@ -14,7 +14,7 @@ from pathspec import PathSpec
 
 from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED
 from service.api.upload import MAX_UPLOAD_BYTES
-from service.resources.machine import MIN_WORKERS
+from service.resources.worker_count import MIN_WORKERS
 from service.resources.worker_memory import FREE_SHARES, SharedLimit, share_memory
 from tests.deploy.test_prometheus import METRICS
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from service.api.shared_socket_server import MAX_TLS_HANDSHAKES
-from service.resources.machine import worker_count
+from service.resources.worker_count import worker_count
 from tests.conftest import free_port, start, wait_until_ready
 
 ROOT = Path(__file__).parents[2]

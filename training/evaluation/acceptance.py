@@ -19,7 +19,7 @@ from training.data.frame_mask_pair import NERVE, FrameMaskPair, check_size
 from training.data.source_errors import IngestLog, SourceError
 from training.data.sources import usgra
 from training.evaluation.failure_modes import count_failures
-from training.evaluation.scoring import score_mask
+from training.evaluation.frame_scores import score_mask
 from training.evaluation.summary import subgroup_table, summarize_subgroups, to_markdown
 
 WORST_FRAMES = 10

@@ -7,7 +7,7 @@ import numpy as np
 from rich.progress import track
 
 from training.data.manifest import ManifestRow, read_nerve_mask
-from training.evaluation.metrics import dice
+from training.evaluation.segmentation_metrics import dice
 
 SIZE_PX = (105, 145)  # height and width at which masks are averaged: a quarter of a Kaggle frame's
 THRESHOLDS = np.arange(0.05, 1.0, 0.05)

@@ -26,10 +26,10 @@ from training.data.near_duplicates import mark_near_duplicates
 from training.data.split_table import rows_of_split
 from training.evaluation.baselines import MeanMask
 from training.evaluation.example_sheets import select_examples, write_sheet
+from training.evaluation.frame_scores import score
 from training.evaluation.inference import Network, open_network
 from training.evaluation.postprocessing_fit import fit_postprocessing
 from training.evaluation.reliability_plot import plot_reliability
-from training.evaluation.scoring import score
 from training.evaluation.summary import subgroup_table, summarize, summarize_subgroups, to_markdown
 from training.workspace import nerve_parameters, paths, provenance, tracking
 from training.workspace.dvc_matrix_item import stage_item

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from training.evaluation.metrics import dice
+from training.evaluation.segmentation_metrics import dice
 from training.evaluation.summary import LOW_DICE
 
 GOOD_DICE = 0.7  # a mask with this Dice or more has no failure mode

@@ -16,7 +16,7 @@ from service.inference.runtime_selection import open_runtime
 from service.inference.segmenter import predict_probabilities
 from service.model.card import NetworkInput, Normalization, PostprocessingConfig, Tta
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
-from training.evaluation.metrics import dice
+from training.evaluation.segmentation_metrics import dice
 
 Result = TypeVar("Result")
 # Takes a frame. Returns the probability of nerve, float32 (height, width) of the frame, and presence; both 0..1.

@@ -16,7 +16,7 @@ from service.model.platt_scaling import PlattScaling
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.evaluation.calibration import fit_confidence, fit_pixels, fit_presence, pixel_histograms
 from training.evaluation.inference import Network, map_rows
-from training.evaluation.metrics import dice
+from training.evaluation.segmentation_metrics import dice
 
 MIN_PEAK_RATIO = 0.6  # not fitted: chosen on held-out folds, because one validation split has too few frames for it
 MIN_PRESENCES = np.arange(0.0, 1.0, 0.05)

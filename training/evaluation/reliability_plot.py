@@ -12,7 +12,7 @@ from training.evaluation.calibration import ERROR_BINS, expected_calibration_err
 def plot_reliability(path: Path, scores: pd.DataFrame) -> None:
     """Write a PNG with two plots: the frequency of a nerve in each bin of presence, and each mask's Dice by confidence.
 
-    scores: the table that `training.evaluation.scoring.score` returns.
+    scores: the table that `training.evaluation.frame_scores.score` returns.
     """
     from sklearn.calibration import calibration_curve
 

@@ -1,6 +1,6 @@
 """Summaries of scored frames: metrics with intervals, also by subgroup, as numbers and as tables.
 
-`scores` is the table that `training.evaluation.scoring.score` returns, with a row per frame. Intervals are 95 %
+`scores` is the table that `training.evaluation.frame_scores.score` returns, with a row per frame. Intervals are 95 %
 percentile bootstrap intervals over frames. Frames of one subject are alike, so the Dice of a new subject may be further
 away.
 """

@@ -14,9 +14,9 @@ from service.model.card import PostprocessingConfig
 from training.data.manifest import ManifestRow
 from training.data.prepared_arrays import read_split_arrays, write_prepared_arrays
 from training.evaluation.baselines import MeanMask
+from training.evaluation.frame_scores import score
 from training.evaluation.inference import Network, open_network
 from training.evaluation.postprocessing_fit import fit_postprocessing
-from training.evaluation.scoring import score
 from training.evaluation.summary import summarize_dice
 from training.experiments.folds import rows_of_fold
 from training.fitting.trainer import train

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from service.inference.onnx_runtime import CPU, OnnxRuntime
-from service.inference.runtime import Runtime
+from service.inference.runtime_interface import Runtime
 from service.inference.runtime_selection import open_cpu_runtime
 from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta

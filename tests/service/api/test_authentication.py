@@ -22,7 +22,7 @@ from service.api.authentication import (
 )
 from service.api.wrong_key_limiter import MAX_FREE_WRONG_KEYS
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import worker_count
+from service.resources.worker_count import worker_count
 from tests.conftest import RunningServer, serving
 from tests.service.api.asgi import PNG
 from tests.service.api.virtual_time import VirtualTimeLoop, run_in_virtual_time

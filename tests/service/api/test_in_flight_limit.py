@@ -15,7 +15,7 @@ from service.api.in_flight_limit import MAX_IN_FLIGHT_PER_CLIENT, MIN_REFUSAL_SE
 from service.decoding.frame import Frame
 from service.errors import FrameError
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import worker_count
+from service.resources.worker_count import worker_count
 from tests.conftest import patched
 from tests.service.api.asgi import PNG, FrameRequest
 from tests.service.api.virtual_time import run_in_virtual_time

@@ -14,7 +14,7 @@ from service.api.openapi import MAX_MESSAGE_BYTES
 from service.api.websocket import MAX_STREAMS, MAX_STREAMS_PER_CLIENT, OpenStreams
 from service.errors import FrameError
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import worker_count
+from service.resources.worker_count import worker_count
 from tests.conftest import patched
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.api.conftest import FRAME_COUNT

@@ -7,7 +7,7 @@ import numpy as np
 
 from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
-from service.inference.results import FrameFailure, FrameResult
+from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.resources.worker_memory import UNLIMITED_MEMORY, FrameMemory, RequestMemory
 
 MAX_WAIT_SECONDS = 120  # only a deadlock needs more

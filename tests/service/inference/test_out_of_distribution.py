@@ -12,7 +12,7 @@ from skimage import data
 from service.decoding.dicom.dicom_cine import DicomCine
 from service.decoding.frame import Frame
 from service.inference.out_of_distribution import OUT_OF_DISTRIBUTION_NOTE, image_features, mahalanobis_distance
-from service.inference.results import FrameResult
+from service.inference.segmentation_result import FrameResult
 from service.inference.segmenter import Segmenter
 from service.model.card import OutOfDistributionStats
 from training.data.sources.phantom import simulate_frame

@@ -14,7 +14,7 @@ from service.decoding.frame import Frame
 from service.decoding.image_file import decode_image
 from service.errors import ErrorCode, FrameError, ModelFolderError
 from service.inference.core_allocation import ALL_CORES_AFTER_SECONDS, CoreAllocation
-from service.inference.results import FrameFailure, FrameResult
+from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.inference.segmenter import Segmenter
 from service.model.card import Card
 from service.model.platt_scaling import PlattScaling

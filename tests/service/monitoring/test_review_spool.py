@@ -8,7 +8,7 @@ import pytest
 
 from service.decoding.cropping import Box
 from service.decoding.frame import Frame
-from service.inference.results import FrameResult
+from service.inference.segmentation_result import FrameResult
 from service.monitoring.audit_log import digest
 from service.monitoring.prometheus_metrics import SPOOL_REFUSED_TOTAL
 from service.monitoring.review_spool import ReviewSpool, open_review_spool

@@ -6,7 +6,7 @@ import pytest
 
 from service.api.upload import MAX_UPLOAD_BYTES
 from service.resources import machine
-from service.resources.machine import cpu_cores, decoder_count, has_gpu, memory_bytes, worker_count
+from service.resources.machine import cpu_cores, has_gpu, memory_bytes
 from service.resources.worker_memory import FILE_MEMORY
 
 GIB = 2**30
@@ -70,18 +70,6 @@ def test_a_gpu_is_a_device_that_is_not_hidden(monkeypatch, tmp_path: Path, devic
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert has_gpu(tmp_path) is expected
-
-
-@pytest.mark.parametrize(
-    ("gpu", "cores", "gib", "workers", "decoders"),
-    [(False, 16, 128, 2, 16), (True, 16, 128, 6, 6), (True, 4, 8, 2, 4), (True, 16, 12, 4, 8), (True, 2, 4, 2, 2)],
-)
-def test_a_gpu_gets_more_workers_if_there_are_cores_and_memory(monkeypatch, gpu, cores, gib, workers, decoders) -> None:
-    monkeypatch.setattr(machine, "has_gpu", lambda: gpu)
-    monkeypatch.setattr(machine, "cpu_cores", lambda: cores)
-    monkeypatch.setattr(machine, "memory_bytes", lambda: gib * GIB)
-    assert worker_count() == workers
-    assert decoder_count(cores, workers) == decoders
 
 
 def test_one_client_may_send_the_largest_upload() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import FrameError
 from service.resources import worker_memory
-from service.resources.machine import decoder_count
+from service.resources.worker_count import decoder_count
 from service.resources.worker_memory import (
     DECODER_BYTES,
     GPU_LIBRARIES_BYTES,

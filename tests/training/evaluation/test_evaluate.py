@@ -13,6 +13,7 @@ from training.data.frame_mask_pair import FrameMaskPair
 from training.data.manifest import read_manifest, write_pairs
 from training.data.source_errors import IngestLog
 from training.evaluation.baselines import MeanMask
+from training.evaluation.frame_scores import score
 from training.evaluation.postprocessing_fit import (
     GRID,
     MAX_COMPONENTS,
@@ -22,7 +23,6 @@ from training.evaluation.postprocessing_fit import (
     fit_postprocessing,
     score_choices,
 )
-from training.evaluation.scoring import score
 from training.evaluation.summary import summarize
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_cdt, maximum_filter
 
-from training.evaluation import metrics
+from training.evaluation import segmentation_metrics
 from training.models.losses import (
     EDGE_PX,
     EDGE_WEIGHT,
@@ -88,6 +88,6 @@ def test_boundary_adds_probability_times_signed_distance():
 def test_dice_is_one_where_both_masks_are_empty(batch):
     truth, probability = batch
     probability[3] = 0.1
-    expected = [metrics.dice(p >= 0.5, t > 0) for t, p in zip(truth, probability, strict=True)]
+    expected = [segmentation_metrics.dice(p >= 0.5, t > 0) for t, p in zip(truth, probability, strict=True)]
     assert np.asarray(dice(truth, probability)) == pytest.approx(expected, rel=1e-5)
     assert expected[3] == 1.0

@@ -12,7 +12,7 @@ from skimage.io import imread
 from tests.frames import disc, tiff
 from tests.project_copy import project_copy, run, run_stages, toy
 from tests.run_lengths import decode_run_lengths
-from training.evaluation.metrics import dice
+from training.evaluation.segmentation_metrics import dice
 
 pytestmark = pytest.mark.training
 

@@ -1,20 +1,18 @@
-"""The routes that take a frame or cine: they return masks as PNG, JSON, GeoJSON or a DICOM Segmentation.
+"""The endpoints that take a frame or cine: they return masks as PNG, JSON, GeoJSON or a DICOM Segmentation.
 
-They are Starlette routes, which take one hop to a thread. A `bentoml.api` takes a millisecond longer for each request.
+They are Starlette endpoints, which take one hop to a thread. A `bentoml.api` takes longer for each request.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
-from service.api import frame_responses
-from service.api.dicom_response import dicom_response
+from service.api import response_bodies
 from service.api.frame_request import GEOJSON, FrameRequest
-from service.inference.results import FrameFailure, FrameResult
+from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.monitoring.prometheus_metrics import STEP_DURATION_SECONDS
 from service.rendering import image_encoding
 from service.rendering.overlay import OVERLAY_BYTES, draw_overlay
@@ -41,8 +39,8 @@ def segment(request: FrameRequest) -> Response:
     if request.asks_for_all_frames(cine):
 
         def render(outcome: FrameResult | FrameFailure) -> str:
-            response = frame_responses.build_outcome(outcome, request.card, picture_kind, as_geojson)
-            return frame_responses.encode_line(response)
+            response = response_bodies.build_outcome(outcome, request.card, picture_kind, as_geojson)
+            return response_bodies.encode_line(response)
 
         lines = (
             "".join(render(outcome) if isinstance(outcome, FrameFailure) else outcome for outcome in outcomes)
@@ -52,8 +50,8 @@ def segment(request: FrameRequest) -> Response:
     result = request.segment_frame(cine)
     with STEP_DURATION_SECONDS.labels("answer").time():
         if as_geojson:
-            return JSONResponse(frame_responses.build_feature(result, request.card), media_type=GEOJSON)
-        return JSONResponse({**frame_responses.build_segmentation(result, request.card, picture_kind)})
+            return JSONResponse(response_bodies.build_feature(result, request.card), media_type=GEOJSON)
+        return JSONResponse({**response_bodies.build_segmentation(result, request.card, picture_kind)})
 
 
 def _picture_response(request: FrameRequest, draw: Callable[[FrameResult], np.ndarray]) -> Response:
@@ -62,23 +60,17 @@ def _picture_response(request: FrameRequest, draw: Callable[[FrameResult], np.nd
     draw: returns uint8 (height, width) or (height, width, 3), BGR.
     """
     result = request.segment_frame(request.open_cine())
-    headers = frame_responses.picture_headers(result, request.card)
+    headers = response_bodies.picture_headers(result, request.card)
     with STEP_DURATION_SECONDS.labels("answer").time():
         data = image_encoding.encode_png(draw(result))
     return Response(data, media_type="image/png", headers=headers)
 
 
-def _frame_route(path: str, respond: Callable[[FrameRequest], Response]) -> Route:
-    async def endpoint(request: Request) -> Response:
+def endpoint(respond: Callable[[FrameRequest], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the Starlette endpoint of a function that responds to a FrameRequest; it runs in a thread."""
+
+    async def run_in_thread(request: Request) -> Response:
         frame_request = FrameRequest(request, request.app.state.deployed_model.segmenter)
         return await to_thread.run_sync(respond, frame_request, limiter=THREADS)
 
-    return Route(path, endpoint, methods=["POST"], name=respond.__name__)
-
-
-ROUTES = [
-    _frame_route("/mask", mask),
-    _frame_route("/overlay", overlay),
-    _frame_route("/segment", segment),
-    _frame_route("/dicom", dicom_response),
-]
+    return run_in_thread

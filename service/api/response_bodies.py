@@ -9,7 +9,7 @@ import cv2
 
 from service.api import response_schemas as models
 from service.errors import FrameError
-from service.inference.results import FrameFailure, FrameResult
+from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.model.card import Card
 from service.rendering import contours, image_encoding, run_lengths
 from service.rendering.overlay import draw_overlay

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from training.evaluation.metrics import dice, hausdorff95, iou
+from training.evaluation.segmentation_metrics import dice, hausdorff95, iou
 
 masks = arrays(bool, (9, 11))
 

@@ -12,7 +12,7 @@ from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.evaluation.baselines import MeanMask
 from training.evaluation.failure_modes import failure_mode
 from training.evaluation.inference import Network, map_rows
-from training.evaluation.metrics import dice, hausdorff95, iou
+from training.evaluation.segmentation_metrics import dice, hausdorff95, iou
 
 
 def score(
@@ -28,7 +28,7 @@ def score(
       presence, confidence         calibrated, 0..1; confidence is NaN for an empty mask
       dice_empty, dice_mean_mask   Dice of the baselines
       frame, subject               of the manifest
-      iou, hausdorff95_px          of training.evaluation.metrics
+      iou, hausdorff95_px          of training.evaluation.segmentation_metrics
     and those of `score_mask`.
     """
 

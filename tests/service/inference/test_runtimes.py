@@ -76,7 +76,7 @@ def test_openvino_sends_no_usage_data(model_folder, tmp_path) -> None:
 
 def test_an_unusable_gpu_is_logged_and_the_cpu_is_used(model_folder, monkeypatch, caplog) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # its import fails, even where it is installed
-    monkeypatch.setattr("service.inference.onnx_runtime.gpu_name", lambda: "a GPU")
+    monkeypatch.setattr("service.inference.execution_providers.gpu_name", lambda: "a GPU")
     runtime = open_runtime(model_folder)
     assert runtime.device.startswith("CPU") and runtime.precision == "float32"
     assert "install nervemask[gpu]" in caplog.text
