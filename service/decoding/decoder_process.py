@@ -32,7 +32,7 @@ from service.decoding.declared_size import DeclaredSize
 from service.decoding.pixel_range import DecodedPixels
 from service.errors import ErrorCode, FrameError
 from service.resources.machine import cpu_cores, forbid_core_dumps, return_freed_memory
-from service.resources.worker_count import decoder_count, worker_count
+from service.resources.worker_count import decoder_count, large_decoder_count, worker_count
 from service.resources.worker_memory import FRAME_MEMORY, MIB
 
 log = logging.getLogger("bentoml.nervemask")
@@ -47,7 +47,9 @@ SPARE_BYTES = 128 * MIB  # address space of a call beside its pixels, mostly lib
 # How a child ends over a file: native code fails, or a limit on processor time (SIGPROF) or on the clock (SIGALRM) is
 # reached. Whoever ends it from outside, such as the kernel when memory is short, uses another signal.
 FILE_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGPROF", "SIGALRM")
-NICENESS = 5  # costly files do not keep the cores from the workers, which also serve everybody else
+# Costly files do not keep the cores from the workers, and large ones not from small ones, which are soon decoded.
+NICENESS, LARGE_NICENESS = 5, 15
+LARGE_BYTES = 4 * MIB  # of stored pixels, or more
 ROOT = Path(__file__).parents[2]
 # Only where libraries are found. The rest of the worker's environment may hold secrets.
 ENVIRONMENT = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
@@ -99,7 +101,7 @@ def run_in_decoder_process(decoder: Decoder, *arguments: Any, size: DeclaredSize
     by_file = True
     for _ in range(ATTEMPTS):
         try:
-            return _call_idle_process(decoder, arguments, limits)
+            return _call_idle_process(decoder, arguments, limits, size is None or size.stored_bytes >= LARGE_BYTES)
         except DecoderEndedError as error:
             log.error("a decoder process ended over a frame: %s", error)
             by_file &= error.by_file
@@ -110,14 +112,15 @@ def run_in_decoder_process(decoder: Decoder, *arguments: Any, size: DeclaredSize
     raise FrameError(ErrorCode.NO_DECODER, message)
 
 
-def _call_idle_process(decoder: Decoder, arguments: tuple[Any, ...], limits: CallLimits) -> DecodedPixels:
-    child = _idle_processes().get()
+def _call_idle_process(decoder: Decoder, arguments: tuple[Any, ...], limits: CallLimits, large: bool) -> DecodedPixels:
+    places = _places(large)
+    child = places.get()
     try:
         if child is None or child.process.poll() is not None:
-            child = DecoderProcess()
+            child = DecoderProcess(LARGE_NICENESS if large else NICENESS)
         return child.call(decoder, arguments, limits)
     finally:
-        _idle_processes().put(child)
+        places.put(child)
 
 
 def call_decoder(decoder: Decoder, *arguments: Any, size: DeclaredSize | None = None) -> DecodedPixels:
@@ -128,14 +131,19 @@ def call_decoder(decoder: Decoder, *arguments: Any, size: DeclaredSize | None = 
 
 def start_decoder_process() -> None:
     """Start one child now, so that the first frame does not wait for it. The others start when they are needed."""
-    _idle_processes().put(_idle_processes().get() or DecoderProcess())
+    places = _places(large=False)
+    places.put(places.get() or DecoderProcess(NICENESS))
 
 
 @functools.cache
-def _idle_processes() -> "queue.LifoQueue[DecoderProcess | None]":
-    """Return `decoder_count` places: a child that waits for a call, or None. The last child used comes first."""
+def _places(large: bool) -> "queue.LifoQueue[DecoderProcess | None]":
+    """Return the places for small or for large frames, each a child that waits for a call, or None.
+
+    The last child used comes first.
+    """
+    count = large_decoder_count if large else decoder_count
     places: queue.LifoQueue[DecoderProcess | None] = queue.LifoQueue()
-    for _ in range(decoder_count(cpu_cores(), worker_count())):
+    for _ in range(count(cpu_cores(), worker_count())):
         places.put(None)
     return places
 
@@ -143,12 +151,12 @@ def _idle_processes() -> "queue.LifoQueue[DecoderProcess | None]":
 class DecoderProcess:
     """A child that runs `serve`. The worker's end of their socket; the other end is the child's standard input."""
 
-    def __init__(self) -> None:
+    def __init__(self, niceness: int) -> None:
         self.channel, child_end = socket.socketpair()
         self.replies = self.channel.makefile("rb")
         with child_end:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service.decoding.decoder_process"],
+                [sys.executable, "-m", "service.decoding.decoder_process", str(niceness)],
                 cwd=ROOT,
                 env=ENVIRONMENT,
                 stdin=child_end.fileno(),
@@ -191,7 +199,7 @@ class DecoderProcess:
         return DecoderEndedError(name, by_file=name in FILE_SIGNALS)
 
 
-def serve() -> None:
+def serve(niceness: int) -> None:
     """Run the child: read calls from standard input, answer each with a line of JSON and the pixels' bytes."""
     import resource
 
@@ -202,7 +210,7 @@ def serve() -> None:
     if sys.platform == "linux":  # elsewhere, libraries alone reserve more address space than the limit
         resource.setrlimit(resource.RLIMIT_AS, (MAX_DECODER_BYTES, MAX_DECODER_BYTES))
     return_freed_memory()
-    os.nice(NICENESS)
+    os.nice(niceness)
     import cv2
 
     cv2.setNumThreads(1)  # the stack of each thread would take address space
@@ -248,4 +256,4 @@ def _run(decoder: Decoder, arguments: tuple[Any, ...]) -> tuple[dict[str, Any], 
 
 
 if __name__ == "__main__":
-    serve()
+    serve(int(sys.argv[1]))

@@ -28,3 +28,8 @@ def worker_count() -> int:
 def decoder_count(cores: int, workers: int) -> int:
     """Return the number of decoder processes of one worker. All workers together have two for each core."""
     return min(cores, -(-2 * cores // workers))
+
+
+def large_decoder_count(cores: int, workers: int) -> int:
+    """Return how many more decoder processes a worker has for large frames. All workers together have one a core."""
+    return max(1, cores // workers)
