@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import sys
 
 import bentoml
@@ -34,7 +35,7 @@ from service.monitoring.monitored_segmenter import MonitoredSegmenter
 from service.monitoring.refusal_summary import REFUSALS
 from service.monitoring.tracing import TRACING
 from service.resources.machine import cpu_cores, forbid_core_dumps, has_gpu, return_freed_memory
-from service.resources.worker_count import worker_count
+from service.resources.worker_count import WORKERS_VARIABLE, worker_count
 
 log = logging.getLogger("bentoml.nervemask")
 
@@ -78,6 +79,7 @@ class Nervemask:
         forbid_core_dumps()
         configure_logs()
         check_startup()
+        os.environ[WORKERS_VARIABLE] = str(worker_count())  # all workers share memory and tables by this number
         patch_supervisor()
         replace_silent_workers()
 

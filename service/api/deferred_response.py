@@ -1,16 +1,19 @@
 """A response that is computed in steps. It sends nothing until it is complete."""
 
 import asyncio
+import math
 from collections.abc import Callable
 
-from anyio import from_thread
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, from_thread, to_thread
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.request import RequestState
 
 ReportStep = Callable[[], None]
+# A request keeps its thread while it waits for its next slot. With fewer threads than requests, those that hold the
+# slots would wait for threads, and nothing would go on. The number of requests has limits of its own.
+THREADS = CapacityLimiter(math.inf)
 
 
 class DeferredResponse(Response):
@@ -35,7 +38,7 @@ class DeferredResponse(Response):
 
         watcher = asyncio.create_task(_abandon_on_disconnect(state, receive))
         try:
-            response = await run_in_threadpool(self.compute, lambda: from_thread.run(finish_step))
+            response = await to_thread.run_sync(self.compute, lambda: from_thread.run(finish_step), limiter=THREADS)
         finally:
             watcher.cancel()
         await response(scope, receive, send)

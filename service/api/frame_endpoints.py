@@ -3,6 +3,7 @@
 They are Starlette endpoints, which take one hop to a thread. A `bentoml.api` takes longer for each request.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -11,13 +12,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.api import response_bodies
+from service.api.error_responses import INTERNAL_ERROR_MESSAGE, error_response
 from service.api.frame_request import GEOJSON, FrameRequest
+from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.monitoring.prometheus_metrics import STEP_DURATION_SECONDS
 from service.rendering import image_encoding
 from service.rendering.overlay import OVERLAY_BYTES, draw_overlay
+from service.resources.machine import cpu_cores
 
-THREADS = CapacityLimiter(64)  # frames that wait for memory hold a thread too; the concurrency limiter has fewer slots
+THREADS = CapacityLimiter(max(64, 2 * cpu_cores()))  # more than slots; a timed-out request keeps its thread for a time
+log = logging.getLogger("bentoml.nervemask")
 
 
 def mask(request: FrameRequest) -> Response:
@@ -71,6 +76,12 @@ def endpoint(respond: Callable[[FrameRequest], Response]) -> Callable[[Request],
 
     async def run_in_thread(request: Request) -> Response:
         frame_request = FrameRequest(request, request.app.state.deployed_model.segmenter)
-        return await to_thread.run_sync(respond, frame_request, limiter=THREADS)
+        try:
+            return await to_thread.run_sync(respond, frame_request, limiter=THREADS)
+        except FrameError:
+            raise
+        except Exception:  # raised further, it would end the connection
+            log.exception("%s failed", request.url.path)
+            return error_response(500, ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)
 
     return run_in_thread

@@ -48,8 +48,8 @@ SPARE_BYTES = 128 * MIB  # address space of a call beside its pixels, mostly lib
 # reached. Whoever ends it from outside, such as the kernel when memory is short, uses another signal.
 FILE_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGPROF", "SIGALRM")
 # Costly files do not keep the cores from the workers, and large ones not from small ones, which are soon decoded.
-NICENESS, LARGE_NICENESS = 5, 15
-LARGE_BYTES = 4 * MIB  # of stored pixels, or more
+NICENESS, LARGE_NICENESS = 5, 10
+LARGE_PIXELS = 4_000_000  # or more; consoles and video have fewer
 ROOT = Path(__file__).parents[2]
 # Only where libraries are found. The rest of the worker's environment may hold secrets.
 ENVIRONMENT = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
@@ -101,7 +101,8 @@ def run_in_decoder_process(decoder: Decoder, *arguments: Any, size: DeclaredSize
     by_file = True
     for _ in range(ATTEMPTS):
         try:
-            return _call_idle_process(decoder, arguments, limits, size is None or size.stored_bytes >= LARGE_BYTES)
+            is_large = size is not None and size.rows * size.columns >= LARGE_PIXELS
+            return _call_idle_process(decoder, arguments, limits, is_large)
         except DecoderEndedError as error:
             log.error("a decoder process ended over a frame: %s", error)
             by_file &= error.by_file
@@ -156,7 +157,7 @@ class DecoderProcess:
         self.replies = self.channel.makefile("rb")
         with child_end:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service.decoding.decoder_process", str(niceness)],
+                [sys.executable, "-m", "service.decoding.decoder_process", str(niceness), str(MAX_DECODER_BYTES)],
                 cwd=ROOT,
                 env=ENVIRONMENT,
                 stdin=child_end.fileno(),
@@ -199,8 +200,11 @@ class DecoderProcess:
         return DecoderEndedError(name, by_file=name in FILE_SIGNALS)
 
 
-def serve(niceness: int) -> None:
-    """Run the child: read calls from standard input, answer each with a line of JSON and the pixels' bytes."""
+def serve(niceness: int, max_bytes: int) -> None:
+    """Run the child: read calls from standard input, answer each with a line of JSON and the pixels' bytes.
+
+    max_bytes: of address space. Only the worker knows it: the child does not have the worker's environment.
+    """
     import resource
 
     # Both signals are often sent to a whole process group. The worker still has requests to finish then.
@@ -208,7 +212,7 @@ def serve(niceness: int) -> None:
         signal.signal(stop_signal, signal.SIG_IGN)
     forbid_core_dumps()
     if sys.platform == "linux":  # elsewhere, libraries alone reserve more address space than the limit
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_DECODER_BYTES, MAX_DECODER_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
     return_freed_memory()
     os.nice(niceness)
     import cv2
@@ -217,28 +221,28 @@ def serve(niceness: int) -> None:
     with socket.socket(fileno=os.dup(0)) as channel, channel.makefile("rb") as calls:
         while calls.peek(1):
             limits, decoder, arguments = pickle.load(calls)  # imports the decoder's module
-            with _limited(limits):
+            with _limited(limits, max_bytes):
                 header, pixels = _run(decoder, arguments)
             channel.sendall(json.dumps(header).encode() + b"\n")
             channel.sendall(pixels.data.cast("B"))
 
 
 @contextmanager
-def _limited(limits: CallLimits) -> Iterator[None]:
+def _limited(limits: CallLimits, max_bytes: int) -> Iterator[None]:
     """Limit this process in the `with` block. The default action of SIGPROF and SIGALRM ends it."""
     import resource
 
     if sys.platform == "linux":
         used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        allowed = min(MAX_DECODER_BYTES, used_bytes + limits.byte_count)
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, MAX_DECODER_BYTES))
+        allowed = min(max_bytes, used_bytes + limits.byte_count)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, max_bytes))
     signal.setitimer(signal.ITIMER_PROF, limits.processor_seconds)
     signal.setitimer(signal.ITIMER_REAL, limits.wait_seconds)
     yield
     signal.setitimer(signal.ITIMER_PROF, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_DECODER_BYTES, MAX_DECODER_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
 
 
 def _run(decoder: Decoder, arguments: tuple[Any, ...]) -> tuple[dict[str, Any], np.ndarray]:
@@ -256,4 +260,4 @@ def _run(decoder: Decoder, arguments: tuple[Any, ...]) -> tuple[dict[str, Any], 
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(*map(int, sys.argv[1:]))

@@ -17,8 +17,9 @@ from service.decoding import tiff_file
 from service.decoding.file_formats import DEFAULT_REMEDY, PICTURES, VIDEOS, Format, detect_format, remedy
 from service.decoding.frame import MAX_PIXELS, MIN_SIDE_PX, Frame, too_many_pixels_error
 from service.decoding.jpeg_2000_header import complete_jpeg_2000, read_jpeg_2000_header
-from service.decoding.jpeg_damage import jpeg_damage_notes
+from service.decoding.jpeg_damage import notes_of_messages
 from service.decoding.jpeg_header import JPEG_LS, read_jpeg_header
+from service.decoding.native_messages import native_messages
 from service.decoding.pixel_range import UPRIGHT, DecodedPixels, blend_with_black, fill_range, to_grey, turn_upright
 from service.errors import ErrorCode, FrameError
 
@@ -187,10 +188,11 @@ def _read_jpeg(data: bytes, max_pixels: int) -> StoredPixels:
     if header.frame_marker == JPEG_LS:
         return StoredPixels(imagecodecs.jpegls_decode(data), _stored_depth(header.precision))
     decoders = (_decode_with_opencv, imagecodecs.jpeg_decode)
-    pixels = _first_success(data, *(decoders if header.precision == 8 else decoders[1:]))
+    with native_messages() as messages:
+        pixels = _first_success(data, *(decoders if header.precision == 8 else decoders[1:]))
+        notes = notes_of_messages(messages())
     if pixels.shape[:2] != (header.rows, header.columns):
         raise malformed_error()
-    notes = jpeg_damage_notes(data)
     orientation = UPRIGHT
     try:
         exif = Image.open(io.BytesIO(data), formats=("JPEG",))

@@ -18,7 +18,11 @@ def jpeg_damage_notes(data: bytes) -> tuple[str, ...]:
     with native_messages() as messages:
         # The smallest picture: the codes are all read, but few pixels are computed.
         cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_IGNORE_ORIENTATION)
-        written = messages()
+        return notes_of_messages(messages())
+
+
+def notes_of_messages(written: bytes) -> tuple[str, ...]:
+    """Return the notes on a JPEG for which libjpeg has written this. Raises ValueError if parts of it are lost."""
     if any(message in written for message in FATAL_MESSAGES):
         raise ValueError("a part of the JPEG is damaged or missing")
     return ("the JPEG is damaged: a part of the picture may be wrong",) if MESSAGE in written else ()

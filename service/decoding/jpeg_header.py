@@ -67,7 +67,7 @@ def read_jpeg_header(codestream: bytes) -> JpegHeader:
             ids, factors = zip(*components, strict=True) if components else ((), ())
             sampling = tuple((factor >> 4, factor & 15) for factor in factors)
             _check_scans(codestream, position)
-            is_complete = END_OF_IMAGE in codestream[position:]
+            is_complete = codestream.rfind(END_OF_IMAGE, position) >= 0  # from the end, where it mostly is
             return JpegHeader(marker, precision, rows, columns, ids, sampling, has_jfif, adobe_transform, is_complete)
         # Any number of bytes 0xFF may precede a marker; the length of a segment counts itself.
         position += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", codestream, position + 2)[0]

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from service.inference.dynamic_batching import DynamicBatchingRuntime
-from service.inference.execution_providers import open_gpu_runtime
+from service.inference.execution_providers import open_gpu_runtimes
 from service.inference.openvino_runtime import OpenVinoRuntime
 from service.inference.runtime_interface import Runtime
 from service.inference.tta import with_tta
@@ -21,10 +21,18 @@ def open_runtime(
     precision, gpu_precision: number formats on a CPU and on a GPU.
     tta: test-time augmentation.
     """
-    gpu_runtime = open_gpu_runtime(folder, gpu_precision)
-    runtime: Runtime = DynamicBatchingRuntime(gpu_runtime) if gpu_runtime else open_cpu_runtime(folder, precision)
+    runtime: Runtime = _open_batching_gpu_runtime(folder, gpu_precision) or open_cpu_runtime(folder, precision)
     log.info("the network runs on %s", runtime.device)
     return with_tta(runtime, tta)
+
+
+def _open_batching_gpu_runtime(folder: Path, precision: GpuPrecision) -> DynamicBatchingRuntime | None:
+    try:
+        runtimes = open_gpu_runtimes(folder, precision)
+        return DynamicBatchingRuntime(runtimes) if runtimes else None
+    except Exception as error:  # the GPU's memory is full, for example; ONNX Runtime has exceptions of its own
+        log.error("the CPU is used: the network does not run on the NVIDIA GPU: %s", error)
+        return None
 
 
 def open_cpu_runtime(folder: Path, precision: Precision) -> OpenVinoRuntime:

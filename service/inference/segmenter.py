@@ -150,4 +150,6 @@ def predict_probabilities(
     all_cores: use all CPU cores; see `Runtime`.
     """
     mask, presence = runtime(preprocess(frame, card_input)[np.newaxis], all_cores)
+    if not (np.isfinite(mask).all() and np.isfinite(presence).all()):
+        raise ArithmeticError(f"the network returns numbers that are not finite on {runtime.device}")
     return resample_to_frame(mask[0, ..., 0], frame), float(presence[0])

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
 
 # The kernel writes no core file of one byte. It also starts no program for core dumps at this limit, but at 0 it does.
@@ -11,7 +12,7 @@ NO_CORE_BYTES = 1
 MAX_GPU_NAME_BYTES = 256
 CGROUP = Path("/sys/fs/cgroup")  # inside a container: the container's own control group
 OWN_CGROUPS = Path("/proc/self/cgroup")
-DEVICES = Path("/dev")
+DEVICES, GPU_PACKAGE = Path("/dev"), "onnxruntime-gpu"
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8
 KEPT_BYTES = 2**31 - 2**20  # free memory that a training keeps; mallopt takes no larger number
@@ -64,9 +65,14 @@ def _memory_limit_files(cgroup: Path, own_cgroups: Path) -> Iterator[Path]:
 
 
 def has_gpu(devices: Path = DEVICES) -> bool:
-    """Return whether this process sees an NVIDIA GPU. This starts no driver, so every process may ask."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and any(devices.glob("nvidia[0-9]*"))
+    """Return whether the service can use an NVIDIA GPU: there is one, and onnxruntime-gpu is installed.
+
+    This starts no driver, so every process may ask.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    has_device = any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()  # dxg: Windows' subsystem for Linux
+    return has_device and bool(list(distributions(name=GPU_PACKAGE)))
 
 
 def gpu_name() -> str | None:

@@ -31,5 +31,5 @@ def decoder_count(cores: int, workers: int) -> int:
 
 
 def large_decoder_count(cores: int, workers: int) -> int:
-    """Return how many more decoder processes a worker has for large frames. All workers together have one a core."""
-    return max(1, cores // workers)
+    """Return how many more decoder processes a worker has for large frames."""
+    return max(2, cores // workers)

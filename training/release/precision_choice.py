@@ -24,15 +24,16 @@ from service.inference.runtime_interface import Runtime
 from service.inference.runtime_selection import open_cpu_runtime
 from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta
-from service.model.card import NETWORK_FILE, NETWORK_FILES, Card, GpuPrecision, NetworkInput, Precision
+from service.model.card import NETWORK_FILE, Card, GpuPrecision, NetworkInput, Precision
 from training.data.split_table import rows_of_split
 from training.evaluation.inference import dice_scores
 from training.release.export_check import KerasRuntime
-from training.release.float16_conversion import convert_to_float16
+from training.release.float16_conversion import write_rounding_network
 from training.release.int8_quantization import quantize
 from training.release.served_model_frames import sample_rows
 
 CPU_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+ROUNDING_NETWORK = "rounding.onnx"
 TIMED_CALLS = 40  # of each precision
 MAX_VALIDATION_DICE_DROP = 0.002
 
@@ -64,15 +65,15 @@ def measure_milliseconds(runtimes: dict[Precision, Runtime], network_input: Netw
 def open_runtimes(folder: Path, card: Card) -> dict[Precision, Runtime]:
     """Return the network of a candidate's folder in each precision, with the card's TTA.
 
-    Without a GPU, ONNX Runtime computes float16 on the CPU: it rounds the output of each layer as a GPU does.
+    float16 is computed on the CPU, by a network that rounds the output of each layer.
     """
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
         shutil.copy(folder / NETWORK_FILE, copy)
         quantize(copy, card.candidate)
-        convert_to_float16(copy)
+        write_rounding_network(copy, copy / ROUNDING_NETWORK)
         runtimes: dict[Precision, Runtime] = {name: open_cpu_runtime(copy, name) for name in CPU_PRECISIONS}
-        runtimes["float16"] = OnnxRuntime(copy / NETWORK_FILES["float16"], "float16", [CPU])
+        runtimes["float16"] = OnnxRuntime(copy / ROUNDING_NETWORK, "float16", [CPU])
         return {precision: with_tta(runtime, card.tta) for precision, runtime in runtimes.items()}
 
 

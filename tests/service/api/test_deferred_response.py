@@ -18,6 +18,8 @@ from tests.conftest import patched
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.api.asgi import FrameRequest, post_frames, with_middlewares
 
+MAX_SECONDS = 60.0  # only a deadlock needs more
+
 
 @pytest.fixture
 def limiter() -> FairConcurrencyLimiter:
@@ -40,6 +42,21 @@ def test_another_request_runs_between_two_steps(limiter) -> None:
     asyncio.run(post_frames(limiter, [DeferredResponse(compute), frame_app]))
     assert finished == ["frame", "deferred"]
     assert limiter.running_or_queued == 0
+
+
+def test_requests_that_wait_for_a_slot_take_no_thread_from_those_that_hold_one(limiter) -> None:
+    """The default limit of threads is 40; with more requests, none of them could go on."""
+    finished = []
+
+    def compute(report_step: Callable[[], None]) -> Response:
+        for _ in range(3):
+            report_step()
+        finished.append(True)
+        return Response()
+
+    responses = [DeferredResponse(compute) for _ in range(60)]
+    asyncio.run(asyncio.wait_for(post_frames(limiter, responses), MAX_SECONDS))
+    assert len(finished) == 60
 
 
 def test_the_request_is_abandoned_when_its_client_disconnects(limiter) -> None:

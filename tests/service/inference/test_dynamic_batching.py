@@ -51,7 +51,7 @@ def recording(onnx_runtime) -> RecordingRuntime:
 
 def run_while_busy(recording: RecordingRuntime, batches: list[np.ndarray]) -> list:
     """Run `batches` in a thread each, all of them while one frame occupies the runtime; return their futures."""
-    batching = DynamicBatchingRuntime(recording)
+    batching = DynamicBatchingRuntime(dict.fromkeys(BATCH_SIZES, recording))
     recording.counts = True
     with ThreadPoolExecutor(len(batches) + 1) as pool:
         first = pool.submit(batching, frames(0))
@@ -79,7 +79,7 @@ def test_calls_that_wait_become_one_padded_batch_and_keep_their_outputs(recordin
 def test_a_batch_has_at_most_the_largest_size(recording) -> None:
     futures = run_while_busy(recording, [frames(seed, 2) for seed in range(BATCH_SIZES[-1] // 2 + 3)])
     assert [future.result()[0].shape for future in futures] == [(2, *FRAME_SHAPE, 1)] * len(futures)
-    assert recording.batches == [1, 32, 8]  # 6 frames in the last one
+    assert recording.batches == [1, 16, 8]  # 6 frames in the last one
 
 
 def test_a_failing_batch_fails_only_the_calls_that_fail_alone(recording, onnx_runtime) -> None:
@@ -89,11 +89,11 @@ def test_a_failing_batch_fails_only_the_calls_that_fail_alone(recording, onnx_ru
         bad.result()
     for future, batch in ((good, batches[0]), (other, batches[2])):
         np.testing.assert_allclose(future.result()[0], onnx_runtime(batch)[0], atol=1e-6)
-    assert recording.batches == [1, 4, 1, 1, 1]
+    assert recording.batches == [1, 8, 1, 1, 1]
 
 
 def test_a_runtime_that_always_fails_answers_every_call(recording) -> None:
-    batching = DynamicBatchingRuntime(recording)
+    batching = DynamicBatchingRuntime(dict.fromkeys(BATCH_SIZES, recording))
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(batching, np.full((1, *FRAME_SHAPE, 1), np.nan, np.float32)) for _ in range(40)]
         errors = [future.exception(60) for future in futures]
@@ -102,9 +102,22 @@ def test_a_runtime_that_always_fails_answers_every_call(recording) -> None:
 
 
 def test_many_threads_get_their_own_outputs(onnx_runtime) -> None:
-    batching = DynamicBatchingRuntime(onnx_runtime)
+    batching = DynamicBatchingRuntime(dict.fromkeys(BATCH_SIZES, onnx_runtime))
     batches = [frames(seed, 1 + seed % 3) for seed in range(200)]
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(batching, batches))
     for batch, (mask, _) in zip(batches, results, strict=True):
         np.testing.assert_allclose(mask, onnx_runtime(batch)[0], atol=1e-6)
+
+
+def test_a_runtime_whose_batches_differ_from_single_frames_is_refused(onnx_runtime) -> None:
+    class PaddingRuntime:
+        """Mixes the frames of a batch."""
+
+        device, precision, frame_shape = onnx_runtime.device, onnx_runtime.precision, onnx_runtime.frame_shape
+
+        def __call__(self, batch: np.ndarray, all_cores: bool = True) -> tuple[np.ndarray, np.ndarray]:
+            return onnx_runtime(batch / len(batch))
+
+    with pytest.raises(ArithmeticError, match="in a batch of 2 than alone"):
+        DynamicBatchingRuntime(dict.fromkeys(BATCH_SIZES, PaddingRuntime()))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from service.decoding.frame import Frame
-from service.inference.onnx_runtime import CPU, OnnxRuntime
+from service.inference.onnx_runtime import OnnxRuntime
 from service.inference.segmenter import Segmenter
 from service.inference.self_test import write_self_test
 from service.model.card import Card
@@ -24,9 +24,10 @@ pytestmark = pytest.mark.server
 
 ON_CPU = """
 from service.inference import onnx_runtime, runtime_selection
+from service.inference.dynamic_batching import BATCH_SIZES
 from service.model.card import NETWORK_FILES
-runtime_selection.open_gpu_runtime = lambda folder, precision: onnx_runtime.OnnxRuntime(
-    folder / NETWORK_FILES[precision], precision, [onnx_runtime.CPU]
+runtime_selection.open_gpu_runtimes = lambda folder, precision: dict.fromkeys(
+    BATCH_SIZES, onnx_runtime.OnnxRuntime(folder / NETWORK_FILES[precision], precision, [onnx_runtime.CPU])
 )
 """
 SIZES = ((60, 80), (100, 120), (420, 580), (64, 200))  # of frames: rows, columns
@@ -87,13 +88,14 @@ def test_frames_of_many_sizes_at_once_get_their_own_masks(server: RunningServer,
         assert np.mean(mask != expected[number % len(frames)]) < 0.001
 
 
-def test_float16_changes_probabilities_little(float16_folder: Path) -> None:
-    batch = np.random.default_rng(0).normal(size=(2, 48, 64, 1)).astype(np.float32)
-    mask, presence = OnnxRuntime(float16_folder / "unet.onnx", "float32", [CPU])(batch)
-    mask_16, presence_16 = OnnxRuntime(float16_folder / FLOAT16, "float16", [CPU])(batch)
-    assert mask_16.dtype == presence_16.dtype == np.float32
-    assert 0 < np.abs(mask_16 - mask).max() < 0.005
-    np.testing.assert_allclose(presence_16, presence, atol=0.005)
+def test_a_gpu_that_fails_leaves_the_network_to_the_cpu(float16_folder: Path, monkeypatch, caplog) -> None:
+    def fail(folder: Path, precision: str) -> dict[int, OnnxRuntime]:
+        raise RuntimeError("the GPU's memory is full")
+
+    monkeypatch.setattr("service.inference.runtime_selection.open_gpu_runtimes", fail)
+    segmenter = Segmenter(float16_folder)
+    assert segmenter.runtime.device.startswith("CPU")
+    assert "the network does not run on the NVIDIA GPU: the GPU's memory is full" in caplog.text
 
 
 def test_a_folder_without_the_network_for_gpus_is_refused(float16_folder: Path, tmp_path: Path) -> None:

@@ -67,9 +67,12 @@ def test_a_gpu_is_a_device_that_is_not_hidden(monkeypatch, tmp_path: Path, devic
     if device:
         (tmp_path / device).touch()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(machine, "GPU_PACKAGE", "numpy")  # stands for onnxruntime-gpu
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert has_gpu(tmp_path) is expected
+    monkeypatch.setattr(machine, "GPU_PACKAGE", "a package that is not installed")
+    assert not has_gpu(tmp_path)
 
 
 def test_one_client_may_send_the_largest_upload() -> None:
