@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import sys
 
 import bentoml
 import cv2
@@ -39,8 +38,6 @@ from service.resources.worker_count import WORKERS_VARIABLE, worker_count
 
 log = logging.getLogger("bentoml.nervemask")
 
-SWITCH_SECONDS = 0.0005  # between Python's threads; with its default, 0.005, a frame waits longer for those of others
-
 
 @bentoml.service(
     name="nervemask",
@@ -59,7 +56,6 @@ class Nervemask:
         end_with_supervisor()
         configure_logs()
         return_freed_memory()
-        sys.setswitchinterval(SWITCH_SECONDS)
         cv2.setNumThreads(1)  # a large frame of one client would delay the frames of others; slots use the cores
         patch_worker()
         self.deployed_model = DeployedModel(model_folder())

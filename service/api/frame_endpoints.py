@@ -52,11 +52,14 @@ def segment(request: FrameRequest) -> Response:
             for outcomes in request.segment_cine(cine, render)
         )
         return StreamingResponse(lines, media_type="application/jsonl")
-    result = request.segment_frame(cine)
-    with STEP_DURATION_SECONDS.labels("answer").time():
-        if as_geojson:
-            return JSONResponse(response_bodies.build_feature(result, request.card), media_type=GEOJSON)
-        return JSONResponse({**response_bodies.build_segmentation(result, request.card, picture_kind)})
+
+    def render_frame(result: FrameResult) -> Response:
+        with STEP_DURATION_SECONDS.labels("answer").time():
+            if as_geojson:
+                return JSONResponse(response_bodies.build_feature(result, request.card), media_type=GEOJSON)
+            return JSONResponse({**response_bodies.build_segmentation(result, request.card, picture_kind)})
+
+    return request.segment_frame(cine, render_frame)
 
 
 def _picture_response(request: FrameRequest, draw: Callable[[FrameResult], np.ndarray]) -> Response:
@@ -64,11 +67,13 @@ def _picture_response(request: FrameRequest, draw: Callable[[FrameResult], np.nd
 
     draw: returns uint8 (height, width) or (height, width, 3), BGR.
     """
-    result = request.segment_frame(request.open_cine())
-    headers = response_bodies.picture_headers(result, request.card)
-    with STEP_DURATION_SECONDS.labels("answer").time():
-        data = image_encoding.encode_png(draw(result))
-    return Response(data, media_type="image/png", headers=headers)
+
+    def render(result: FrameResult) -> Response:
+        with STEP_DURATION_SECONDS.labels("answer").time():
+            data = image_encoding.encode_png(draw(result))
+        return Response(data, media_type="image/png", headers=response_bodies.picture_headers(result, request.card))
+
+    return request.segment_frame(request.open_cine(), render)
 
 
 def endpoint(respond: Callable[[FrameRequest], Response]) -> Callable[[Request], Awaitable[Response]]:

@@ -56,11 +56,14 @@ class FrameRequest:
         """Return whether the client uploads a cine and does not choose one of its frames."""
         return cine.frame_count > 1 and "index" not in self.parameters
 
-    def segment_frame(self, cine: Cine) -> FrameResult:
-        """Segment the frame that the parameter `index` names, or the only frame. Raises FrameError."""
+    def segment_frame(self, cine: Cine, render: Callable[[FrameResult], T]) -> T:
+        """Return `render` of the result of the frame that the parameter `index` names, or of the only frame.
+
+        Raises FrameError.
+        """
         with self._counting_ended_decoders():
             index = select_frame(cine, self.parameters.get("index"))
-            return self.segmenter.segment_cine_frame(cine, index, self.state)
+            return self.segmenter.segment_cine_frame(cine, index, self.state, render)
 
     @contextmanager
     def _counting_ended_decoders(self) -> Iterator[None]:

@@ -55,14 +55,16 @@ class CineFrameQueue(Generic[T]):
         future.set_exception(error)
         self.append(number, byte_count, future)
 
-    def pop_finished(self) -> Iterator[list[T | FrameFailure]]:
-        """Wait for the first frame; yield its outcome, with those of the finished frames that directly follow it.
+    def pop_finished(self, count: int = 1) -> Iterator[list[T | FrameFailure]]:
+        """Wait for the first frames; yield their outcomes, with those of the finished frames that directly follow.
 
         Their bytes are released when the iterator goes on: the responses are rendered then.
+
+        count: of frames to wait for, at most as many as there are.
         """
-        finished = [self.frames.popleft()]
-        outcomes = [finished[0].outcome()]
-        while self.frames and self.frames[0].future.done():
+        finished: list[QueuedFrame[T]] = []
+        outcomes: list[T | FrameFailure] = []
+        while self.frames and (len(finished) < count or self.frames[0].future.done()):
             finished.append(self.frames.popleft())
             outcomes.append(finished[-1].outcome())
         try:

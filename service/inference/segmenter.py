@@ -26,7 +26,7 @@ from service.resources.machine import cpu_cores
 from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 T = TypeVar("T")
-QUEUED_FRAMES_PER_CORE = 2  # frames of a cine that are submitted ahead of the result that is waited for
+QUEUED_FRAMES_PER_CORE = 4  # frames of a cine that are submitted ahead of the result that is waited for
 
 
 class Segmenter:
@@ -106,8 +106,9 @@ class Segmenter:
                 else:
                     pending.append(index, byte_count, pool.submit(process, encoded, index))
                 # Wait for the first frame alone: the client waits for it, and so it gets all cores.
-                if len(pending.frames) > (QUEUED_FRAMES_PER_CORE * cpu_cores() if index else 0):
-                    yield from pending.pop_finished()
+                most = QUEUED_FRAMES_PER_CORE * cpu_cores() if index else 0
+                if len(pending.frames) > most:  # to send frames one by one would take longer than to segment them
+                    yield from pending.pop_finished(max(1, most // 2))
             while pending.frames:
                 yield from pending.pop_finished()
         finally:  # do not wait: an abandoned generator may be closed in a thread of this pool

@@ -23,7 +23,9 @@ import errno
 import functools
 import hashlib
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,27 +49,37 @@ def write(line: dict[str, Any]) -> None:
     audit_writer().write(line)
 
 
+class SubmittedLine:
+    """A line that is being made and written in the writer's thread.
+
+    make_line: returns the line; it gets the current time.
+    """
+
+    def __init__(self, make_line: Callable[[], dict[str, Any]]):
+        self.future: Future[None] | OSError
+        try:
+            self.future = audit_writer().submit(make_line)
+        except OSError as error:
+            self.future = error
+
+    def error(self) -> OSError | None:
+        """Wait until the line is written. Return why it is not, or None."""
+        if isinstance(self.future, OSError):
+            return self.future
+        try:
+            audit_writer().wait(self.future)
+        except OSError as error:
+            return error
+        return None
+
+
 def write_all(lines: list[dict[str, Any]]) -> list[OSError | None]:
     """Append lines with the current time, in order; return the error of each, None where it is written.
 
     This waits once for all lines, and not once for each.
     """
-    writer = audit_writer()
-    submitted: list[Future[None] | OSError] = []
-    for line in lines:
-        try:
-            submitted.append(writer.submit(line))
-        except OSError as error:
-            submitted.append(error)
-    return [_error_of(future) if isinstance(future, Future) else future for future in submitted]
-
-
-def _error_of(future: Future[None]) -> OSError | None:
-    try:
-        audit_writer().wait(future)
-    except OSError as error:
-        return error
-    return None
+    submitted = [SubmittedLine(partial(dict, line)) for line in lines]
+    return [line.error() for line in submitted]
 
 
 def write_or_log(line: dict[str, Any]) -> None:
@@ -81,7 +93,7 @@ def write_or_log(line: dict[str, Any]) -> None:
 async def write_or_log_async(line: dict[str, Any]) -> None:
     """Do as `write_or_log` in the event loop, which goes on meanwhile. A cancelled task still writes its line."""
     try:
-        future = asyncio.wrap_future(audit_writer().submit(line))
+        future = asyncio.wrap_future(audit_writer().submit(lambda: line))
         done, _ = await asyncio.wait({future}, timeout=MAX_WRITE_SECONDS)
         if not done:
             future.add_done_callback(_ignore_result)

@@ -57,13 +57,17 @@ class MonitoredSegmenter:
         self.model_info.set(0)
         self.drift.reset()
 
-    def segment_cine_frame(self, cine: Cine, index: int, request: RequestState) -> FrameResult:
-        """Segment one frame of a cine. Raises FrameError."""
+    def segment_cine_frame(
+        self, cine: Cine, index: int, request: RequestState, render: Callable[[FrameResult], T]
+    ) -> T:
+        """Return `render` of the result of one frame; meanwhile its audit line is written. Raises FrameError."""
         result = self.segmenter.segment_cine_frame(cine, index, request.memory)
-        (outcome,) = self._record([self._measure(result, result)], request)
-        if isinstance(outcome, FrameFailure):
-            raise outcome.error
-        return outcome
+        fields = {**audit_log.request_fields(request), "status": 200}
+        line = audit_log.SubmittedLine(lambda: fields | audit_log.frame_fields(result, self.card))
+        rendered = render(result)
+        if failure := self._record_frame(result, drift_features(result), line.error(), request):
+            raise failure.error
+        return rendered
 
     def segment_cine(
         self, cine: Cine, request: RequestState, render: Callable[[FrameResult], T]
@@ -99,23 +103,24 @@ class MonitoredSegmenter:
                 record_failure(outcome.error, request, outcome.index)
                 recorded.append(outcome)
             else:
-                rendered = self._record_frame(outcome, next(errors), request)
-                recorded.append(rendered)
+                failure = self._record_frame(outcome.result, outcome.drift_features, next(errors), request)
+                recorded.append(failure or outcome.rendered)
         return recorded
 
     def _record_frame(
-        self, frame: "MeasuredFrame[T]", error: OSError | None, request: RequestState
-    ) -> T | FrameFailure:
+        self, result: FrameResult, features: DriftFeatures, error: OSError | None, request: RequestState
+    ) -> FrameFailure | None:
+        """Update metrics, drift and spool. Return a failure if the audit line has an error: then no mask is sent."""
         if error:
             log.error("the audit log cannot be written, so no mask is returned: %s", error)
             message = "The service cannot write its audit log and returns no masks now."
-            return FrameFailure(frame.result.frame.index, FrameError(ErrorCode.NO_AUDIT, message))
+            return FrameFailure(result.frame.index, FrameError(ErrorCode.NO_AUDIT, message))
         request.audited = True
-        _observe(frame.result)
-        self.drift.update(frame.drift_features)
+        _observe(result)
+        self.drift.update(features)
         if self.review_spool:
-            self.review_spool.keep(frame.result)
-        return frame.rendered
+            self.review_spool.keep(result)
+        return None
 
 
 @dataclass(frozen=True)
