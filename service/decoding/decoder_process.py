@@ -114,7 +114,7 @@ def run_in_decoder_process(decoder: Decoder, *arguments: Any, size: DeclaredSize
 
 
 def _call_idle_process(decoder: Decoder, arguments: tuple[Any, ...], limits: CallLimits, large: bool) -> DecodedPixels:
-    places = _places(large)
+    places = _large_frame_places() if large else _small_frame_places()
     child = places.get()
     try:
         if child is None or child.process.poll() is not None:
@@ -132,19 +132,26 @@ def call_decoder(decoder: Decoder, *arguments: Any, size: DeclaredSize | None = 
 
 def start_decoder_process() -> None:
     """Start one child now, so that the first frame does not wait for it. The others start when they are needed."""
-    places = _places(large=False)
+    places = _small_frame_places()
     places.put(places.get() or DecoderProcess(NICENESS))
 
 
-@functools.cache
-def _places(large: bool) -> "queue.LifoQueue[DecoderProcess | None]":
-    """Return the places for small or for large frames, each a child that waits for a call, or None.
+Places = queue.LifoQueue["DecoderProcess | None"]  # each a child that waits for a call, or None; the last used first
 
-    The last child used comes first.
-    """
-    count = large_decoder_count if large else decoder_count
-    places: queue.LifoQueue[DecoderProcess | None] = queue.LifoQueue()
-    for _ in range(count(cpu_cores(), worker_count())):
+
+@functools.cache
+def _small_frame_places() -> Places:
+    return _empty_places(decoder_count(cpu_cores(), worker_count()))
+
+
+@functools.cache
+def _large_frame_places() -> Places:
+    return _empty_places(large_decoder_count(cpu_cores(), worker_count()))
+
+
+def _empty_places(count: int) -> Places:
+    places: Places = queue.LifoQueue()
+    for _ in range(count):
         places.put(None)
     return places
 

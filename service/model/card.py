@@ -26,8 +26,9 @@ HeaderText = Annotated[str, Field(pattern="^[ -~]+$")]  # printable ASCII: it is
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Tta = Literal["none", "flip"]  # test-time augmentation
-Precision = Literal["float32", "bfloat16", "int8", "float16"]
+CpuPrecision = Literal["float32", "bfloat16", "int8"]
 GpuPrecision = Literal["float32", "float16"]
+Precision = CpuPrecision | GpuPrecision
 # The network of each precision. int8 is in OpenVINO's format, with its weights in unet.int8.bin.
 NETWORK_FILES: dict[Precision, str] = {
     "float32": NETWORK_FILE,
@@ -205,7 +206,7 @@ class Card:
     trained_on: TrainedOn
     input: NetworkInput
     postprocessing: PostprocessingConfig
-    precision: Precision
+    precision: CpuPrecision
     tta: Tta
     refit: bool
     metrics: dict[str, Any]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from service.inference.runtime_interface import Runtime
 from service.inference.runtime_selection import open_cpu_runtime
 from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta
-from service.model.card import NETWORK_FILE, Card, GpuPrecision, NetworkInput, Precision
+from service.model.card import NETWORK_FILE, Card, CpuPrecision, GpuPrecision, NetworkInput, Precision
 from training.data.split_table import rows_of_split
 from training.evaluation.inference import dice_scores
 from training.release.export_check import KerasRuntime
@@ -32,7 +32,7 @@ from training.release.float16_conversion import write_rounding_network
 from training.release.int8_quantization import quantize
 from training.release.served_model_frames import sample_rows
 
-CPU_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+CPU_PRECISIONS: tuple[CpuPrecision, ...] = get_args(CpuPrecision)
 ROUNDING_NETWORK = "rounding.onnx"
 TIMED_CALLS = 40  # of each precision
 MAX_VALIDATION_DICE_DROP = 0.002
@@ -77,7 +77,7 @@ def open_runtimes(folder: Path, card: Card) -> dict[Precision, Runtime]:
         return {precision: with_tta(runtime, card.tta) for precision, runtime in runtimes.items()}
 
 
-def choose_precisions(folder: Path, card: Card) -> tuple[Precision, GpuPrecision, dict[str, Any]]:
+def choose_precisions(folder: Path, card: Card) -> tuple[CpuPrecision, GpuPrecision, dict[str, Any]]:
     """Return the precisions to serve on CPUs and on GPUs, and metrics of all, measured on the evaluated model.
 
     The choice depends on validation, because the evaluated model was not trained on it. The metrics also contain the
@@ -99,7 +99,7 @@ def choose_precisions(folder: Path, card: Card) -> tuple[Precision, GpuPrecision
     }
     good = [precision for precision, change in changes.items() if is_as_good(change)]
     good_on_cpu = [precision for precision in CPU_PRECISIONS if precision in good]
-    precision: Precision = min(good_on_cpu, key=lambda name: milliseconds[name]) if good_on_cpu else "float32"
+    precision: CpuPrecision = min(good_on_cpu, key=lambda name: milliseconds[name]) if good_on_cpu else "float32"
     test_dice = dice_scores(networks[precision], card.postprocessing, test, "test")
     test_change = test_dice - dice_scores(keras_network, card.postprocessing, test, "test, Keras")
     precisions: dict[Precision, dict[str, float]] = {
