@@ -16,7 +16,7 @@ def test_short_attacks_end_no_worker_and_cost_no_memory(model_folder, tmp_path, 
         hostile_clients.server_with_keys(tmp_path, None) as server,
         ProcessMonitor(server.process.pid, hostile_clients.SAMPLE_SECONDS) as monitor,
     ):
-        figures = hostile_clients.attack(server, monitor, seconds=15, connections=200, recovery_seconds=10)
+        figures = hostile_clients.attack(server, monitor, seconds=6, connections=200, recovery_seconds=6)
     figures |= {"memory_limit_gib": None, "audit_lines": 0}
     assert figures["lost_workers"] == 0
     assert figures["memory_peak_mib"] <= figures["memory_before_mib"] + 300
