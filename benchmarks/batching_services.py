@@ -7,6 +7,7 @@ import bentoml
 import numpy as np
 
 from benchmarks.batching import FRAME_SHAPE, WORKERS
+from service.model.card import Precision
 
 THREADS = 16
 
@@ -17,9 +18,11 @@ def run_network(frames: np.ndarray) -> np.ndarray:
 
 
 class _Network:
-    """What DynamicBatchingRuntime needs to know of a runtime."""
+    """What DynamicBatchingRuntime needs of a runtime."""
 
-    device, precision, frame_shape = "none", "float32", FRAME_SHAPE
+    device = "none"
+    precision: Precision = "float32"
+    frame_shape: tuple[int, ...] = FRAME_SHAPE
 
     def __call__(self, batch: np.ndarray, all_cores: bool = True) -> tuple[np.ndarray, np.ndarray]:
         return run_network(batch), np.zeros(len(batch), np.float32)
@@ -51,9 +54,9 @@ class DynamicBatching:
     """Workers with a network each, and this project's dynamic batching."""
 
     def __init__(self) -> None:
-        from service.inference.dynamic_batching import DynamicBatchingRuntime
+        from service.inference.dynamic_batching import BATCH_SIZES, DynamicBatchingRuntime
 
-        self.network = DynamicBatchingRuntime(_Network())  # type: ignore[arg-type]
+        self.network = DynamicBatchingRuntime(dict.fromkeys(BATCH_SIZES, _Network()))
 
     @bentoml.api(route="/predict")
     def predict(self, seed: int) -> float:

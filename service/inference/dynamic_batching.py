@@ -4,10 +4,11 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from service.inference.onnx_runtime import OnnxRuntime
+from service.inference.runtime_interface import Runtime
 
 BATCH_SIZES = (1, 2, 8, 16)  # a batch is padded to one of them
 MAX_DIFFERENCE = 0.02  # of a probability between batch sizes; in float16 the order of sums matters
@@ -26,6 +27,12 @@ class _Call:
         return self.outputs is not None or self.error is not None
 
 
+class ShapedRuntime(Runtime, Protocol):
+    """A runtime that knows its input. frame_shape: for one frame, (height, width, 1)."""
+
+    frame_shape: tuple[int, ...]
+
+
 class DynamicBatchingRuntime:
     """A runtime that joins concurrent calls. Thread-safe.
 
@@ -40,7 +47,7 @@ class DynamicBatchingRuntime:
     Raises ArithmeticError if a frame gets other probabilities in a batch than alone, and any exception of the runtimes.
     """
 
-    def __init__(self, runtimes: Mapping[int, OnnxRuntime]):
+    def __init__(self, runtimes: Mapping[int, ShapedRuntime]):
         self.runtimes = runtimes
         first = runtimes[BATCH_SIZES[0]]
         self.device = first.device
