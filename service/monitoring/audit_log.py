@@ -23,9 +23,7 @@ import errno
 import functools
 import hashlib
 import logging
-from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,15 +48,12 @@ def write(line: dict[str, Any]) -> None:
 
 
 class SubmittedLine:
-    """A line that is being made and written in the writer's thread.
+    """A line, with the current time, that the writer's thread writes."""
 
-    make_line: returns the line; it gets the current time.
-    """
-
-    def __init__(self, make_line: Callable[[], dict[str, Any]]):
+    def __init__(self, line: dict[str, Any]):
         self.future: Future[None] | OSError
         try:
-            self.future = audit_writer().submit(make_line)
+            self.future = audit_writer().submit(line)
         except OSError as error:
             self.future = error
 
@@ -78,8 +73,7 @@ def write_all(lines: list[dict[str, Any]]) -> list[OSError | None]:
 
     This waits once for all lines, and not once for each.
     """
-    submitted = [SubmittedLine(partial(dict, line)) for line in lines]
-    return [line.error() for line in submitted]
+    return [line.error() for line in [SubmittedLine(line) for line in lines]]
 
 
 def write_or_log(line: dict[str, Any]) -> None:
@@ -93,7 +87,7 @@ def write_or_log(line: dict[str, Any]) -> None:
 async def write_or_log_async(line: dict[str, Any]) -> None:
     """Do as `write_or_log` in the event loop, which goes on meanwhile. A cancelled task still writes its line."""
     try:
-        future = asyncio.wrap_future(audit_writer().submit(lambda: line))
+        future = asyncio.wrap_future(audit_writer().submit(line))
         done, _ = await asyncio.wait({future}, timeout=MAX_WRITE_SECONDS)
         if not done:
             future.add_done_callback(_ignore_result)

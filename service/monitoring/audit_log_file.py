@@ -47,18 +47,15 @@ class AuditLogFile:
         self.lock = threading.Lock()  # of `lost`
         self.torn = False  # the last write of this process ended inside a line
 
-    def submit(self, make_line: Callable[[], dict[str, Any]]) -> Future[None]:
-        """Queue a line, which gets the current time, and return its future. Raises OSError if writing hangs.
-
-        make_line: called in the writer's thread.
-        """
+    def submit(self, line: dict[str, Any]) -> Future[None]:
+        """Queue a line, which gets the current time, and return its future. Raises OSError if writing hangs."""
         if self.hangs:
             raise self._lose(OSError(errno.EAGAIN, HANGING))
-        return self._submit(functools.partial(self._write, make_line))
+        return self._submit(functools.partial(self._write, encode_line(line)))
 
     def write(self, line: dict[str, Any]) -> None:
         """Write a line with the current time. Raises OSError."""
-        self.wait(self.submit(lambda: line))
+        self.wait(self.submit(line))
 
     def wait(self, future: Future[None]) -> None:
         """Wait for a submitted line. Raises OSError."""
@@ -101,9 +98,8 @@ class AuditLogFile:
             self.lost = LostLines(lost.since, error.strerror or str(error), lost.lines + 1)
         return error
 
-    def _write(self, make_line: Callable[[], dict[str, Any]]) -> None:
+    def _write(self, text: bytes) -> None:
         """Write one line in the writer's thread, after the line about lost ones."""
-        text = encode_line(make_line())
         try:
             self._write_lost()
             with _opened() as descriptor, _locked(descriptor):

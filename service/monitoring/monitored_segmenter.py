@@ -62,8 +62,8 @@ class MonitoredSegmenter:
     ) -> T:
         """Return `render` of the result of one frame; meanwhile its audit line is written. Raises FrameError."""
         result = self.segmenter.segment_cine_frame(cine, index, request.memory)
-        fields = {**audit_log.request_fields(request), "status": 200}
-        line = audit_log.SubmittedLine(lambda: fields | audit_log.frame_fields(result, self.card))
+        fields = audit_log.request_fields(request) | {"status": 200} | audit_log.frame_fields(result, self.card)
+        line = audit_log.SubmittedLine(fields)
         rendered = render(result)
         if failure := self._record_frame(result, drift_features(result), line.error(), request):
             raise failure.error
