@@ -34,7 +34,7 @@ from service.inference.preprocessing import preprocess
 from service.model.card import NETWORK_FILES, Card, GpuPrecision
 from service.model.model_folder import model_folder
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import cpu_cores
+from service.resources.machine import cpu_cores, has_gpu
 from service.resources.worker_count import worker_count
 from training.data.sources import phantom
 
@@ -259,6 +259,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=TITLE)
     parser.add_argument("--stand-in", action="store_true", help="test this program without a GPU")
     arguments = parser.parse_args()
+    if not (arguments.stand_in or has_gpu()):
+        sys.exit("There is no NVIDIA GPU, or onnxruntime-gpu is not installed in place of onnxruntime.")
     figures = record("gpu", functools.partial(measure, arguments.stand_in), "gpu")
     sys.exit("; ".join(f"{row['figure']}: {row['value']}" for row in limits(figures) if row["met"] == "no") or 0)
 
