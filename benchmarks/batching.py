@@ -1,6 +1,6 @@
-"""Two ways to batch frames for a GPU: BentoML's adaptive batching behind API workers, and a session in each worker.
+"""Two ways to batch frames for a GPU: BentoML's adaptive batching behind API workers, and a network in each worker.
 
-`python -m benchmarks.batching`. It needs no GPU: the network does nothing. The figures are the cost of the way to it.
+`python -m benchmarks.batching`. It needs no GPU: a stub replaces the network, so the figures are the overhead.
 """
 
 import base64
@@ -15,7 +15,7 @@ from benchmarks.load_generator import Load, run
 from benchmarks.peers import Peer, RunningServer, run_server
 from benchmarks.report import record, table
 
-TITLE = "Batching for a GPU: the cost of the way to the network"
+TITLE = "Batching for a GPU: the overhead of two designs"
 WORKERS = 2
 FRAME_SHAPE = (160, 224, 1)
 CONNECTIONS = (1, 16)
@@ -69,7 +69,7 @@ def _cpu_seconds(server: RunningServer) -> float:
 
 def to_markdown(figures: list[dict[str, Any]]) -> str:
     explained = "\n".join(f"- {name}: {text}" for name, text in DESIGNS.items())
-    return f"{WORKERS} workers. `cpu ms` is the processor time of all processes of the server, for one request.\n\n" + (
+    return f"{WORKERS} workers. `cpu ms` is the CPU time of all processes of the server, per request.\n\n" + (
         f"{explained}\n\n{table(figures)}"
     )
 

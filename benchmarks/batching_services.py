@@ -1,6 +1,6 @@
 """Two BentoML services with the same network and the same HTTP route, for `benchmarks.batching`.
 
-The network does nothing, so the cost of a request is the cost of its way to the network and back.
+A stub replaces the network, so a request costs the overhead of the design.
 """
 
 import bentoml

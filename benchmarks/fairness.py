@@ -2,7 +2,7 @@
 
 `python -m benchmarks.fairness`. In each round, a client sends frames to an idle service, and again while a greedy one
 sends GREEDY_LOAD times what the service can process, with hostile files among its frames. The greedy client runs in a
-process of its own, only while a core is idle: here it shares the machine with the service, which real clients do not.
+process of its own with the policy SCHED_IDLE: it shares the machine, and must not take cores from the service.
 """
 
 import argparse

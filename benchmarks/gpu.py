@@ -1,6 +1,7 @@
-"""The service on a GPU: accuracy by precision, batches, throughput by number of workers, memory, and training steps.
+"""The service on a GPU: each precision against float32 on the CPU, batches, throughput by number of workers, training.
 
-`python -m benchmarks.gpu`. It needs an NVIDIA GPU, the extra `gpu`, and a champion. It ends within 8 minutes.
+`python -m benchmarks.gpu`. It needs an NVIDIA GPU, onnxruntime-gpu in place of onnxruntime, and a champion. It takes
+about 8 minutes.
 `--stand-in` runs ONNX Runtime on the CPU in place of the GPU: it tests this program, and its figures say nothing.
 
 The load generator and the service share the machine's cores.

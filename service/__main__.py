@@ -37,7 +37,7 @@ def main() -> None:
         options += ["--ssl-certfile", str(arguments.certificate.absolute())]
         options += ["--ssl-keyfile", str(arguments.private_key.absolute())]
     os.environ["BENTOML_HOME"] = str(make_bentoml_home(arguments.port))
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's idle threads would wait in loops, on a core each
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the idle threads of NumPy's OpenBLAS would spin
     make_paths_absolute()
     from bentoml_cli.cli import cli  # it reads the environment when it is imported
 

@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from service.request import RequestState
 
 ReportStep = Callable[[], None]
-# A request keeps its thread while it waits for its next slot. With fewer threads than requests, those that hold the
-# slots would wait for threads, and nothing would go on. The number of requests has limits of its own.
+# With a limit on threads, requests that hold a slot could wait for a thread, while requests that hold a thread wait for
+# a slot: a deadlock. Other limits bound the number of requests.
 THREADS = CapacityLimiter(math.inf)
 
 

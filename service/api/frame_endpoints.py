@@ -1,6 +1,6 @@
-"""The endpoints that take a frame or cine: they return masks as PNG, JSON, GeoJSON or a DICOM Segmentation.
+"""The endpoints of /mask, /overlay and /segment: they return masks as PNG, JSON or GeoJSON.
 
-They are Starlette endpoints, which take one hop to a thread. A `bentoml.api` takes longer for each request.
+`dicom_response` has that of /dicom. Starlette calls them in a thread. A `bentoml.api` would take longer.
 """
 
 import logging

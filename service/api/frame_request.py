@@ -57,7 +57,7 @@ class FrameRequest:
         return cine.frame_count > 1 and "index" not in self.parameters
 
     def segment_frame(self, cine: Cine, render: Callable[[FrameResult], T]) -> T:
-        """Return `render` of the result of the frame that the parameter `index` names, or of the only frame.
+        """Segment the frame at the parameter `index`, or the only frame. Return what `render` makes of the result.
 
         Raises FrameError.
         """

@@ -47,9 +47,9 @@ SPARE_BYTES = 128 * MIB  # address space of a call beside its pixels, mostly lib
 # How a child ends over a file: native code fails, or a limit on processor time (SIGPROF) or on the clock (SIGALRM) is
 # reached. Whoever ends it from outside, such as the kernel when memory is short, uses another signal.
 FILE_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGPROF", "SIGALRM")
-# Costly files do not keep the cores from the workers, and large ones not from small ones, which are soon decoded.
+# Decoders have a lower priority than workers, and decoders of large frames a lower one than those of small frames.
 NICENESS, LARGE_NICENESS = 5, 10
-LARGE_PIXELS = 4_000_000  # or more; consoles and video have fewer
+LARGE_PIXELS = 4_000_000  # or more; frames of ultrasound systems have fewer
 ROOT = Path(__file__).parents[2]
 # Only where libraries are found. The rest of the worker's environment may hold secrets.
 ENVIRONMENT = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}

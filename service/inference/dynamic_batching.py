@@ -36,8 +36,8 @@ class ShapedRuntime(Runtime, Protocol):
 class DynamicBatchingRuntime:
     """A runtime that joins concurrent calls. Thread-safe.
 
-    One batch runs at a time, in the thread of one of its callers. Calls that arrive meanwhile wait, and all of them
-    together become the next batch. So a call never waits for others to arrive, and batches grow with the load.
+    One batch runs at a time, in the thread of a waiting call. Calls that arrive meanwhile wait. The next batch takes
+    the oldest of them. So a call never waits for others to arrive, and batches grow with the load.
 
     A batch that fails is run again call by call: only the calls that fail alone get an error.
 

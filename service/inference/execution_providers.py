@@ -8,7 +8,7 @@ from pathlib import Path
 from service.inference.dynamic_batching import BATCH_SIZES
 from service.inference.onnx_runtime import CPU, OnnxRuntime, Provider
 from service.model.card import NETWORK_FILES, Precision
-from service.resources.machine import gpu_name
+from service.resources.machine import gpu_name, has_gpu
 
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
@@ -23,6 +23,8 @@ def open_gpu_runtimes(folder: Path, precision: Precision) -> dict[int, OnnxRunti
     Return nothing without a GPU, and log why a GPU is not usable.
     """
     if gpu_name() is None:
+        if has_gpu():
+            log.warning("the CPU is used: the driver of the NVIDIA GPU does not start")
         return {}
     try:
         import onnxruntime

@@ -23,10 +23,10 @@ class OnnxRuntime:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        if _name(providers[0]) != CPU:  # idle threads of each worker would wait in loops for work on the CPU
+        if _name(providers[0]) != CPU:  # on the CPU, idle threads of each worker would spin
             options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(network), options, providers=providers)
-        self.session.disable_fallback()  # after an error it would go on with the CPU, and say nothing
+        self.session.disable_fallback()  # it would go on with the CPU, and print why to standard output
         self.frame_shape = tuple(self.session.get_inputs()[0].shape[1:])
         self.precision = precision
         self.provider = self.session.get_providers()[0]

@@ -18,8 +18,8 @@ RequestPool = queue.SimpleQueue[Any]  # of openvino.InferRequest
 class OpenVinoRuntime:
     """A runtime on the CPU.
 
-    A single frame gets all cores, if the network is then clearly faster: threads without work wait in loops, and take
-    the cores from everything else. Concurrent frames get one core each, which gives a higher throughput. An infer
+    A single frame gets all cores, if the network is then clearly faster: idle threads spin and take cores from other
+    work. Concurrent frames get one core each, which gives a higher throughput. An infer
     request serves one thread at a time, so each of the two pools holds one request per core.
     """
 

@@ -33,7 +33,8 @@ class Segmenter:
     """An open model folder. Thread-safe.
 
     folder: the model folder.
-    precision: number format of the network on the CPU. None: on the fastest device in its precision, as served.
+    precision: number format of the network on the CPU. None: as served, on the GPU in `gpu_precision`, or else on the
+        CPU in `precision`.
 
     Raises ModelFolderError if the folder must not be served.
     """

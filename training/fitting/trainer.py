@@ -104,7 +104,7 @@ def _compile(model: keras.Model, net: Net, recipe: Recipe) -> None:
         loss={head: "binary_crossentropy" if head == "presence" else mask_loss for head in heads_with_loss},
         loss_weights={head: losses.loss_weight(head) for head in heads_with_loss},
         metrics={"mask": [keras.metrics.MeanMetricWrapper(losses.dice, name="dice")]},
-        jit_compile=False,  # XLA makes no step faster on a CPU; Keras would use it on a GPU
+        jit_compile=False,  # Keras would use XLA on a GPU; `deep` did not compile within five minutes on a CPU
     )
 
 
