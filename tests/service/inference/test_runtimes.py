@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.inference.execution_providers import gpu_providers
 from service.inference.runtime_selection import open_runtime
 from service.inference.tta import FlipTta
 
@@ -80,3 +81,16 @@ def test_an_unusable_gpu_is_logged_and_the_cpu_is_used(model_folder, monkeypatch
     runtime = open_runtime(model_folder)
     assert runtime.device.startswith("CPU") and runtime.precision == "float32"
     assert "install nervemask[gpu]" in caplog.text
+
+
+def test_a_gpu_uses_tensorrt_where_its_library_is_installed(model_folder, monkeypatch) -> None:
+    network = model_folder / "unet.onnx"
+    (cuda, options), cpu = gpu_providers(network, "float32")
+    assert (cuda, cpu) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert all(isinstance(value, str) for value in options.values())
+    monkeypatch.setattr("service.inference.execution_providers.TENSORRT_LIBRARY", "libc.so.6")  # one that exists
+    monkeypatch.setenv("BENTOML_HOME", "/a/folder")
+    (tensorrt, options), (cuda, _), cpu = gpu_providers(network, "float16")
+    assert tensorrt == "TensorrtExecutionProvider"
+    assert options["trt_profile_max_shapes"] == "frame:16x48x64x1"
+    assert (options["trt_fp16_enable"], options["trt_engine_cache_path"]) == ("True", "/a/folder")
