@@ -45,5 +45,6 @@ def page(browser, address, tmp_path) -> Iterator[Page]:
     browser.get("about:blank")
     page.console_messages()  # those of the page before
     browser.get(f"{address}/")
+    page.wait(lambda: page.run("return document.readyState") == "complete", "the whole page")
     yield page
     assert page.console_messages() == []

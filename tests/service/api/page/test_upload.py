@@ -131,23 +131,29 @@ def test_a_dicom_file_offers_a_dicom_segmentation(page) -> None:
     page["download-dicom"].click()
     segmentation = pydicom.dcmread(io.BytesIO(page.downloaded("two_segmentation.dcm")))
     assert segmentation.Modality == "SEG"
+    page.wait(page["frame-slider"].is_displayed, "the slider")
     page["frame-slider"].send_keys(Keys.ARROW_RIGHT)
     page.wait_for_text("frame-position", "Frame 2 of 30")
     page["download-mask"].click()
     assert page.downloaded("two_0001_mask.png").startswith(b"\x89PNG")
 
 
+DROP = """
+const transfer = new DataTransfer();
+for (const [name, data] of Object.entries(arguments[0])) {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  transfer.items.add(new File([bytes], name));
+}
+const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
+document.querySelector("h1").dispatchEvent(event);
+return event.defaultPrevented;
+"""
+
+
 def drop_files(page: Page, files: dict[str, bytes]) -> None:
-    page.run(
-        """const transfer = new DataTransfer();
-        for (const [name, data] of Object.entries(arguments[0])) {
-          const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-          transfer.items.add(new File([bytes], name));
-        }
-        const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
-        document.querySelector("h1").dispatchEvent(event);""",
-        {name: base64.b64encode(data).decode() for name, data in files.items()},
-    )
+    """Drop files on the page, again until its script is there and takes them."""
+    encoded = {name: base64.b64encode(data).decode() for name, data in files.items()}
+    page.wait(lambda: page.run(DROP, encoded), "the page's handler of dropped files")
 
 
 def test_a_file_can_be_dropped_anywhere(page, speckle) -> None:
