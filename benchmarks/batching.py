@@ -3,16 +3,14 @@
 `python -m benchmarks.batching`. It needs no GPU: a stub replaces the network, so the figures are the overhead.
 """
 
-import base64
 import itertools
 import json
-import sys
 from typing import Any
 
 import psutil
 
-from benchmarks.load_generator import Load, run
-from benchmarks.peers import Peer, RunningServer, run_server
+from benchmarks.load_generator import Load, encode_request, run
+from benchmarks.peers import Peer, RunningServer, bentoml_command, run_server
 from benchmarks.report import record, table
 
 TITLE = "Batching for a GPU: the overhead of two designs"
@@ -29,22 +27,15 @@ DESIGNS = {
 def measure() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for _, name in itertools.product(range(ROUNDS), DESIGNS):
-        with run_server(Peer(name, _command(name), "/readyz", _make_request)) as server:
+        command = bentoml_command(f"benchmarks.batching_services:{name}")
+        with run_server(Peer(name, command, "/readyz", _make_request)) as server:
             _measure(server, CONNECTIONS[-1])  # warm-up
             rows += [{"design": name, **_measure(server, connections)} for connections in CONNECTIONS]
     return rows
 
 
-def _command(name: str) -> Any:
-    bentoml = "from bentoml_cli.cli import cli; import sys; cli(sys.argv[1:])"
-    target = f"benchmarks.batching_services:{name}"
-    return lambda port: [sys.executable, "-c", bentoml, "serve", target, "--host", "127.0.0.1", "--port", str(port)]
-
-
 def _make_request(_: str, seed: bytes) -> str:
-    body = json.dumps({"seed": int(seed)}).encode()
-    head = f"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-    return base64.b64encode(f"{head}\r\n\r\n".encode() + body).decode()
+    return encode_request("/predict", "application/json", json.dumps({"seed": int(seed)}).encode())
 
 
 def _measure(server: RunningServer, connections: int) -> dict[str, Any]:

@@ -132,10 +132,10 @@ def _keras_predict_command(port: int) -> list[str]:
     return [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning"]
 
 
-def _plain_bentoml_command(port: int) -> list[str]:
-    bentoml = "import sys; from bentoml_cli.cli import cli; cli(sys.argv[1:])"
-    service = "benchmarks.plain_bentoml:PlainService"
-    return [sys.executable, "-c", bentoml, "serve", service, "--host", "127.0.0.1", "--port", str(port)]
+def bentoml_command(service: str) -> Callable[[int], list[str]]:
+    """Return the start command of a BentoML service, such as `module:Class`."""
+    command = [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port"]
+    return lambda port: [*command, str(port)]
 
 
 def _make_form_request(content_type: str, file: bytes) -> str:
@@ -167,7 +167,9 @@ def _mlflow_command(port: int) -> list[str]:
 
 
 NERVEMASK = Peer("nervemask", _nervemask_command, "/readyz", _make_mask_request)
-PLAIN_BENTOML = Peer("plain BentoML service", _plain_bentoml_command, "/readyz", _make_form_request)
+PLAIN_BENTOML = Peer(
+    "plain BentoML service", bentoml_command("benchmarks.plain_bentoml:PlainService"), "/readyz", _make_form_request
+)
 KERAS_PREDICT = Peer("model.predict behind ASGI", _keras_predict_command, "/readyz", _make_mask_request)
 MLFLOW = Peer("mlflow models serve", _mlflow_command, "/ping", _make_tensor_request)
 PEERS = (NERVEMASK, PLAIN_BENTOML, KERAS_PREDICT, MLFLOW)

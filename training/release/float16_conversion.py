@@ -34,7 +34,8 @@ def write_rounding_network(folder: Path, file: Path) -> None:
         if weights.data_type == TensorProto.FLOAT:
             rounded = numpy_helper.to_array(weights).astype("float16").astype("float32")
             weights.CopyFrom(numpy_helper.from_array(rounded, weights.name))
-    floats = {info.name for info in onnx.shape_inference.infer_shapes(network).graph.value_info if _is_float(info)}
+    inner_outputs = onnx.shape_inference.infer_shapes(network).graph.value_info
+    floats = {info.name for info in inner_outputs if info.type.tensor_type.elem_type == TensorProto.FLOAT}
     nodes = []
     for node in graph.node:
         nodes.append(node)
@@ -46,7 +47,3 @@ def write_rounding_network(folder: Path, file: Path) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.save(network, file)
-
-
-def _is_float(info: "onnx.ValueInfoProto") -> bool:  # type: ignore[name-defined]  # noqa: F821
-    return info.type.tensor_type.elem_type == 1
