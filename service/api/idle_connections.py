@@ -3,10 +3,11 @@
 uvicorn keeps such connections open, and has no limit that spares busy ones: a few thousand would leave a worker without
 file descriptors. Here a client must send a complete request within MAX_IDLE_SECONDS, and take what it is sent at
 MIN_BYTES_PER_SECOND. Above MAX_CONNECTIONS the connection that has been idle longest is closed for each new one, so
-idle clients never block others.
+idle clients never block others. If all are busy or new, further connections wait to be accepted.
 """
 
 import asyncio
+import math
 import random
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from service.resources.machine import trim_memory
 
 MAX_CONNECTIONS = 1024  # of one worker
 MAX_IDLE_SECONDS = 10.0
+MIN_IDLE_SECONDS = 1.0  # a younger connection is not closed for another one: its request may be on its way
 CHECK_INTERVAL_SECONDS = 2.0
 LINGER_SECONDS = 2.0
 TRIM_CONNECTIONS = 100  # after as many, the worker gives memory back to the system
@@ -90,13 +92,11 @@ class ConnectionLimiter:
         self.most_connections = 0  # since memory was given back
 
     def add(self, connection: Any) -> None:
-        """Register a new connection; above MAX_CONNECTIONS, close the one that has been idle longest."""
+        """Register a new connection."""
         self.idle.setdefault(connection, IdleConnection(connection.loop.time(), 0, connection.last_request))
         if not self.checks:
             self.connections = connection.connections
             self.checks = connection.loop.create_task(self._check_forever())
-        if len(self.connections) > MAX_CONNECTIONS:
-            self.close_longest_idle()
 
     async def _check_forever(self) -> None:
         while True:
@@ -132,13 +132,23 @@ class ConnectionLimiter:
             self.most_connections = len(self.connections)
             trim_memory()
 
-    def close_longest_idle(self) -> None:
-        """Close the connection that has been idle longest, if one is idle."""
-        for connection in self.idle:
+    def make_room(self, now: float) -> bool:
+        """Return whether the worker may hold another connection; if need be, close the one that has been idle longest.
+
+        now: seconds of the event loop's clock.
+        """
+        return len(self.connections) < MAX_CONNECTIONS or self.close_longest_idle(now - MIN_IDLE_SECONDS)
+
+    def close_longest_idle(self, since: float = math.inf) -> bool:
+        """Close the connection that has been idle longest; return whether one has been idle since then."""
+        for connection, state in self.idle.items():
+            if state.since > since:
+                return False
             if connection in self.connections and is_idle(connection):
                 del self.idle[connection]
                 connection.transport.abort()
-                return
+                return True
+        return False
 
 
 def is_idle(connection: Any) -> bool:

@@ -19,6 +19,7 @@ MAX_UNSENT_BYTES = 64 * 1024  # of one connection, in the system's buffer
 ACCEPTED_SHARE = 8  # one of so many waiting connections is accepted at a time
 MAX_ACCEPTED = 32  # at a time
 ACCEPT_RETRY_SECONDS = 0.5  # after an accept that failed
+FULL_PAUSE_SECONDS = 0.02  # while the worker holds as many connections as it may, and all are busy
 
 
 def waiting_connections(listener: socket.socket) -> int:
@@ -35,7 +36,8 @@ class SharedSocketServer:
     It accepts one connection at a time and then pauses. The more connections its worker holds, the longer is the pause,
     so the workers share the connections about evenly. When many connections wait, it accepts a share of them at a time:
     otherwise clients that connect again and again would make the others wait for seconds. When there are
-    MAX_TLS_HANDSHAKES unfinished TLS handshakes, it cancels the oldest for each new connection.
+    MAX_TLS_HANDSHAKES unfinished TLS handshakes, it cancels the oldest for each new connection. While the limiter has no
+    room, connections wait: another worker may accept them.
 
     loop: the worker's event loop.
     listener: the shared socket; it must listen already.
@@ -70,6 +72,9 @@ class SharedSocketServer:
         held = len(self.limiter.connections) + len(self.handshakes)
         pause = min(ACCEPT_PAUSE_SECONDS * (1 + held), MAX_ACCEPT_PAUSE_SECONDS)
         for _ in range(max(1, min(MAX_ACCEPTED, waiting_connections(self.listener) // ACCEPTED_SHARE))):
+            if not self.limiter.make_room(self.loop.time()):
+                pause = FULL_PAUSE_SECONDS
+                break
             try:
                 client, _ = self.listener.accept()
             except (BlockingIOError, ConnectionAbortedError):  # another worker was faster, or the client disconnected

@@ -57,6 +57,24 @@ def test_a_worker_accepts_one_connection_and_then_pauses(limiter, listener, monk
     asyncio.run(scene())
 
 
+def test_a_full_worker_leaves_connections_to_others(limiter, listener, monkeypatch) -> None:
+    """Above its limit it would have to close a connection whose request is on its way."""
+    monkeypatch.setattr(shared_socket_server, "FULL_PAUSE_SECONDS", ENDLESS_SECONDS)
+    monkeypatch.setattr(limiter, "make_room", lambda now: False)
+
+    async def connect(client: socket.socket) -> None:
+        client.close()
+
+    async def scene() -> None:
+        with socket.create_connection(listener.getsockname()):
+            server = SharedSocketServer(asyncio.get_running_loop(), listener, connect, limiter)
+            server._accept()
+            assert waiting_connections(listener) == 1
+            server.close()
+
+    asyncio.run(scene())
+
+
 def test_of_many_waiting_connections_a_worker_accepts_a_share(limiter, monkeypatch) -> None:
     """Otherwise clients that connect again and again would make all others wait for seconds."""
     for name in ("ACCEPT_PAUSE_SECONDS", "MAX_ACCEPT_PAUSE_SECONDS"):
