@@ -26,8 +26,8 @@ def _loop_seconds() -> float:
 class FairConcurrencyLimiter:
     """Slots for running requests. Turns go round by client, so a client with many requests delays no other.
 
-    A client alone gets all slots. While several clients are active they share them; a greedy client gets one worker's
-    part of the cores, and pauses between its requests (`greedy_clients`). A client that holds no slot gets one, if need
+    A client alone gets all slots. While several clients are active they share them; a greedy client then gets one
+    worker's part of the cores, and pauses between its requests (`greedy_clients`). A client that holds no slot gets one, if need
     be one more than there are, so it never waits for the long request of another client.
 
     A worker has one limiter. Only the worker's event loop may use it.
@@ -142,7 +142,7 @@ class FairConcurrencyLimiter:
         holding = self.holding[client]
         if self.holding.total() >= self.slots + (not holding) or self.greedy_clients.is_paused(client):
             return False
-        parts = max(len(self.active_until), self.workers if self.greedy_clients.is_greedy(client) else 1)
+        parts = max(len(self.active_until), self.workers if self.greedy_clients.must_yield(client) else 1)
         return holding < math.ceil(self.slots / parts)
 
 

@@ -44,12 +44,16 @@ class GreedyClients:
             self.table.write_time(self.number, self.clock() + ACTIVE_SECONDS)
 
     def record_end(self, client: str, seconds: float) -> float:
-        """Return the pause after a request of a client that ran for so many seconds; 0 if it is not greedy or alone."""
-        if not self.is_greedy(client) or self.table.latest_time() < self.clock():
+        """Return the pause after a request of a client that ran for so many seconds; 0 if it need not yield."""
+        if not self.must_yield(client):
             return 0.0
         pause = min(PAUSE_FACTOR * seconds, MAX_PAUSE_SECONDS)
         self.paused_until[client] = self.clock() + pause
         return pause
+
+    def must_yield(self, client: str) -> bool:
+        """Return whether a client is greedy while another one is active. Alone it may use everything."""
+        return self.is_greedy(client) and self.table.latest_time() >= self.clock()
 
     def is_greedy(self, client: str) -> bool:
         """Return whether a client was refused a short time ago."""

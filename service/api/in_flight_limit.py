@@ -14,7 +14,7 @@ MAX_IN_FLIGHT = 1024  # frame requests of one worker
 MAX_IN_FLIGHT_PER_CLIENT = 128
 # A client that ignores Retry-After would keep a core busy with refusals. So they wait, longer if they are many.
 MIN_REFUSAL_SECONDS, MAX_REFUSAL_SECONDS = 1.0, 10.0
-MAX_WAITING_REFUSALS = 256  # of one worker: a quarter of its connections
+MAX_WAITING_REFUSALS = 512  # of one worker: half of its connections
 
 
 class InFlightLimitMiddleware:

@@ -72,6 +72,28 @@ def test_the_times_of_the_table_leave_its_rows_alone() -> None:
     assert table.latest_time() == ROWS
 
 
+def test_a_greedy_client_alone_gets_all_slots() -> None:
+    """With fewer it would stay greedy: after a worker was replaced, its backlog would never end."""
+
+    async def held(is_other_active: bool) -> int:
+        limiter = FairConcurrencyLimiter(2)
+        limiter.workers = 2
+        await asyncio.sleep(1)
+        limiter.greedy_clients.record_refusal("greedy")
+        if is_other_active:
+            limiter.greedy_clients.record_active("other")
+        requests = [asyncio.create_task(limiter.acquire("greedy")) for _ in range(3)]
+        await asyncio.sleep(0)
+        count = limiter.holding["greedy"]
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        return count
+
+    assert run_in_virtual_time(held(is_other_active=False)) == 2
+    assert run_in_virtual_time(held(is_other_active=True)) == 1
+
+
 def test_the_limiter_gives_a_paused_client_no_slot_and_wakes_it_afterwards() -> None:
     started: list[float] = []
 
