@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 # The routes that take a frame, each with its query parameters.
-FRAME_ROUTES = {"/mask": ("index",), "/overlay": ("index",), "/segment": ("index", "picture"), "/dicom": ()}
+FRAME_ROUTES = {
+    "/mask": ("index", "min_confidence"),
+    "/overlay": ("index", "min_confidence"),
+    "/segment": ("index", "picture", "min_confidence"),
+    "/dicom": ("min_confidence",),
+}
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz")
 POLLED_ROUTES = (*PROBE_ROUTES, "/metrics")  # orchestrators and Prometheus request them every few seconds
 LABELED_ROUTES = (*FRAME_ROUTES, *POLLED_ROUTES, "/", "/model", "/docs.json", "/stream")
@@ -57,6 +62,7 @@ class RequestState:
     upload: the uploaded file, open for reading; None on routes that take no frame.
     client_wait_seconds: how long the client has kept the service waiting (see SlowClientTimeout).
     audited: a mask of this request has its line in the audit log.
+    min_confidence: the service abstains from answers with a lower expected Dice, 0..1.
     ended_decoders: number of frames of this request that ended their decoder processes.
     abandoned: the client no longer waits for the response; segmentation stops at the next frame.
     finish_step: gives the request's slot to the next request of the queue and waits for another slot; set by
@@ -71,6 +77,7 @@ class RequestState:
     upload: IO[bytes] | None = None
     client_wait_seconds: float = 0.0
     audited: bool = False
+    min_confidence: float = 0.0
     ended_decoders: int = 0
     abandoned: bool = False
     finish_step: Callable[[], Awaitable[None]] | None = None

@@ -27,8 +27,8 @@ class FairConcurrencyLimiter:
     """Slots for running requests. Turns go round by client, so a client with many requests delays no other.
 
     A client alone gets all slots. While several clients are active they share them; a greedy client then gets one
-    worker's part of the cores, and pauses between its requests (`greedy_clients`). A client that holds no slot gets one, if need
-    be one more than there are, so it never waits for the long request of another client.
+    worker's part of the cores, and pauses between its requests (`greedy_clients`). A client that holds no slot gets
+    one, if need be one more than there are, so it never waits for the long request of another client.
 
     A worker has one limiter. Only the worker's event loop may use it.
 

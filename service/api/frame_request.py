@@ -1,5 +1,6 @@
 """A request that uploads a frame or cine: its parameters, its frames and the model that segments them."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
 
 GEOJSON = "application/geo+json"
 T = TypeVar("T")
+
+
+def parse_min_confidence(text: str | None, default: float = 0.0) -> float:
+    """Return the value of the parameter `min_confidence`, 0..1; the default without it. Raises FrameError (400)."""
+    try:
+        value = default if text is None else float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:  # also for NaN
+        message = "The parameter min_confidence is not a number from 0 to 1."
+        raise FrameError(ErrorCode.MIN_CONFIDENCE, message)
+    return value
 
 
 class FrameRequest:
@@ -44,6 +57,10 @@ class FrameRequest:
             message = "GeoJSON cannot contain a picture: remove the parameter picture, or accept application/json."
             raise FrameError(ErrorCode.PICTURE, message)
         return kind
+
+    def read_min_confidence(self, default: float = 0.0) -> None:
+        """Abstain below the parameter `min_confidence`, or below the default. Raises FrameError (400)."""
+        self.state.min_confidence = parse_min_confidence(self.parameters.get("min_confidence"), default)
 
     def open_cine(self) -> Cine:
         """Return the frames of the uploaded file. Raises FrameError."""

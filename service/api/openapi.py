@@ -17,7 +17,7 @@ from service.decoding.frame import Frame
 from service.decoding.image_file import MAX_IMAGE_BYTES
 from service.decoding.video_decoder import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
-from service.inference.segmentation_result import FrameFailure, FrameResult, FrameSegmentation
+from service.inference.segmentation_result import MIN_CONFIDENCE, FrameFailure, FrameResult, FrameSegmentation
 from service.model.card import WORST_FRAMES_IMAGE, Card
 from service.request import FRAME_ROUTES
 
@@ -38,11 +38,12 @@ requests of one client run or wait in one of its processes, and for a request th
 {MAX_RESPONSE_SECONDS:.0f} more seconds.
 
 `/stream` is a WebSocket. A binary message holds a frame's file; the response is JSON text, described by the schema
-StreamResponse. A cine gets a response for each frame. Parameters: `?picture=` as for /segment; `?drop=true` (default
-`false`) drops waiting messages and returns `"dropped": true` when a newer one arrives. Other parameters get the error
-`settings`. A message may have up to {MAX_MESSAGE_BYTES // MIB} MiB. The service closes the stream with 1009 after a
-larger message, 1008 after a wrong parameter or when its API key was removed, 1001 after {MAX_IDLE_SECONDS:.0f} seconds
-without a message, and 1013 when its messages hold too many bytes. A handshake gets HTTP 403 for another site's page.
+StreamResponse. A cine gets a response for each frame. Parameters: `?picture=` and `?min_confidence=` as for /segment;
+`?drop=true` (default `false`) drops waiting messages and returns `"dropped": true` when a newer one arrives. Other
+parameters get the error `settings`. A message may have up to {MAX_MESSAGE_BYTES // MIB} MiB. The service closes the
+stream with 1009 after a larger message, 1008 after a wrong parameter or when its API key was removed, 1001 after
+{MAX_IDLE_SECONDS:.0f} seconds without a message, and 1013 when its messages hold too many bytes. A handshake gets HTTP
+403 for another site's page.
 It gets 429 while {MAX_STREAMS_PER_CLIENT} streams of the client, or {MAX_STREAMS} of all, are open in one process.
 
 Research software, not a medical device."""
@@ -64,6 +65,11 @@ PARAMETERS: dict[str, Json] = {
         "description": "picture to add to the JSON as a data URL",
         "schema": {"enum": [*response_bodies.PICTURE_KINDS]},
     },
+    "min_confidence": {
+        "description": "the answer for a frame is left out if its confidence is lower: the mask is empty, and whether "
+        f"the frame shows a nerve is null. Default: 0, which leaves nothing out; for /dicom, {MIN_CONFIDENCE}",
+        "schema": {"type": "number", "minimum": 0, "maximum": 1},
+    },
 }
 MODEL_HEADERS = {
     "x-model": "name of the model",
@@ -72,7 +78,7 @@ MODEL_HEADERS = {
     "x-warnings": "warnings about the model and the frame, separated by '; '",
 }
 PICTURE_HEADERS = MODEL_HEADERS | {
-    "x-nerve-present": "true or false",
+    "x-nerve-present": "true or false; null if the answer is left out",
     "x-nerve-presence": models.PRESENCE,
     "x-mask-confidence": "the Dice that the mask is likely to reach",
 }

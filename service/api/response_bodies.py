@@ -102,7 +102,7 @@ def encode_line(response: Mapping[str, Any]) -> str:
 def picture_headers(result: FrameResult, card: Card) -> dict[str, str]:
     """Return the headers of a PNG: the model, the warnings, presence and confidence."""
     headers = model_headers(card, result.notes) | {
-        "x-nerve-present": str(result.segmentation.present).lower(),
+        "x-nerve-present": json.dumps(result.segmentation.present),
         "x-nerve-presence": f"{result.segmentation.presence:.4f}",
     }
     if result.segmentation.confidence is not None:

@@ -54,9 +54,12 @@ class FrameProperties(TypedDict):
 
 @closed
 class NerveMeasures(TypedDict):
-    """Whether the frame shows a nerve, and the nerve's size. box: the mask's bounding box."""
+    """Whether the frame shows a nerve, and the nerve's size. box: the mask's bounding box.
 
-    present: bool
+    present: null if the service abstains, because the confidence is below `min_confidence`. The mask is then empty.
+    """
+
+    present: bool | None
     presence: Presence
     area_px: NonNegativeInt
     area_mm2: NonNegativeFloat | None
@@ -74,7 +77,7 @@ class Nerve(NerveMeasures):
 
 @closed
 class ConfidenceValues(TypedDict):
-    """How good the mask is likely to be. null: the mask is empty."""
+    """How good the mask is likely to be, also if it is left out. null: the network finds no nerve."""
 
     mask: Confidence | None
 

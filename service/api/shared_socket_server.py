@@ -36,8 +36,8 @@ class SharedSocketServer:
     It accepts one connection at a time and then pauses. The more connections its worker holds, the longer is the pause,
     so the workers share the connections about evenly. When many connections wait, it accepts a share of them at a time:
     otherwise clients that connect again and again would make the others wait for seconds. When there are
-    MAX_TLS_HANDSHAKES unfinished TLS handshakes, it cancels the oldest for each new connection. While the limiter has no
-    room, connections wait: another worker may accept them.
+    MAX_TLS_HANDSHAKES unfinished TLS handshakes, it cancels the oldest for each new connection. While the limiter has
+    no room, connections wait: another worker may accept them.
 
     loop: the worker's event loop.
     listener: the shared socket; it must listen already.

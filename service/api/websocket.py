@@ -20,6 +20,7 @@ from service.api import response_bodies
 from service.api.decoder_penalties import PENALTIES
 from service.api.error_responses import INTERNAL_ERROR_MESSAGE, frame_error_response
 from service.api.fair_concurrency_limiter import LIMITER
+from service.api.frame_request import parse_min_confidence
 from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
@@ -59,10 +60,12 @@ class StreamSettings:
 
     drop: respond only to the newest frame of the queue, and report the others as dropped.
     picture: the kind of picture in each response; None without one.
+    min_confidence: the service abstains below it, 0..1.
     """
 
     drop: bool
     picture: str | None
+    min_confidence: float
 
     @classmethod
     def parse(cls, query: QueryParams) -> Self:
@@ -70,10 +73,17 @@ class StreamSettings:
         drop = query.get("drop", "false")
         picture = query.get("picture")
         kinds = response_bodies.PICTURE_KINDS
-        if set(query) - {"drop", "picture"} or drop not in ("true", "false") or picture not in (None, *kinds):
-            message = f"The parameters of a stream are drop (true or false) and picture (one of {', '.join(kinds)})."
+        if (
+            set(query) - {"drop", "picture", "min_confidence"}
+            or drop not in ("true", "false")
+            or picture not in (None, *kinds)
+        ):
+            message = (
+                f"The parameters of a stream are drop (true or false), picture (one of {', '.join(kinds)}) and "
+                "min_confidence (0 to 1)."
+            )
             raise FrameError(ErrorCode.SETTINGS, message)
-        return cls(drop == "true", picture)
+        return cls(drop == "true", picture, parse_min_confidence(query.get("min_confidence")))
 
 
 @dataclass
@@ -189,6 +199,7 @@ async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None
         await socket.send_text(json.dumps(response_bodies.build_error(error)))
         await socket.close(WS_1008_POLICY_VIOLATION)
         return
+    RequestState.of(socket.scope).min_confidence = settings.min_confidence
     if settings.picture:
         RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = response_bodies.RENDERED_PICTURE_BYTES
     queue = FrameQueue(settings.drop, streams.budget, RequestState.of(socket.scope).client_id)

@@ -38,7 +38,8 @@ class ConsoleReport:
         if measures.present and confidence is not None:
             columns = ["nerve", f"confidence {confidence:.2f}"]
         else:
-            columns = ["nerve" if measures.present else "no nerve", f"presence {measures.presence:.2f}"]
+            answer = {True: "nerve", False: "no nerve", None: "not sure"}[measures.present]
+            columns = [answer, f"presence {measures.presence:.2f}"]
         columns.append(f"{measures.area_px} px" if measures.area_mm2 is None else f"{measures.area_mm2} mm2")
         if isinstance(outcome, Segmentation):
             columns.append(f"{sum(outcome.milliseconds.values()):.0f} ms")

@@ -129,6 +129,7 @@ class OrthancBridge:
         """
         from service.clients.returned_segmentation_check import check_segmentation
         from service.decoding.dicom.header_checks import SECONDARY_CAPTURE_CLASSES, ULTRASOUND_CLASSES
+        from service.inference.segmentation_result import MIN_CONFIDENCE
         from service.rendering.dicom_segmentation import derive_uid
 
         path = f"/instances/{instance.ID}"
@@ -138,7 +139,7 @@ class OrthancBridge:
         sop_class = metadata.SopClassUid
         if sop_class not in ULTRASOUND_CLASSES and not (sop_class in SECONDARY_CAPTURE_CLASSES and modality == "US"):
             return "skipped (not an ultrasound image)"
-        if derive_uid(instance.MainDicomTags.SOPInstanceUID, self.model_run_id()) in study_uids:
+        if derive_uid(instance.MainDicomTags.SOPInstanceUID, self.model_run_id(), MIN_CONFIDENCE) in study_uids:
             return "skipped (already segmented)"
         with TemporaryFile() as source, TemporaryFile() as segmentation:
             self._request_segmentation(path, source, segmentation)

@@ -1,11 +1,21 @@
 """The results of segmentation: of a frame, and of a frame that cannot be decoded."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from service.decoding.frame import Frame
 from service.errors import FrameError
+
+# Below this expected Dice an answer has a warning, and a DICOM Segmentation leaves it out. On shifted test frames it
+# finds nine of ten masks with a Dice below 0.3 (docs/accuracy.md#distribution-shift).
+MIN_CONFIDENCE = 0.5
+LOW_CONFIDENCE_NOTE = f"the confidence is below {MIN_CONFIDENCE}: the mask may be wrong"
+UNCERTAIN_ABSENCE_NOTE = "no nerve was found, but the frame may show one"
+UNKNOWN_ABSENCE_NOTE = (
+    "no nerve was found, but the model was trained only on frames that show one: it may have missed the nerve"
+)
 
 
 @dataclass(frozen=True)
@@ -17,6 +27,9 @@ class FrameSegmentation:
     confidence: expected Dice of the mask, 0..1; None for an empty mask.
     milliseconds: time from preprocessing to the mask.
     notes: sentences for the reader of the response.
+    can_exclude_nerve: whether the model was also trained on frames without a nerve. Otherwise an empty mask says
+        nothing about the frame.
+    abstained: the mask was left out, because its expected Dice is too low; see `FrameResult.abstain_below`.
     """
 
     mask: np.ndarray
@@ -24,11 +37,29 @@ class FrameSegmentation:
     confidence: float | None
     milliseconds: float
     notes: tuple[str, ...] = ()
+    can_exclude_nerve: bool = True
+    abstained: bool = False
 
     @property
-    def present(self) -> bool:
-        """Whether the mask shows a nerve."""
-        return self.confidence is not None
+    def present(self) -> bool | None:
+        """Whether the mask shows a nerve; None if the service abstains."""
+        return None if self.abstained else self.confidence is not None
+
+    @property
+    def expected_dice(self) -> float:
+        """Return the Dice that the mask is expected to reach, 0..1; of an empty mask, the probability of no nerve."""
+        if self.confidence is not None:
+            return self.confidence
+        return 1 - self.presence if self.can_exclude_nerve else 0.0
+
+    @property
+    def confidence_notes(self) -> tuple[str, ...]:
+        """Return the note on an answer whose expected Dice is below MIN_CONFIDENCE; nothing for others."""
+        if self.expected_dice >= MIN_CONFIDENCE:
+            return ()
+        if self.confidence is not None:
+            return (LOW_CONFIDENCE_NOTE,)
+        return (UNCERTAIN_ABSENCE_NOTE if self.can_exclude_nerve else UNKNOWN_ABSENCE_NOTE,)
 
 
 @dataclass(frozen=True)
@@ -45,7 +76,21 @@ class FrameResult:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the reader of the response, about the frame and about its segmentation."""
-        return self.frame.notes + self.segmentation.notes
+        return self.frame.notes + self.segmentation.notes + self.segmentation.confidence_notes
+
+    def abstain_below(self, min_confidence: float) -> "FrameResult":
+        """Return this result, or one without mask and answer if the expected Dice is below `min_confidence`, 0..1."""
+        segmentation = self.segmentation
+        if segmentation.expected_dice >= min_confidence:
+            return self
+        note = f"the answer is left out: its confidence is below {min_confidence:g}"
+        abstained = dataclasses.replace(
+            segmentation,
+            mask=np.zeros_like(segmentation.mask),
+            notes=(*segmentation.notes, note),
+            abstained=True,
+        )
+        return dataclasses.replace(self, segmentation=abstained)
 
 
 @dataclass(frozen=True)

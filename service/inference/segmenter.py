@@ -136,7 +136,9 @@ class Segmenter:
             frame.scan_area.crop(mask)[:] = scan_mask
         presence = config.presence_calibration(presence)
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
-        return FrameSegmentation(mask, presence, confidence, (time.perf_counter() - start) * 1000, notes)
+        can_exclude_nerve = self.card.trained_on.frames_without_nerve != 0
+        milliseconds = (time.perf_counter() - start) * 1000
+        return FrameSegmentation(mask, presence, confidence, milliseconds, notes, can_exclude_nerve)
 
 
 def predict_probabilities(

@@ -120,12 +120,14 @@ class TrainedOn:
     source: "phantom", "usgra" or "kaggle".
     licence: of the source.
     frames, subjects: how many. subjects None: unknown.
+    frames_without_nerve: how many of the frames. None: unknown; an earlier release wrote the card.
     """
 
     source: str
     licence: str
     frames: int
     subjects: int | None
+    frames_without_nerve: int | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -31,7 +31,7 @@ def drift_features(result: FrameResult) -> DriftFeatures:
     return {
         "intensity_mean": mean,
         "intensity_deviation": std,
-        PRESENCE_RATE: float(result.segmentation.present),
+        PRESENCE_RATE: float(result.segmentation.confidence is not None),
         "confidence": result.segmentation.confidence,
     }
 

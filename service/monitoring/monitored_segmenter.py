@@ -1,5 +1,6 @@
 """A segmenter that records each result in the audit log, Prometheus metrics, drift and the review spool."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class MonitoredSegmenter:
         self, cine: Cine, index: int, request: RequestState, render: Callable[[FrameResult], T]
     ) -> T:
         """Return `render` of the result of one frame; meanwhile its audit line is written. Raises FrameError."""
-        result = self.segmenter.segment_cine_frame(cine, index, request.memory)
+        result = self.segmenter.segment_cine_frame(cine, index, request.memory).abstain_below(request.min_confidence)
         fields = audit_log.request_fields(request) | {"status": 200} | audit_log.frame_fields(result, self.card)
         line = audit_log.SubmittedLine(fields)
         rendered = render(result)
@@ -80,6 +81,7 @@ class MonitoredSegmenter:
         """
 
         def finish(result: FrameResult) -> MeasuredFrame[T]:
+            result = result.abstain_below(request.min_confidence)
             return self._measure(result, render(result))
 
         for outcomes in self.segmenter.segment_cine(cine, request.memory, finish):
@@ -151,7 +153,7 @@ def _observe(result: FrameResult) -> None:
     frame, segmentation = result.frame, result.segmentation
     STEP_DURATION_SECONDS.labels("decode").observe(result.decode_milliseconds / 1000)
     STEP_DURATION_SECONDS.labels("network").observe(segmentation.milliseconds / 1000)
-    FRAMES_TOTAL.labels(str(segmentation.present).lower()).inc()
+    FRAMES_TOTAL.labels(json.dumps(segmentation.present)).inc()
     PRESENCE.observe(segmentation.presence)
     if segmentation.confidence is not None:
         CONFIDENCE.observe(segmentation.confidence)

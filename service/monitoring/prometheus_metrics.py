@@ -37,7 +37,9 @@ PROBLEM = Gauge(
     multiprocess_mode="livemax",
 )
 SPOOL_REFUSED_TOTAL = Counter("nervemask_spool_refused", "Frames not kept for review: the scan area may hold a banner")
-FRAMES_TOTAL = Counter("nervemask_frames", "Segmented frames by whether they show a nerve", ["present"])
+FRAMES_TOTAL = Counter(
+    "nervemask_frames", "Segmented frames by whether they show a nerve; null: the service abstained", ["present"]
+)
 PRESENCE = Histogram("nervemask_presence", "Probability that a frame shows a nerve", buckets=PROBABILITY_BUCKETS)
 CONFIDENCE = Histogram("nervemask_confidence", "Expected Dice of a mask", buckets=PROBABILITY_BUCKETS)
 FRAME_PIXELS = Histogram("nervemask_frame_pixels", "Pixels of a frame", buckets=PIXELS_BUCKETS)

@@ -3,7 +3,7 @@
 import io
 import uuid
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import highdicom
 import numpy as np
@@ -36,14 +36,19 @@ MAX_TEXT_LENGTH = 64  # of Content Description and Series Description (value rep
 warnings.filterwarnings("ignore", category=UserWarning, module="highdicom")
 
 
-def build_dicom_segmentation(source: Dataset, masks: Iterable[np.ndarray], card: Card) -> bytes:
+def build_dicom_segmentation(
+    source: Dataset, masks: Iterable[np.ndarray | None], card: Card, min_confidence: float = 0.0
+) -> bytes:
     """Return a DICOM file with one binary segment, "Nerve", and one frame for each frame of the source.
 
     source: header of the ultrasound.
-    masks: uint8 (rows, columns), 0 or 255, one for each frame of the source. At most eight are in memory at once.
+    masks: uint8 (rows, columns), 0 or 255, one for each frame of the source; None where the service
+        abstains: the frame is then empty, and Content Description says so. At most eight are in memory at once.
     card: describes the model. The file holds its name, version, run ID, commit and data hash.
+    min_confidence: below it the service abstains, 0..1.
 
-    The same source and model run give the same UIDs, so that a PACS keeps one object even if it receives it again.
+    The same source, model run and min_confidence give the same UIDs, so that a PACS keeps one object even if it
+    receives it again.
     Raises FrameError 422 if the source lacks one of REQUIRED_UIDS or its header is damaged.
     """
     with raise_as_header_error():
@@ -52,24 +57,35 @@ def build_dicom_segmentation(source: Dataset, masks: Iterable[np.ndarray], card:
         message = f"The DICOM file has no {missing[0]}, which a segmentation must refer to."
         raise FrameError(ErrorCode.NO_IDENTITY, message)
     with raise_as_header_error():
-        segmentation = _build_without_pixels(source, card)
-    segmentation.PixelData = pack_masks(masks)
+        segmentation = _build_without_pixels(source, card, min_confidence)
+    abstained = 0
+
+    def masks_or_empty() -> Iterator[np.ndarray]:
+        nonlocal abstained
+        for mask in masks:
+            abstained += mask is None
+            yield np.zeros((source.Rows, source.Columns), np.uint8) if mask is None else mask
+
+    segmentation.PixelData = pack_masks(masks_or_empty())
+    if abstained:
+        description = f"Nerve; {abstained} frames left out (confidence below {min_confidence:g})"
+        segmentation.ContentDescription = description[:MAX_TEXT_LENGTH]
     file = io.BytesIO()
     with raise_as_header_error():
         segmentation.save_as(file, enforce_file_format=True)
     return file.getvalue()
 
 
-def _build_without_pixels(source: Dataset, card: Card) -> Segmentation:
+def _build_without_pixels(source: Dataset, card: Card, min_confidence: float) -> Segmentation:
     """Return the segmentation of all frames; its pixel data are those of one empty mask."""
     segmentation = Segmentation(
         [as_single_frame(source)],
         np.zeros((1, source.Rows, source.Columns), np.uint8),
         SegmentationTypeValues.BINARY,
         [_describe_nerve(card)],
-        series_instance_uid=derive_uid(source.SeriesInstanceUID, card.run_id),
+        series_instance_uid=derive_uid(source.SeriesInstanceUID, card.run_id, min_confidence),
         series_number=read_number(source, "SeriesNumber", 0, MAX_SERIES_NUMBER) + SERIES_OFFSET,
-        sop_instance_uid=derive_uid(source.SOPInstanceUID, card.run_id),
+        sop_instance_uid=derive_uid(source.SOPInstanceUID, card.run_id, min_confidence),
         instance_number=read_number(source, "InstanceNumber", 0) or 1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=card.name,
@@ -123,6 +139,10 @@ def _restore_source_class(segmentation: Segmentation, source: Dataset) -> None:
     segmentation.walk(restore)
 
 
-def derive_uid(source_uid: str, run_id: str) -> UID:
-    """Return a UID that depends only on the source's UID and the run ID of the model (PS3.5 B.2)."""
-    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{source_uid} {run_id}').int}")
+def derive_uid(source_uid: str, run_id: str, min_confidence: float) -> UID:
+    """Return a UID that depends only on the arguments (PS3.5 B.2).
+
+    source_uid: of the source. run_id: of the model. min_confidence: below it the service abstains, 0..1.
+    """
+    origin = f"{run_id} {min_confidence:g}" if min_confidence else run_id
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{source_uid} {origin}').int}")

@@ -61,6 +61,7 @@ def describe_training_frames() -> TrainedOn:
         licence=describe_licences(rows),
         frames=len(rows),
         subjects=len({row.subject for row in rows} - UNRECORDED_SUBJECTS) or None,
+        frames_without_nerve=sum(row.nerve_px == 0 for row in rows),
     )
 
 

@@ -81,6 +81,22 @@ def test_the_segmentation_object_holds_the_masks(client, card, cine_file, cine_m
     assert np.array_equal(dcmread(io.BytesIO(answer.content)).pixel_array * 255, cine_masks)
 
 
+def test_a_segmentation_object_leaves_out_uncertain_masks_and_says_so(client, cine_file, cine_masks) -> None:
+    lines = client.post("/segment", content=cine_file, headers=DICOM).text.splitlines()
+    confidences = [json.loads(line)["confidence"]["mask"] for line in lines]
+    limit = round(sorted(confidences)[1], 4) + 1e-4
+    answer = client.post("/dicom", params={"min_confidence": limit}, content=cine_file, headers=DICOM)
+    left_out = [confidence < limit for confidence in confidences]
+    assert 0 < sum(left_out) < len(left_out)
+    segmentation = dcmread(io.BytesIO(answer.content))
+    expected = [np.zeros_like(mask) if out else mask for mask, out in zip(cine_masks, left_out, strict=True)]
+    assert np.array_equal(segmentation.pixel_array * 255, expected)
+    assert f"{sum(left_out)} frames left out" in segmentation.ContentDescription
+    assert f"{sum(left_out)} of {len(left_out)} frames are left out" in answer.headers["x-warnings"]
+    complete = dcmread(io.BytesIO(client.post("/dicom", content=cine_file, headers=DICOM).content))
+    assert segmentation.SOPInstanceUID != complete.SOPInstanceUID, "another content, another UID"
+
+
 def test_a_segmentation_object_needs_dicom(client, cine_pixels) -> None:
     answer = client.post("/dicom", content=encode_png(cine_pixels[0]), headers=PNG)
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "not_dicom")

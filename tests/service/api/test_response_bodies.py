@@ -184,9 +184,9 @@ def test_the_json_can_contain_a_picture(card, box, kind) -> None:
 
 
 @pytest.mark.parametrize(("source", "has_warning"), [("phantom", True), ("usgra", False)])
-def test_a_model_trained_on_the_phantom_has_a_warning(card: Card, empty, source, has_warning) -> None:
+def test_a_model_trained_on_the_phantom_has_a_warning(card: Card, box, source, has_warning) -> None:
     card = replace(card, trained_on=replace(card.trained_on, source=source))
-    result = make_result(empty, None)
+    result = make_result(box)
     assert ("simulated" in "".join(response_bodies.build_segmentation(result, card)["warnings"])) is has_warning
     assert ("x-warnings" in response_bodies.picture_headers(result, card)) is has_warning
 

@@ -83,6 +83,31 @@ def test_the_headers_of_a_mask_describe_the_model_and_the_result(client, card, s
     assert "simulated" in headers["x-warnings"]
 
 
+def test_below_min_confidence_the_answer_is_left_out(client, speckle) -> None:
+    data = encode(speckle(3), "png")
+    kept, left_out = (
+        client.post("/segment", params={"min_confidence": value}, content=data, headers=PNG).json() for value in (0, 1)
+    )
+    assert kept["nerve"]["present"] is True
+    assert left_out["nerve"] == kept["nerve"] | {
+        "present": None, "area_px": 0, "box": None, "contours": [], "rle": ""
+    }  # fmt: skip
+    assert left_out["confidence"] == kept["confidence"]
+    assert "below 1" in left_out["warnings"][-1] or "below 1" in "".join(left_out["warnings"])
+    mask = client.post("/mask", params={"min_confidence": 1}, content=data, headers=PNG)
+    assert not read_mask(mask).any()
+    assert mask.headers["x-nerve-present"] == "null"
+    overlay = client.post("/overlay", params={"min_confidence": 1}, content=data, headers=PNG)
+    assert overlay.headers["x-nerve-present"] == "null"
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.1", "nan", "much", ""])
+@pytest.mark.parametrize("route", ["/mask", "/overlay", "/segment"])
+def test_a_min_confidence_that_is_no_share_is_refused(client, speckle, route, value) -> None:
+    response = client.post(route, params={"min_confidence": value}, content=encode(speckle(3), "png"), headers=PNG)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "min_confidence")
+
+
 def test_segment_returns_the_mask_and_its_measurements(client, card, speckle) -> None:
     data = encode(speckle(3), "png")
     response = client.post("/segment", content=data, headers=PNG)

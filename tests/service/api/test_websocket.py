@@ -101,6 +101,12 @@ def test_a_cine_in_one_message_gets_an_answer_for_each_frame(address, cine_file,
     assert all(answer["picture"].startswith("data:image/png") for answer in answers)
 
 
+def test_a_stream_leaves_out_uncertain_answers_on_request(address, cine_pixels) -> None:
+    frame = encode_png(cine_pixels[0])
+    kept, left_out = (send_all(address, f"?min_confidence={value}", [frame])[0] for value in (0, 1))
+    assert (kept["nerve"]["present"], left_out["nerve"]["present"]) == (True, None)
+
+
 @pytest.mark.parametrize("query", ["?picture=nonsense", "?drop=True", "?drop=1", "?dorp=true"])
 def test_a_stream_with_an_invalid_parameter_gets_an_error_and_ends(address, query) -> None:
     async def run() -> None:

@@ -27,7 +27,7 @@ from training.data.manifest import read_frame, read_labels, read_manifest
 from training.data.source_errors import IngestLog, SourceError
 from training.data.source_ingestion import ingest_source
 from training.data.sources import usgra
-from training.release.out_of_distribution_fit import fit_stats
+from training.evaluation.out_of_distribution_fit import fit_stats
 from training.workspace.nerve_parameters import NerveParameters
 
 
