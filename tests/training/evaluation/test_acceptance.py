@@ -1,8 +1,10 @@
 """The acceptance command scores a folder of masks, and names every invalid file."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.frames import png
@@ -75,3 +77,59 @@ def test_an_invalid_pair_ends_the_command(frames, masks):
     (frames / "masks/0003.png").write_bytes(b"no mask")
     with pytest.raises(SystemExit, match=r"masks/0003.png: is not a readable mask .*remove the pair\.$"):
         acceptance.main(frames, masks)
+
+
+@pytest.fixture
+def second_rater(masks: Path, tmp_path: Path) -> Path:
+    """Masks of a person who finds no nerve in frame 0003, and marks the others as the first person does."""
+    folder = Path(shutil.copytree(masks, tmp_path / "anna"))
+    (folder / "0003.png").write_bytes(png(np.zeros_like(LABELS)))
+    return folder
+
+
+def test_people_are_compared_with_each_other_and_with_the_model(frames, masks, second_rater, tmp_path, capsys):
+    """The model agrees with the first person, so the mean with people is between 1 and that of people."""
+    count = len(list(masks.iterdir()))
+    acceptance.main(frames, masks, [second_rater], output=tmp_path / "out")
+    lines = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+
+    def mean(raters: str) -> str:
+        (line,) = (line for line in lines if line.startswith(f"| all | {count} | {raters} |"))
+        return line.split("|")[4].split()[0]
+
+    people = 1 - 1 / count
+    assert mean("frames with anna") == mean("people with people") == f"{people:.3f}"
+    assert mean("model with frames") == "1.000"
+    assert mean("model with anna") == f"{people:.3f}"
+    assert mean("model with people") == f"{(1 + people) / 2:.3f}"
+    assert mean("model with people, less people with each other") == f"{(1 - people) / 2:+.3f}"
+    table = pd.read_csv(tmp_path / "out/agreement.csv", index_col="frame")
+    assert table.loc["images/0003.png", "frames with anna"] == 0
+    assert (tmp_path / "out/agreement.png").stat().st_size > 5000
+
+
+def test_agreement_by_region(frames, masks, second_rater, tmp_path, capsys):
+    names = [file.stem for file in sorted(masks.iterdir())]
+    regions = ["axillary" if name == "0003" else "interscalene" for name in names]
+    pd.DataFrame({"frame": names, "region": regions}).to_csv(tmp_path / "regions.csv", index=False)
+    acceptance.main(frames, masks, [second_rater], tmp_path / "regions.csv", tmp_path)
+    output = " ".join(capsys.readouterr().out.split())
+    assert "| axillary | 1 | people with people | 0.000 (0.000 to 0.000)" in output
+    assert f"| interscalene | {len(names) - 1} | people with people | 1.000 (1.000 to 1.000)" in output
+
+
+def test_a_frame_without_a_region_is_named(frames, masks, second_rater, tmp_path):
+    (tmp_path / "regions.csv").write_text("frame,region\n0001,axillary\n")
+    with pytest.raises(SystemExit, match=r"regions\.csv has no region of the frame 0002"):
+        acceptance.main(frames, masks, [second_rater], tmp_path / "regions.csv", tmp_path)
+
+
+def test_two_raters_of_one_name_are_refused(frames, masks, second_rater):
+    with pytest.raises(SystemExit, match=r"two raters are called 'anna'\. Rename a folder"):
+        acceptance.main(frames, masks, [second_rater, second_rater])
+
+
+def test_a_raters_missing_mask_is_named(frames, masks, second_rater, tmp_path):
+    (second_rater / "0003.png").unlink()
+    with pytest.raises(SystemExit, match=r"anna/0003\.png: is missing"):
+        acceptance.main(frames, masks, [second_rater], output=tmp_path)
