@@ -23,6 +23,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--as", dest="kind", choices=OUTPUT_KINDS, help="kind of output (default: from the suffix of --out, or mask)"
     )
+    parser.add_argument(
+        "--min-confidence",
+        type=float,
+        metavar="0..1",
+        help="leave out less certain masks (default: 0, for DICOM Segmentations 0.5)",
+    )
     parser.add_argument("--at-once", type=int, default=4, help="number of files in flight (default: 4)")
     parser.add_argument(
         "--overwrite",
@@ -35,6 +41,8 @@ def parse_arguments() -> argparse.Namespace:
         help=f"address of the service (default: NERVEMASK_SERVER, or {DEFAULT_SERVER})",
     )
     arguments = parser.parse_args()
+    if arguments.min_confidence is not None and not 0 <= arguments.min_confidence <= 1:
+        parser.error("--min-confidence must be from 0 to 1")
     if arguments.at_once < 1:
         parser.error("--at-once must be at least 1")
     return arguments
@@ -48,7 +56,8 @@ def main() -> None:
         # Imported here because httpx and rich would slow down --help.
         from service.clients.batch_client import segment_files
 
-        failures = segment_files(arguments.server, plan.kind, files, arguments.at_once)
+        kind = plan.kind.with_min_confidence(arguments.min_confidence)
+        failures = segment_files(arguments.server, kind, files, arguments.at_once)
     except (ClientError, OSError) as error:
         print_problem(error)
         sys.exit(2)

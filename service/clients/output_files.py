@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 
 from service.clients.file_walk import walk_files
 from service.clients.printable_text import print_problem
@@ -24,6 +24,13 @@ class OutputKind(NamedTuple):
     route: str
     suffix: str
     accept: str = "*/*"
+
+    def with_min_confidence(self, min_confidence: float | None) -> Self:
+        """Return the kind with answers above a confidence only, 0..1; None: as the route does by default."""
+        if min_confidence is None:
+            return self
+        separator = "&" if "?" in self.route else "?"
+        return self._replace(route=f"{self.route}{separator}min_confidence={min_confidence:g}")
 
 
 OUTPUT_KINDS = {

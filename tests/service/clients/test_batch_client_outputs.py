@@ -108,6 +108,20 @@ def test_each_frame_prints_one_line(run_client, client, frame_files) -> None:
     assert output.stderr.count("\n") == 1  # no progress bar without a terminal
 
 
+@pytest.mark.parametrize("kind", ["mask", "json", "geojson"])
+def test_less_certain_masks_are_left_out_on_request(run_client, frame_files, kind) -> None:
+    write_file("a.png", frame_files[".png"])
+    output = run_client("a.png", "--out", "out", "--as", kind, "--min-confidence", "1")
+    assert output.stdout.startswith("a.png\tnot sure\tpresence ")
+    assert "below 1" in output.stderr
+
+
+def test_a_min_confidence_above_1_is_a_wrong_argument(run_client, frame_files) -> None:
+    write_file("a.png", frame_files[".png"])
+    output = run_client("a.png", "--out", "out", "--min-confidence", "1.5", status=2)
+    assert "--min-confidence must be from 0 to 1" in output.stderr
+
+
 def test_a_warning_about_a_frame_names_the_file(run_client, frame_files, speckle) -> None:
     regions = [make_region(0, 0, 79, 119), make_region(80, 0, 159, 119)]
     write_file("in/plain.png", frame_files[".png"])
