@@ -20,7 +20,7 @@ def main() -> None:
     """Check the options, then start BentoML's server."""
     parser = _argument_parser()
     arguments = parser.parse_args()
-    check_worker_count()
+    worker_count()  # ends the program if the setting is wrong
     if bool(arguments.certificate) != bool(arguments.private_key):
         parser.error("use --certificate and --private-key together")
     try:
@@ -81,14 +81,6 @@ def require_keys(address: str) -> None:
         check_api_keys()
     except ApiKeysError as error:
         sys.exit(f"nervemask: cannot listen on {address}: {error}")
-
-
-def check_worker_count() -> None:
-    """End the program if the number of workers is no number."""
-    try:
-        worker_count()
-    except ValueError as error:
-        sys.exit(f"nervemask: {error}")
 
 
 def check_certificate(certificate: Path, private_key: Path) -> None:

@@ -1,6 +1,7 @@
 """The number of worker processes of the service, and of their decoder processes."""
 
 import os
+import sys
 
 from service.resources.machine import cpu_cores, has_gpu, memory_bytes
 
@@ -13,11 +14,12 @@ WORKERS_VARIABLE, MAX_WORKERS = "NERVEMASK_WORKERS", 64
 def worker_count() -> int:
     """Return the number of worker processes of the service: more than two only with a GPU that needs them.
 
-    NERVEMASK_WORKERS sets another number. Raises ValueError if it is not a number from 1 to MAX_WORKERS.
+    NERVEMASK_WORKERS sets another number. Ends the program if it is not a number from 1 to MAX_WORKERS: every command
+    of the service reads it.
     """
     if chosen := os.environ.get(WORKERS_VARIABLE):
         if not (chosen.isdecimal() and 1 <= int(chosen) <= MAX_WORKERS):
-            raise ValueError(f"{WORKERS_VARIABLE} is {chosen[:20]!r}: set it to a number from 1 to {MAX_WORKERS}.")
+            sys.exit(f"nervemask: {WORKERS_VARIABLE} is {chosen[:20]!r}: set it to a number from 1 to {MAX_WORKERS}.")
         return int(chosen)
     if not has_gpu():
         return MIN_WORKERS

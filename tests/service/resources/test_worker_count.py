@@ -24,5 +24,5 @@ def test_the_number_of_workers_can_be_chosen(monkeypatch) -> None:
     monkeypatch.setenv("NERVEMASK_WORKERS", "3")
     assert worker_count() == 3
     monkeypatch.setenv("NERVEMASK_WORKERS", "0")
-    with pytest.raises(ValueError, match="NERVEMASK_WORKERS is '0': set it to a number from 1 to 64"):
+    with pytest.raises(SystemExit, match="NERVEMASK_WORKERS is '0': set it to a number from 1 to 64"):
         worker_count()
