@@ -1,6 +1,5 @@
 """Require an API key for every route except the probes."""
 
-import asyncio
 import math
 import os
 from base64 import b64decode
@@ -12,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.api_key_file import ApiKeysError, KeyFile, key_file_path
 from service.api.error_responses import error_response
+from service.api.refusal_delay import REFUSAL_DELAY
 from service.api.worker_health import HEALTH
 from service.api.wrong_key_limiter import WrongKeyLimiter
 from service.errors import ErrorCode
@@ -58,9 +58,10 @@ class ApiKeyMiddleware:
         seconds = self.wrong_key_limiter.record(RequestState.of(scope).client_address or "")
         if not seconds:
             if self.wrong_key_limiter.is_flooded:
-                await asyncio.sleep(MAX_REFUSAL_DELAY_SECONDS)
+                await REFUSAL_DELAY.wait(MAX_REFUSAL_DELAY_SECONDS, MAX_REFUSAL_DELAY_SECONDS)
             return _unauthorized("This key is not valid.")
-        await asyncio.sleep(min(seconds, MAX_REFUSAL_DELAY_SECONDS))
+        delay = min(seconds, MAX_REFUSAL_DELAY_SECONDS)
+        await REFUSAL_DELAY.wait(delay, delay)
         message = f"Too many wrong keys: try again in {seconds:.0f} seconds."
         return error_response(429, ErrorCode.WRONG_KEYS, message, **{"retry-after": str(math.ceil(seconds))})
 

@@ -19,8 +19,8 @@ class GreedyClients:
     """The greedy clients of one worker, and the pauses between their requests.
 
     clock: seconds of CLOCK_MONOTONIC, which all processes share.
-    table, number: shared with the other workers, and the number of this one: there a worker says until when a client
-    that is not greedy is active.
+    table, number: shared with the other workers, and the number of this one: there a worker says until when its clients
+        are active. A client may be greedy in one worker and not in another, so the table says which client it is.
     """
 
     def __init__(self, clock: Callable[[], float]):
@@ -41,7 +41,7 @@ class GreedyClients:
     def record_active(self, client: str) -> None:
         """Tell all workers that a client is active, unless it is greedy."""
         if not self.is_greedy(client):
-            self.table.write_time(self.number, self.clock() + ACTIVE_SECONDS)
+            self.table.write_active(self.number, client, self.clock() + ACTIVE_SECONDS)
 
     def record_end(self, client: str, seconds: float) -> float:
         """Return the pause after a request of a client that ran for so many seconds; 0 if it need not yield."""
@@ -53,7 +53,7 @@ class GreedyClients:
 
     def must_yield(self, client: str) -> bool:
         """Return whether a client is greedy while another one is active. Alone it may use everything."""
-        return self.is_greedy(client) and self.table.latest_time() >= self.clock()
+        return self.is_greedy(client) and self.table.others_active_until(client) > self.clock()
 
     def is_greedy(self, client: str) -> bool:
         """Return whether a client was refused a short time ago."""

@@ -221,6 +221,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.end()
         else:
             super().on_response_complete()
+        CONNECTION_LIMITER.record_response(self)
 
     def refuse(self, refusal: RefusedInputError) -> None:
         """Read no more requests. Send an error response, unless the client waits for the response to an earlier one."""

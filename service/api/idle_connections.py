@@ -2,8 +2,8 @@
 
 uvicorn keeps such connections open, and has no limit that spares busy ones: a few thousand would leave a worker without
 file descriptors. Here a client must send a complete request within MAX_IDLE_SECONDS, and take what it is sent at
-MIN_BYTES_PER_SECOND. Above MAX_CONNECTIONS the connection that has been idle longest is closed for each new one, so
-idle clients never block others. If all are busy or new, further connections wait to be accepted.
+MIN_BYTES_PER_SECOND. Above MAX_CONNECTIONS the connection that has been idle longest is closed for each new one
+(service.api.shared_socket_server).
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from service.resources.machine import trim_memory
 
 MAX_CONNECTIONS = 1024  # of one worker
 MAX_IDLE_SECONDS = 10.0
-MIN_IDLE_SECONDS = 1.0  # a younger connection is not closed for another one: its request may be on its way
 CHECK_INTERVAL_SECONDS = 2.0
 LINGER_SECONDS = 2.0
 TRIM_CONNECTIONS = 100  # after as many, the worker gives memory back to the system
@@ -132,23 +131,28 @@ class ConnectionLimiter:
             self.most_connections = len(self.connections)
             trim_memory()
 
-    def make_room(self, now: float) -> bool:
-        """Return whether the worker may hold another connection; if need be, close the one that has been idle longest.
+    def record_response(self, connection: Any) -> None:
+        """Note that a connection has finished a response just now."""
+        self.idle.pop(connection, None)
+        now = connection.loop.time()
+        self.idle[connection] = IdleConnection(now, connection.transport.taken_bytes, connection.last_request)
 
-        now: seconds of the event loop's clock.
+    def longest_idle(self, since: float = math.inf) -> Any | None:
+        """Return the connection that has been idle longest; None if none has been idle since then.
+
+        since: seconds of the event loop's clock.
         """
-        return len(self.connections) < MAX_CONNECTIONS or self.close_longest_idle(now - MIN_IDLE_SECONDS)
-
-    def close_longest_idle(self, since: float = math.inf) -> bool:
-        """Close the connection that has been idle longest; return whether one has been idle since then."""
         for connection, state in self.idle.items():
             if state.since > since:
-                return False
+                return None
             if connection in self.connections and is_idle(connection):
-                del self.idle[connection]
-                connection.transport.abort()
-                return True
-        return False
+                return connection
+        return None
+
+    def close(self, connection: Any) -> None:
+        """Close an idle connection."""
+        self.idle.pop(connection, None)
+        connection.transport.abort()
 
 
 def is_idle(connection: Any) -> bool:

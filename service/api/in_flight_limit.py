@@ -1,20 +1,17 @@
 """Limit how many frame requests are in flight, from their head to the end of their response."""
 
-import asyncio
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.decoder_penalties import PENALTIES
 from service.api.fair_concurrency_limiter import LIMITER, FairConcurrencyLimiter
+from service.api.refusal_delay import REFUSAL_DELAY
 from service.errors import FrameError, too_many_error
 from service.request import RequestState, is_frame_request
 from service.resources.worker_memory import SharedLimit
 
 MAX_IN_FLIGHT = 1024  # frame requests of one worker
 MAX_IN_FLIGHT_PER_CLIENT = 128
-# A client that ignores Retry-After would keep a core busy with refusals. So they wait, longer if they are many.
 MIN_REFUSAL_SECONDS, MAX_REFUSAL_SECONDS = 1.0, 10.0
-MAX_WAITING_REFUSALS = 512  # of one worker: half of its connections
 
 
 class InFlightLimitMiddleware:
@@ -29,7 +26,6 @@ class InFlightLimitMiddleware:
         self.app = app
         self.limiter = limiter
         self.in_flight = SharedLimit(MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CLIENT)
-        self.waiting_refusals = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_frame_request(scope):
@@ -39,7 +35,7 @@ class InFlightLimitMiddleware:
         try:
             self._admit(state.client_id)
         except FrameError:
-            await self._delay_refusal()
+            await REFUSAL_DELAY.wait(MIN_REFUSAL_SECONDS, MAX_REFUSAL_SECONDS)
             raise
         try:
             await self.app(scope, receive, send)
@@ -52,12 +48,3 @@ class InFlightLimitMiddleware:
         self.limiter.check_room(client)
         if not self.in_flight.reserve(client):
             raise too_many_error()
-
-    async def _delay_refusal(self) -> None:
-        if self.waiting_refusals < MAX_WAITING_REFUSALS:
-            share = self.waiting_refusals / MAX_WAITING_REFUSALS
-            self.waiting_refusals += 1
-            try:
-                await asyncio.sleep(MIN_REFUSAL_SECONDS + share * (MAX_REFUSAL_SECONDS - MIN_REFUSAL_SECONDS))
-            finally:
-                self.waiting_refusals -= 1

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from service.api.idle_connections import MAX_IDLE_SECONDS, ConnectionLimiter
+from service.api.idle_connections import MAX_CONNECTIONS, MAX_IDLE_SECONDS, ConnectionLimiter
 
 log = logging.getLogger("bentoml.nervemask")
 
@@ -19,6 +19,9 @@ MAX_UNSENT_BYTES = 64 * 1024  # of one connection, in the system's buffer
 ACCEPTED_SHARE = 8  # one of so many waiting connections is accepted at a time
 MAX_ACCEPTED = 32  # at a time
 ACCEPT_RETRY_SECONDS = 0.5  # after an accept that failed
+MANY_WAITING = MAX_ACCEPTED * ACCEPTED_SHARE
+MIN_IDLE_SECONDS = 1.0  # a younger connection is not closed for another one: its request may be on its way
+MIN_IDLE_SECONDS_OF_MANY = 0.1  # while MANY_WAITING
 FULL_PAUSE_SECONDS = 0.02  # while the worker holds as many connections as it may, and all are busy
 
 
@@ -36,8 +39,9 @@ class SharedSocketServer:
     It accepts one connection at a time and then pauses. The more connections its worker holds, the longer is the pause,
     so the workers share the connections about evenly. When many connections wait, it accepts a share of them at a time:
     otherwise clients that connect again and again would make the others wait for seconds. When there are
-    MAX_TLS_HANDSHAKES unfinished TLS handshakes, it cancels the oldest for each new connection. While the limiter has
-    no room, connections wait: another worker may accept them.
+    MAX_TLS_HANDSHAKES unfinished TLS handshakes, it cancels the oldest for each new connection. While there are
+    MAX_CONNECTIONS, it closes the one that has been idle longest for each new one. While none is idle, new ones wait,
+    and another worker may accept them.
 
     loop: the worker's event loop.
     listener: the shared socket; it must listen already.
@@ -70,22 +74,34 @@ class SharedSocketServer:
 
     def _accept(self) -> None:
         held = len(self.limiter.connections) + len(self.handshakes)
-        pause = min(ACCEPT_PAUSE_SECONDS * (1 + held), MAX_ACCEPT_PAUSE_SECONDS)
-        for _ in range(max(1, min(MAX_ACCEPTED, waiting_connections(self.listener) // ACCEPTED_SHARE))):
-            if not self.limiter.make_room(self.loop.time()):
-                pause = FULL_PAUSE_SECONDS
-                break
+        pause = self._accept_some(held) or min(ACCEPT_PAUSE_SECONDS * (1 + held), MAX_ACCEPT_PAUSE_SECONDS)
+        self._pause(pause)
+
+    def _accept_some(self, held: int) -> float:
+        """Accept waiting connections; return the pause that an error or a lack of room needs, 0 without one.
+
+        held: number of open connections.
+        """
+        waiting = waiting_connections(self.listener)
+        idle_since = self.loop.time() - (MIN_IDLE_SECONDS if waiting < MANY_WAITING else MIN_IDLE_SECONDS_OF_MANY)
+        for held_now in range(held, held + max(1, min(MAX_ACCEPTED, waiting // ACCEPTED_SHARE))):
+            is_full = held_now >= MAX_CONNECTIONS
+            longest_idle = self.limiter.longest_idle(idle_since) if is_full else None
+            if is_full and not longest_idle:
+                return FULL_PAUSE_SECONDS
             try:
                 client, _ = self.listener.accept()
             except (BlockingIOError, ConnectionAbortedError):  # another worker was faster, or the client disconnected
-                break
+                return 0.0
             except OSError as error:  # too many open files, for example
                 log.error("cannot accept a connection: %s", error)
-                self.limiter.close_longest_idle()
-                pause = ACCEPT_RETRY_SECONDS
-                break
+                if longest_idle := self.limiter.longest_idle():
+                    self.limiter.close(longest_idle)
+                return ACCEPT_RETRY_SECONDS
             self._connect(client)
-        self._pause(pause)
+            if longest_idle:
+                self.limiter.close(longest_idle)
+        return 0.0
 
     def _connect(self, client: socket.socket) -> None:
         # Without it the system buffers megabytes for a client that takes no response.

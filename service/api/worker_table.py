@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 import tempfile
+import zlib
 from dataclasses import dataclass, field
 
 from service.resources.worker_count import worker_count
@@ -16,8 +17,8 @@ from service.resources.worker_count import worker_count
 VARIABLE = "NERVEMASK_WORKER_TABLE"  # set by the supervisor: its process id and the descriptor
 ROWS = 2 * worker_count()  # circus numbers a new worker before it forgets the one that it replaces
 ROW_BYTES = 2**14
-HEADER, TIME = struct.Struct("<qqi"), struct.Struct("<d")
-TABLE_BYTES = ROWS * (ROW_BYTES + TIME.size)  # the times follow all rows
+HEADER, ACTIVE_CLIENTS = struct.Struct("<qqi"), struct.Struct("<IdId")
+TABLE_BYTES = ROWS * (ROW_BYTES + ACTIVE_CLIENTS.size)  # the active clients follow all rows
 MAX_TEXT_CHARACTERS = 300  # of one problem; a row holds all of them
 
 
@@ -98,13 +99,26 @@ class WorkerTable:
             model, problems = json.loads(self.memory[start : start + length])
         return WorkerRow(pid, beats, model, problems)
 
-    def write_time(self, number: int, seconds: float) -> None:
-        """Write until when a client of a worker is active, in seconds of time.monotonic."""
-        TIME.pack_into(self.memory, ROWS * ROW_BYTES + (number - 1) % ROWS * TIME.size, seconds)
+    def write_active(self, number: int, client: str, until: float) -> None:
+        """Write until when a client of a worker is active. The row keeps the two clients that were active last.
 
-    def latest_time(self) -> float:
-        """Return the latest time that a worker wrote; 0 if none did."""
-        return max(seconds for (seconds,) in TIME.iter_unpack(self.memory[ROWS * ROW_BYTES :]))
+        until: in seconds of time.monotonic.
+        """
+        start = ROWS * ROW_BYTES + (number - 1) % ROWS * ACTIVE_CLIENTS.size
+        last, last_until, before, before_until = ACTIVE_CLIENTS.unpack_from(self.memory, start)
+        client_hash = zlib.crc32(client.encode())
+        if client_hash != last:
+            before, before_until = last, last_until
+        ACTIVE_CLIENTS.pack_into(self.memory, start, client_hash, until, before, before_until)
+
+    def others_active_until(self, client: str) -> float:
+        """Return until when a client other than this one is active in any worker; 0 without one."""
+        client_hash, latest = zlib.crc32(client.encode()), 0.0
+        for last, last_until, before, before_until in ACTIVE_CLIENTS.iter_unpack(self.memory[ROWS * ROW_BYTES :]):
+            for other, until in ((last, last_until), (before, before_until)):
+                if other != client_hash:
+                    latest = max(latest, until)
+        return latest
 
     def _start(self, number: int) -> int:
         return (number - 1) % ROWS * ROW_BYTES

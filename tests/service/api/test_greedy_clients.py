@@ -67,9 +67,24 @@ def test_the_times_of_the_table_leave_its_rows_alone() -> None:
     row = WorkerRow(1, 2, "nerve-unet 7", {"audit": "the disk is full"})
     for number in range(1, ROWS + 1):
         table.write(number, row)
-        table.write_time(number, float(number))
+        table.write_active(number, "a client", float(number))
     assert [table.read(number) for number in range(1, ROWS + 1)] == [row] * ROWS
-    assert table.latest_time() == ROWS
+    assert table.others_active_until("another client") == ROWS
+    assert table.others_active_until("a client") == 0
+
+
+def test_a_client_that_is_greedy_in_one_worker_alone_is_no_other_client_there() -> None:
+    """Its requests in the other worker, which has refused none, say that it is active."""
+    clock = Clock()
+    first, second = workers(clock)
+    first.record_active("greedy")
+    first.record_refusal("greedy")
+    second.record_active("greedy")
+    assert not first.must_yield("greedy")
+    second.record_active("other")
+    assert first.must_yield("greedy")
+    second.record_active("greedy")  # and the row still knows the other one
+    assert first.must_yield("greedy")
 
 
 def test_a_greedy_client_alone_gets_all_slots() -> None:

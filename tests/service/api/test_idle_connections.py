@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.api import idle_connections
 from service.api.idle_connections import (
     CHECK_INTERVAL_SECONDS,
     MAX_IDLE_SECONDS,
-    MIN_IDLE_SECONDS,
     ConnectionLimiter,
 )
+from service.api.shared_socket_server import MIN_IDLE_SECONDS
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
 from tests.service.api.virtual_time import run_in_virtual_time
 
@@ -64,8 +63,11 @@ def connect(limiter: ConnectionLimiter) -> Connection:
 
 
 def make_room(limiter: ConnectionLimiter) -> bool:
-    """Ask for room for another connection; call it in an event loop."""
-    return limiter.make_room(asyncio.get_running_loop().time())
+    """Close the connection that has been idle longest, if one may be closed; call it in an event loop."""
+    longest_idle = limiter.longest_idle(asyncio.get_running_loop().time() - MIN_IDLE_SECONDS)
+    if longest_idle:
+        limiter.close(longest_idle)
+    return longest_idle is not None
 
 
 async def every_check(action: Callable[[], None], seconds: float = 3 * MAX_IDLE_SECONDS) -> None:
@@ -136,9 +138,8 @@ def test_further_requests_do_not_make_up_for_responses_that_are_not_taken(limite
     run_in_virtual_time(scene())
 
 
-def test_a_running_request_whose_response_is_not_taken_is_idle(limiter, monkeypatch) -> None:
+def test_a_running_request_whose_response_is_not_taken_is_idle(limiter) -> None:
     """Above the limit it is closed before any that waits for the service."""
-    monkeypatch.setattr(idle_connections, "MAX_CONNECTIONS", 2)
 
     async def scene() -> list[bool]:
         connections = [connect(limiter) for _ in range(2)]
@@ -152,9 +153,8 @@ def test_a_running_request_whose_response_is_not_taken_is_idle(limiter, monkeypa
     assert run_in_virtual_time(scene()) == [False, True]
 
 
-def test_a_connection_that_has_become_a_stream_is_not_closed_in_its_place(limiter, monkeypatch) -> None:
+def test_a_connection_that_has_become_a_stream_is_not_closed_in_its_place(limiter) -> None:
     """uvicorn then gives its transport to another object, and takes this one out of its set."""
-    monkeypatch.setattr(idle_connections, "MAX_CONNECTIONS", 1)
 
     async def scene() -> list[bool]:
         connections = [connect(limiter)]
@@ -167,9 +167,7 @@ def test_a_connection_that_has_become_a_stream_is_not_closed_in_its_place(limite
     assert run_in_virtual_time(scene()) == [False, True]
 
 
-def test_above_the_limit_the_longest_idle_connection_is_closed(limiter, monkeypatch) -> None:
-    monkeypatch.setattr(idle_connections, "MAX_CONNECTIONS", 3)
-
+def test_above_the_limit_the_longest_idle_connection_is_closed(limiter) -> None:
     async def scene() -> list[bool]:
         connections = [connect(limiter) for _ in range(3)]
         connections[0].start_request()
@@ -180,13 +178,11 @@ def test_above_the_limit_the_longest_idle_connection_is_closed(limiter, monkeypa
     assert run_in_virtual_time(scene()) == [False, True, False]
 
 
-def test_above_the_limit_no_busy_or_new_connection_is_closed(limiter, monkeypatch) -> None:
+def test_above_the_limit_no_busy_or_new_connection_is_closed(limiter) -> None:
     """The request of a new one may be on its way: its client would lose it."""
-    monkeypatch.setattr(idle_connections, "MAX_CONNECTIONS", 2)
 
     async def scene() -> None:
         connections = [connect(limiter)]
-        assert make_room(limiter)
         connections[0].start_request()
         await asyncio.sleep(2 * MIN_IDLE_SECONDS)
         connections.append(connect(limiter))
@@ -194,5 +190,37 @@ def test_above_the_limit_no_busy_or_new_connection_is_closed(limiter, monkeypatc
         await asyncio.sleep(MIN_IDLE_SECONDS / 2)
         assert not make_room(limiter)
         assert not any(connection.transport.aborted for connection in connections)
+
+    run_in_virtual_time(scene())
+
+
+def test_a_connection_is_idle_from_the_end_of_its_response(limiter) -> None:
+    """Not from the last check: its client may be sending the next request."""
+
+    async def scene() -> list[bool]:
+        connections = [connect(limiter) for _ in range(2)]
+        await asyncio.sleep(1.5 * MIN_IDLE_SECONDS)
+        connections[0].finish_request()
+        limiter.record_response(connections[0])
+        assert make_room(limiter)
+        assert not make_room(limiter)
+        await asyncio.sleep(1.5 * MIN_IDLE_SECONDS)
+        aborted = [connection.transport.aborted for connection in connections]
+        assert make_room(limiter)
+        return aborted
+
+    assert run_in_virtual_time(scene()) == [False, True]
+
+
+def test_a_connection_that_was_busy_at_the_last_check_can_be_closed(limiter) -> None:
+    async def scene() -> None:
+        connection = connect(limiter)
+        connection.start_request()
+        limiter.close_idle(asyncio.get_running_loop().time())
+        assert not limiter.idle
+        connection.finish_request()
+        limiter.record_response(connection)
+        await asyncio.sleep(MIN_IDLE_SECONDS)
+        assert make_room(limiter)
 
     run_in_virtual_time(scene())

@@ -57,22 +57,34 @@ def test_a_worker_accepts_one_connection_and_then_pauses(limiter, listener, monk
     asyncio.run(scene())
 
 
-def test_a_full_worker_leaves_connections_to_others(limiter, listener, monkeypatch) -> None:
-    """Above its limit it would have to close a connection whose request is on its way."""
-    monkeypatch.setattr(shared_socket_server, "FULL_PAUSE_SECONDS", ENDLESS_SECONDS)
-    monkeypatch.setattr(limiter, "make_room", lambda now: False)
+@pytest.mark.parametrize("has_idle", [True, False])
+def test_a_full_worker_closes_an_idle_connection_or_leaves_the_new_one_to_others(
+    limiter, listener, monkeypatch, has_idle
+) -> None:
+    """A connection that is not idle may have a request on its way."""
+    for name in ("FULL_PAUSE_SECONDS", "ACCEPT_PAUSE_SECONDS", "MAX_ACCEPT_PAUSE_SECONDS"):
+        monkeypatch.setattr(shared_socket_server, name, ENDLESS_SECONDS)
+    monkeypatch.setattr(shared_socket_server, "MAX_CONNECTIONS", 1)
+    idle, closed, accepted = object(), list[object](), list[socket.socket]()
+    limiter.connections = {idle}
+    monkeypatch.setattr(limiter, "longest_idle", lambda since: idle if has_idle else None)
+    monkeypatch.setattr(limiter, "close", closed.append)
 
     async def connect(client: socket.socket) -> None:
-        client.close()
+        accepted.append(client)
 
     async def scene() -> None:
         with socket.create_connection(listener.getsockname()):
             server = SharedSocketServer(asyncio.get_running_loop(), listener, connect, limiter)
             server._accept()
-            assert waiting_connections(listener) == 1
+            await asyncio.sleep(0)
+            assert waiting_connections(listener) == (0 if has_idle else 1)
             server.close()
 
     asyncio.run(scene())
+    assert (len(accepted), closed) == ((1, [idle]) if has_idle else (0, []))
+    for client in accepted:
+        client.close()
 
 
 def test_of_many_waiting_connections_a_worker_accepts_a_share(limiter, monkeypatch) -> None:
