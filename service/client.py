@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
         "--min-confidence",
         type=float,
         metavar="0..1",
-        help="leave out less certain masks (default: 0, for DICOM Segmentations 0.5)",
+        help="write an empty mask where the confidence is lower (default: 0, for DICOM Segmentations 0.5)",
     )
     parser.add_argument("--at-once", type=int, default=4, help="number of files in flight (default: 4)")
     parser.add_argument(

@@ -87,7 +87,7 @@ def card() -> Card:
         commit="c0ffee",
         dirty=False,
         data="d41d8cd98f00b204e9800998ecf8427e.dir",
-        trained_on=TrainedOn("phantom", "CC0-1.0", 144, 36),
+        trained_on=TrainedOn("phantom", "CC0-1.0", 144, 36, frames_without_nerve=58),
         input=NetworkInput(HEIGHT, WIDTH, Normalization("frame")),
         postprocessing=PostprocessingConfig(0.5, 0.002),
         precision="float32",

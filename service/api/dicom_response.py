@@ -1,5 +1,6 @@
 """The response of /dicom: a DICOM Segmentation of all frames."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
@@ -12,7 +13,7 @@ from service.api.frame_request import FrameRequest
 from service.api.response_bodies import model_headers
 from service.decoding.cine import Cine
 from service.errors import ErrorCode, FrameError
-from service.inference.segmentation_result import MIN_CONFIDENCE, FrameFailure, FrameResult
+from service.inference.segmentation_result import MIN_CONFIDENCE, FrameFailure
 
 
 def dicom_response(request: FrameRequest) -> DeferredResponse:
@@ -28,42 +29,39 @@ def dicom_response(request: FrameRequest) -> DeferredResponse:
     notes = cine.notes + invalid_value_notes(cine.header)
 
     def compute(report_step: ReportStep) -> Response:
-        left_out: list[int] = []
+        frame_notes: dict[int, tuple[str, ...]] = {}
         try:
-            masks = _segment_all(request, cine, report_step, left_out)
-            data = build_dicom_segmentation(cine.header, masks, request.card, request.state.min_confidence)
+            masks = _segment_all(request, cine, report_step, frame_notes)
+            data = build_dicom_segmentation(cine.header, masks, request.card, request.state.min_confidence, frame_notes)
         except FrameError as error:
             return frame_error_response(error)
-        headers = model_headers(request.card, notes + left_out_notes(len(left_out), cine, request.state.min_confidence))
+        headers = model_headers(request.card, notes + _count_notes(frame_notes, cine.frame_count))
         return Response(data, media_type="application/dicom", headers=headers)
 
     return DeferredResponse(compute)
 
 
-def left_out_notes(left_out: int, cine: Cine, min_confidence: float) -> tuple[str, ...]:
-    """Return the note on the frames from whose answer the service abstained; nothing without any."""
-    note = f"the masks of {left_out} of {cine.frame_count} frames are left out: confidence below {min_confidence:g}"
-    return (note,) if left_out else ()
+def _count_notes(frame_notes: dict[int, tuple[str, ...]], frame_count: int) -> tuple[str, ...]:
+    """Return each note with the number of frames that have it."""
+    counts = Counter(chain.from_iterable(frame_notes.values()))
+    return tuple(f"{count} of {frame_count} frames: {note}" for note, count in counts.items())
 
 
 def _segment_all(
-    request: FrameRequest, cine: Cine, report_step: ReportStep, left_out: list[int]
-) -> Iterator[np.ndarray | None]:
-    """Yield the masks of all frames, each uint8 (height, width), 0 or 255; None where the service abstains.
+    request: FrameRequest, cine: Cine, report_step: ReportStep, frame_notes: dict[int, tuple[str, ...]]
+) -> Iterator[np.ndarray]:
+    """Yield the masks of all frames, each uint8 (height, width), 0 or 255; an empty mask where the service abstains.
 
     report_step: called after each frame.
-    left_out: gets the numbers of the frames without a mask.
+    frame_notes: gets the notes on each mask that has some, by frame, from 0.
 
     Raises the FrameError of a frame that has no mask: a segmentation without it would look complete.
     """
-
-    def mask(result: FrameResult) -> np.ndarray | None:
-        return None if result.segmentation.abstained else result.segmentation.mask
-
-    for number, outcome in enumerate(chain.from_iterable(request.segment_cine(cine, mask))):
+    outcomes = chain.from_iterable(request.segment_cine(cine, lambda result: result.segmentation))
+    for index, outcome in enumerate(outcomes):
         if isinstance(outcome, FrameFailure):
             raise outcome.error
         report_step()
-        if outcome is None:
-            left_out.append(number)
-        yield outcome
+        if notes := outcome.notes + outcome.confidence_notes:
+            frame_notes[index] = notes
+        yield outcome.mask

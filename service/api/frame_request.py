@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 def parse_min_confidence(text: str | None, default: float = 0.0) -> float:
-    """Return the value of the parameter `min_confidence`, 0..1; the default without it. Raises FrameError (400)."""
+    """Return the value of the parameter `min_confidence`, 0..1, rounded to four decimals as confidences are.
+
+    Return the default without it. Raises FrameError (400).
+    """
     try:
         value = default if text is None else float(text)
     except ValueError:
@@ -28,7 +31,7 @@ def parse_min_confidence(text: str | None, default: float = 0.0) -> float:
     if not 0 <= value <= 1:  # also for NaN
         message = "The parameter min_confidence is not a number from 0 to 1."
         raise FrameError(ErrorCode.MIN_CONFIDENCE, message)
-    return value
+    return round(value, 4)
 
 
 class FrameRequest:

@@ -160,6 +160,8 @@ class OrthancBridge:
 
         Raises RejectedError and StopBridgeError.
         """
+        from service.inference.segmentation_result import MIN_CONFIDENCE
+
         self.orthanc.request(
             "GET",
             f"{path}/file",
@@ -169,7 +171,7 @@ class OrthancBridge:
         )
         self.service.request(
             "POST",
-            "/dicom",
+            f"/dicom?min_confidence={MIN_CONFIDENCE}",
             into=segmentation,
             body=source,
             final_statuses=UNUSABLE_STATUSES,

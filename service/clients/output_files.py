@@ -30,7 +30,7 @@ class OutputKind(NamedTuple):
         if min_confidence is None:
             return self
         separator = "&" if "?" in self.route else "?"
-        return self._replace(route=f"{self.route}{separator}min_confidence={min_confidence:g}")
+        return self._replace(route=f"{self.route}{separator}min_confidence={min_confidence}")
 
 
 OUTPUT_KINDS = {

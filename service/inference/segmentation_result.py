@@ -8,8 +8,8 @@ import numpy as np
 from service.decoding.frame import Frame
 from service.errors import FrameError
 
-# Below this expected Dice an answer has a warning, and a DICOM Segmentation leaves it out. On shifted test frames it
-# finds nine of ten masks with a Dice below 0.3 (docs/accuracy.md#distribution-shift).
+# Below this expected Dice an answer has a warning, and a DICOM Segmentation leaves it out. docs/accuracy.md
+# (Distribution shift) says how many wrong and how many right masks are below it.
 MIN_CONFIDENCE = 0.5
 LOW_CONFIDENCE_NOTE = f"the confidence is below {MIN_CONFIDENCE}: the mask may be wrong"
 UNCERTAIN_ABSENCE_NOTE = "no nerve was found, but the frame may show one"
@@ -54,8 +54,11 @@ class FrameSegmentation:
 
     @property
     def confidence_notes(self) -> tuple[str, ...]:
-        """Return the note on an answer whose expected Dice is below MIN_CONFIDENCE; nothing for others."""
-        if self.expected_dice >= MIN_CONFIDENCE:
+        """Return the note on an answer whose expected Dice is below MIN_CONFIDENCE; nothing for others.
+
+        An answer that is left out has a note of its own.
+        """
+        if self.abstained or self.expected_dice >= MIN_CONFIDENCE:
             return ()
         if self.confidence is not None:
             return (LOW_CONFIDENCE_NOTE,)

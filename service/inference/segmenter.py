@@ -136,9 +136,8 @@ class Segmenter:
             frame.scan_area.crop(mask)[:] = scan_mask
         presence = config.presence_calibration(presence)
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
-        can_exclude_nerve = self.card.trained_on.frames_without_nerve != 0
         milliseconds = (time.perf_counter() - start) * 1000
-        return FrameSegmentation(mask, presence, confidence, milliseconds, notes, can_exclude_nerve)
+        return FrameSegmentation(mask, presence, confidence, milliseconds, notes, self.card.can_exclude_nerve)
 
 
 def predict_probabilities(

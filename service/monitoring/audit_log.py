@@ -117,6 +117,7 @@ def frame_fields(result: FrameResult, card: Card) -> dict[str, Any]:
         "mask": digest(segmentation.mask),
         "present": segmentation.present,
         "presence": round(segmentation.presence, 4),
+        "confidence": None if segmentation.confidence is None else round(segmentation.confidence, 4),
         "model": card.name,
         "version": card.version,
         "run": card.run_id,

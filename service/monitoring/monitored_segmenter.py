@@ -62,10 +62,10 @@ class MonitoredSegmenter:
         self, cine: Cine, index: int, request: RequestState, render: Callable[[FrameResult], T]
     ) -> T:
         """Return `render` of the result of one frame; meanwhile its audit line is written. Raises FrameError."""
-        result = self.segmenter.segment_cine_frame(cine, index, request.memory).abstain_below(request.min_confidence)
-        fields = audit_log.request_fields(request) | {"status": 200} | audit_log.frame_fields(result, self.card)
-        line = audit_log.SubmittedLine(fields)
-        rendered = render(result)
+        result = self.segmenter.segment_cine_frame(cine, index, request.memory)
+        answer = result.abstain_below(request.min_confidence)
+        line = audit_log.SubmittedLine(_request_fields(request) | audit_log.frame_fields(answer, self.card))
+        rendered = render(answer)
         if failure := self._record_frame(result, drift_features(result), line.error(), request):
             raise failure.error
         return rendered
@@ -81,23 +81,22 @@ class MonitoredSegmenter:
         """
 
         def finish(result: FrameResult) -> MeasuredFrame[T]:
-            result = result.abstain_below(request.min_confidence)
-            return self._measure(result, render(result))
+            answer = result.abstain_below(request.min_confidence)
+            return MeasuredFrame(
+                result, render(answer), audit_log.frame_fields(answer, self.card), drift_features(result)
+            )
 
         for outcomes in self.segmenter.segment_cine(cine, request.memory, finish):
             if request.abandoned:
                 raise too_slow_error()
             yield self._record(outcomes, request)
 
-    def _measure(self, result: FrameResult, rendered: T) -> "MeasuredFrame[T]":
-        return MeasuredFrame(result, rendered, audit_log.frame_fields(result, self.card), drift_features(result))
-
     def _record(
         self, outcomes: "list[MeasuredFrame[T] | FrameFailure]", request: RequestState
     ) -> list[T | FrameFailure]:
         """Write the audit lines, then the metrics. A frame without its audit line becomes a FrameFailure (503)."""
         frames = [outcome for outcome in outcomes if isinstance(outcome, MeasuredFrame)]
-        fields = {**audit_log.request_fields(request), "status": 200}
+        fields = _request_fields(request)
         errors = iter(audit_log.write_all([{**fields, **frame.audit_fields} for frame in frames]))
         recorded: list[T | FrameFailure] = []
         for outcome in outcomes:
@@ -112,22 +111,30 @@ class MonitoredSegmenter:
     def _record_frame(
         self, result: FrameResult, features: DriftFeatures, error: OSError | None, request: RequestState
     ) -> FrameFailure | None:
-        """Update metrics, drift and spool. Return a failure if the audit line has an error: then no mask is sent."""
+        """Update metrics, drift and spool. Return a failure if the audit line has an error: then no mask is sent.
+
+        result: with its mask, also if the service abstains: a person reviews it in the spool.
+        """
         if error:
             log.error("the audit log cannot be written, so no mask is returned: %s", error)
             message = "The service cannot write its audit log and returns no masks now."
             return FrameFailure(result.frame.index, FrameError(ErrorCode.NO_AUDIT, message))
         request.audited = True
-        _observe(result)
+        _observe(result.abstain_below(request.min_confidence))
         self.drift.update(features)
         if self.review_spool:
             self.review_spool.keep(result)
         return None
 
 
+def _request_fields(request: RequestState) -> dict[str, Any]:
+    """Return the audit fields that all frames of a request have."""
+    return audit_log.request_fields(request) | {"status": 200, "min_confidence": request.min_confidence}
+
+
 @dataclass(frozen=True)
 class MeasuredFrame(Generic[T]):
-    """A segmented frame, what the caller made of it, and what is recorded of it."""
+    """A segmented frame with its mask, what the caller made of the answer, and what is recorded of it."""
 
     result: FrameResult
     rendered: T

@@ -3,7 +3,7 @@
 import io
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 
 import highdicom
 import numpy as np
@@ -37,15 +37,20 @@ warnings.filterwarnings("ignore", category=UserWarning, module="highdicom")
 
 
 def build_dicom_segmentation(
-    source: Dataset, masks: Iterable[np.ndarray | None], card: Card, min_confidence: float = 0.0
+    source: Dataset,
+    masks: Iterable[np.ndarray],
+    card: Card,
+    min_confidence: float = 0.0,
+    frame_notes: Mapping[int, tuple[str, ...]] | None = None,
 ) -> bytes:
     """Return a DICOM file with one binary segment, "Nerve", and one frame for each frame of the source.
 
     source: header of the ultrasound.
-    masks: uint8 (rows, columns), 0 or 255, one for each frame of the source; None where the service
-        abstains: the frame is then empty, and Content Description says so. At most eight are in memory at once.
+    masks: uint8 (rows, columns), 0 or 255, one for each frame of the source. At most eight are in memory at once.
     card: describes the model. The file holds its name, version, run ID, commit and data hash.
     min_confidence: below it the service abstains, 0..1.
+    frame_notes: by frame, from 0: what a reader must know about its mask. They become Frame Comments (PS3.3
+        C.7.6.16.2.2), and are read after all masks.
 
     The same source, model run and min_confidence give the same UIDs, so that a PACS keeps one object even if it
     receives it again.
@@ -58,18 +63,10 @@ def build_dicom_segmentation(
         raise FrameError(ErrorCode.NO_IDENTITY, message)
     with raise_as_header_error():
         segmentation = _build_without_pixels(source, card, min_confidence)
-    abstained = 0
-
-    def masks_or_empty() -> Iterator[np.ndarray]:
-        nonlocal abstained
-        for mask in masks:
-            abstained += mask is None
-            yield np.zeros((source.Rows, source.Columns), np.uint8) if mask is None else mask
-
-    segmentation.PixelData = pack_masks(masks_or_empty())
-    if abstained:
-        description = f"Nerve; {abstained} frames left out (confidence below {min_confidence:g})"
-        segmentation.ContentDescription = description[:MAX_TEXT_LENGTH]
+    segmentation.PixelData = pack_masks(masks)
+    for index, notes in (frame_notes or {}).items():
+        frame = segmentation.PerFrameFunctionalGroupsSequence[index]
+        frame.FrameContentSequence[0].FrameComments = "; ".join(notes)
     file = io.BytesIO()
     with raise_as_header_error():
         segmentation.save_as(file, enforce_file_format=True)

@@ -22,13 +22,19 @@ from training.data.source_errors import IngestLog, SourceError
 from training.data.sources import usgra
 from training.evaluation.failure_modes import count_failures
 from training.evaluation.frame_scores import score_mask
-from training.evaluation.inter_rater_agreement import MODEL, add_means, agreement_table, pairwise_dice, plot_agreement
+from training.evaluation.inter_rater_agreement import (
+    MODEL,
+    PEOPLE,
+    add_means,
+    agreement_table,
+    pairwise_dice,
+    plot_agreement,
+)
 from training.evaluation.summary import subgroup_table, summarize_subgroups, to_markdown
 
 WORST_FRAMES = 10
-
-
-FIRST_RATER = "frames"
+REMEDY = "Make it again (the model's: request it from the service), or remove the frame."
+FIRST_RATER = "frames"  # the person who labelled FRAMES
 
 
 def main(
@@ -39,9 +45,10 @@ def main(
             f"acceptance: {masks} is not a folder. Make the masks with "
             f"`python -m service.client {frames}/images --out {masks}`."
         )
-    names = [MODEL, FIRST_RATER, *(folder.name for folder in raters)]
+    names = [MODEL, PEOPLE, FIRST_RATER, *(folder.name for folder in raters)]
     if twice := {name for name in names if names.count(name) > 1}:
-        sys.exit(f"acceptance: two raters are called {min(twice)!r}. Rename a folder.")
+        sys.exit(f"acceptance: the name {min(twice)!r} is taken. Rename the rater's folder.")
+    region_of_frame = _read_regions(regions) if regions else {}
     log, agreement = IngestLog(skip=False), {}
     rows = []
     try:
@@ -49,9 +56,12 @@ def main(
             mask, truth = _read_mask(pair, masks), np.asarray(pair.labels) == NERVE
             rows.append({"frame": pair.source_name, **score_mask(mask, truth)})
             people = {FIRST_RATER: truth, **{folder.name: _read_mask(pair, folder) for folder in raters}}
+            if regions and Path(pair.source_name).stem not in region_of_frame:
+                sys.exit(f"acceptance: {regions} has no region of the frame {Path(pair.source_name).stem}. Add a line.")
             agreement[pair.source_name] = pairwise_dice({MODEL: mask, **people})
     except SourceError as error:
-        sys.exit(f"acceptance: {error.__cause__ or error}")  # the cause has no advice about params.yaml
+        cause = error.__cause__  # has no advice about params.yaml
+        sys.exit(f"acceptance: {cause if isinstance(cause, SourceError) else error}")
     scores = pd.DataFrame(rows)
     for file, reason in log.left_out:
         print(f"left out: {file} {reason}", file=sys.stderr)
@@ -62,21 +72,26 @@ def main(
         print("The worst frames:\n")
         print(to_markdown(worst.assign(dice=worst["dice"].map("{:.3f}".format))))
     if raters:
-        _report_agreement(pd.DataFrame.from_dict(agreement, orient="index"), regions, output)
+        _report_agreement(pd.DataFrame.from_dict(agreement, orient="index"), region_of_frame, output)
 
 
-def _report_agreement(pairs: pd.DataFrame, regions: Path | None, output: Path) -> None:
+def _read_regions(file: Path) -> dict[str, str]:
+    """Return the region of each frame, by the frame's name without suffix, from a CSV file."""
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        return dict(zip(table["frame"], table["region"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"acceptance: {file} is no CSV file with the columns frame and region ({error}).")
+
+
+def _report_agreement(pairs: pd.DataFrame, region_of_frame: dict[str, str], output: Path) -> None:
     """Print the agreement of raters, and write agreement.csv and agreement.png into `output`.
 
-    regions: a CSV file with the columns frame and region, such as "interscalene"; a frame by its name without suffix.
+    region_of_frame: such as "interscalene", by the frame's name without suffix; empty without regions.
     """
     scores = add_means(pairs)
-    names = [Path(frame).stem for frame in scores.index]
-    by_frame = pd.read_csv(regions, dtype=str).set_index("frame")["region"] if regions else pd.Series(dtype=str)
-    if regions and (missing := sorted(set(names) - set(by_frame.index))):
-        sys.exit(f"acceptance: {regions} has no region of the frame {missing[0]}. Add a line for it.")
-    region_of_frame = pd.Series([by_frame.get(name) for name in names], index=scores.index, dtype=object)
-    print(to_markdown(agreement_table(scores, region_of_frame)))
+    regions = pd.Series([region_of_frame.get(Path(frame).stem) for frame in scores.index], scores.index, dtype=object)
+    print(to_markdown(agreement_table(scores, regions)))
     output.mkdir(parents=True, exist_ok=True)
     scores.to_csv(output / "agreement.csv", index_label="frame")
     plot_agreement(output / "agreement.png", scores)
@@ -90,11 +105,10 @@ def _read_mask(pair: FrameMaskPair, masks: Path) -> np.ndarray:
     """
     file = masks / f"{Path(pair.source_name).stem}.png"
     if not file.exists():
-        remedy = "Request it from the service again, or remove the frame."
-        raise SourceError(str(file), f"is missing: {pair.source_name} has no mask", remedy)
+        raise SourceError(str(file), f"is missing: {pair.source_name} has no mask", REMEDY)
     labels, _ = usgra.decode_labels(file.read_bytes(), str(file))
     mask = labels == NERVE
-    check_size(mask, np.asarray(pair.labels), str(file), "Request it from the service again.")
+    check_size(mask, np.asarray(pair.labels), str(file), REMEDY)
     return mask
 
 
@@ -106,4 +120,6 @@ if __name__ == "__main__":
     parser.add_argument("--regions", type=Path, metavar="CSV", help="columns frame and region, for a row per region")
     parser.add_argument("--out", type=Path, default=Path("agreement"), help="folder for the agreement (%(default)s)")
     arguments = parser.parse_args()
+    if arguments.regions and not arguments.rater:
+        parser.error("--regions needs the masks of another person: --rater")
     main(arguments.frames, arguments.masks, arguments.rater, arguments.regions, arguments.out)

@@ -11,6 +11,7 @@ reports/distribution_shift/CANDIDATE
 import argparse
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ WRONG_DICE, RIGHT_DICE = 0.3, 0.6  # a mask with a lower Dice is wrong, one with
 
 def shifted_test_frames() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield the name of a shift, a shifted frame, uint8 (height, width), and its nerve, bool (height, width)."""
-    for row in rows_of_split("test"):
+    for row in track(rows_of_split("test"), "shifted test frames"):
         pixels, truth = read_frame(row).pixels, read_nerve_mask(row)
         grey = pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
         for name, corrupt in INTENSITY_CORRUPTIONS.items():
@@ -51,12 +52,13 @@ def shifted_test_frames() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def frames_without_nerve(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield, as `shifted_test_frames`, the first frame of each file in the folder. Print the files without a frame."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    """Yield, as `shifted_test_frames`, the scan area of each file's first frame. Print the files without a frame."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in track(files, f"frames without a nerve: {folder.name}"):
         try:
             with path.open("rb") as file:
                 cine = open_cine(file)
-                pixels = cine.decode(cine.read_encoded(0), 0).pixels
+                pixels = cine.decode(cine.read_encoded(0), 0).scan_pixels
         except FrameError as error:
             print(f"left out: {path}: {error}")
             continue
@@ -64,7 +66,10 @@ def frames_without_nerve(folder: Path) -> Iterator[tuple[str, np.ndarray, np.nda
 
 
 class Scorer:
-    """Segments frames as the service does. `training` are the rows of the candidate's training frames."""
+    """Scores answers as the service gives them: its functions, and statistics of the training frames.
+
+    training: the rows of the candidate's training frames.
+    """
 
     def __init__(self, network: Network, config: PostprocessingConfig, training: list[ManifestRow]):
         self.network = network
@@ -122,10 +127,8 @@ def main(candidate: str, folders: list[Path]) -> None:
     network = open_network(paths.UNETS / candidate, nerve_parameters.read_candidate(candidate).tta)
     config = read_postprocessing(json.loads((paths.EVALUATION / candidate / "metrics.json").read_text()))
     scorer = Scorer(network, config, rows_of_split("train"))
-    frames = [*shifted_test_frames(), *(frame for folder in folders for frame in frames_without_nerve(folder))]
-    scores = pd.DataFrame(
-        {"shift": name, **scorer.score(pixels, truth)} for name, pixels, truth in track(frames, "shifted frames")
-    )
+    frames = chain(shifted_test_frames(), *map(frames_without_nerve, folders))
+    scores = pd.DataFrame([{"shift": name, **scorer.score(pixels, truth)} for name, pixels, truth in frames])
     output = paths.DISTRIBUTION_SHIFT / candidate
     output.mkdir(parents=True, exist_ok=True)
     scores.to_csv(output / "frames.csv", index=False)

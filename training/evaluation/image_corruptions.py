@@ -12,7 +12,7 @@ SPECKLE_SEED = 1
 Corruption = Callable[[np.ndarray], np.ndarray]  # takes and returns uint8 (height, width)
 
 
-def change_contrast(gamma: float) -> Corruption:
+def correct_gamma(gamma: float) -> Corruption:
     """Return a gamma correction: above 1 it darkens, below 1 it brightens."""
     table = (255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
     return lambda frame: cv2.LUT(frame, table)
@@ -90,9 +90,9 @@ def crop_to_sector(frame: np.ndarray) -> np.ndarray:
 
 INTENSITY_CORRUPTIONS: dict[str, Corruption] = {
     "unchanged": lambda frame: frame,
-    "gamma 0.5": change_contrast(0.5),
-    "gamma 2": change_contrast(2),
-    "gamma 3": change_contrast(3),
+    "gamma 0.5": correct_gamma(0.5),
+    "gamma 2": correct_gamma(2),
+    "gamma 3": correct_gamma(3),
     "dynamic range cut at 40": reduce_dynamic_range(40),
     "dynamic range cut at 90": reduce_dynamic_range(90),
     "gain rises with depth": change_tgc(1),

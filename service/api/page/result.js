@@ -23,7 +23,6 @@ export const describe = {
 
   title({ error, nerve }) {
     if (error) return "This frame cannot be read";
-    if (nerve.present === null) return "Not sure";
     return nerve.present ? "Nerve shown" : "No nerve shown";
   },
 

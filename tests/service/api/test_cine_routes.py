@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from service.rendering.image_encoding import encode_png
 from tests.conftest import patched
@@ -81,20 +81,43 @@ def test_the_segmentation_object_holds_the_masks(client, card, cine_file, cine_m
     assert np.array_equal(dcmread(io.BytesIO(answer.content)).pixel_array * 255, cine_masks)
 
 
+def comments(segmentation: Dataset) -> list[str]:
+    """The Frame Comments of each frame; empty without any."""
+    return [
+        frame.FrameContentSequence[0].get("FrameComments", "")
+        for frame in segmentation.PerFrameFunctionalGroupsSequence
+    ]
+
+
 def test_a_segmentation_object_leaves_out_uncertain_masks_and_says_so(client, cine_file, cine_masks) -> None:
     lines = client.post("/segment", content=cine_file, headers=DICOM).text.splitlines()
     confidences = [json.loads(line)["confidence"]["mask"] for line in lines]
-    limit = round(sorted(confidences)[1], 4) + 1e-4
+    limit = round(sorted(confidences)[1] + 1e-4, 4)
     answer = client.post("/dicom", params={"min_confidence": limit}, content=cine_file, headers=DICOM)
     left_out = [confidence < limit for confidence in confidences]
     assert 0 < sum(left_out) < len(left_out)
     segmentation = dcmread(io.BytesIO(answer.content))
     expected = [np.zeros_like(mask) if out else mask for mask, out in zip(cine_masks, left_out, strict=True)]
     assert np.array_equal(segmentation.pixel_array * 255, expected)
-    assert f"{sum(left_out)} frames left out" in segmentation.ContentDescription
-    assert f"{sum(left_out)} of {len(left_out)} frames are left out" in answer.headers["x-warnings"]
+    assert ["left out" in comment for comment in comments(segmentation)] == left_out
+    assert f"{sum(left_out)} of {len(left_out)} frames: the answer is left out" in answer.headers["x-warnings"]
     complete = dcmread(io.BytesIO(client.post("/dicom", content=cine_file, headers=DICOM).content))
     assert segmentation.SOPInstanceUID != complete.SOPInstanceUID, "another content, another UID"
+
+
+def test_a_segmentation_object_with_all_masks_marks_the_doubtful_ones(client, cine_file) -> None:
+    lines = client.post("/segment", content=cine_file, headers=DICOM).text.splitlines()
+    warnings = ["; ".join(json.loads(line)["warnings"]) for line in lines]
+    answer = client.post("/dicom", params={"min_confidence": 0}, content=cine_file, headers=DICOM)
+    for comment, warning in zip(comments(dcmread(io.BytesIO(answer.content))), warnings, strict=True):
+        assert warning.endswith(comment)
+        assert ("confidence" in warning) is ("confidence" in comment)
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "much"])
+def test_a_min_confidence_that_is_no_share_gets_no_segmentation_object(client, cine_file, value) -> None:
+    answer = client.post("/dicom", params={"min_confidence": value}, content=cine_file, headers=DICOM)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "min_confidence")
 
 
 def test_a_segmentation_object_needs_dicom(client, cine_pixels) -> None:

@@ -107,11 +107,20 @@ def test_a_stream_leaves_out_uncertain_answers_on_request(address, cine_pixels) 
     assert (kept["nerve"]["present"], left_out["nerve"]["present"]) == (True, None)
 
 
-@pytest.mark.parametrize("query", ["?picture=nonsense", "?drop=True", "?drop=1", "?dorp=true"])
-def test_a_stream_with_an_invalid_parameter_gets_an_error_and_ends(address, query) -> None:
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("?picture=nonsense", "settings"),
+        ("?drop=True", "settings"),
+        ("?drop=1", "settings"),
+        ("?dorp=true", "settings"),
+        ("?min_confidence=2", "min_confidence"),
+    ],
+)
+def test_a_stream_with_an_invalid_parameter_gets_an_error_and_ends(address, query, code) -> None:
     async def run() -> None:
         async with connect(stream_url(address, query)) as socket:
-            assert (await receive(socket))["error"]["code"] == "settings"
+            assert (await receive(socket))["error"]["code"] == code
             await socket.recv()
 
     with pytest.raises(ConnectionClosed, match="1008"):

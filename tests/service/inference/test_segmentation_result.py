@@ -49,7 +49,7 @@ def test_below_the_minimum_confidence_the_service_abstains() -> None:
     assert abstained.segmentation.present is None
     assert not abstained.segmentation.mask.any()
     assert abstained.segmentation.confidence == 0.3  # the reader sees why
-    assert "below 0.31" in "".join(abstained.notes)
+    assert abstained.notes == ("a note", "the answer is left out: its confidence is below 0.31")
     assert segmentation.mask.all(), "the result itself stays as it is"
 
 

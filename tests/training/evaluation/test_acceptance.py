@@ -52,7 +52,7 @@ def test_masks_can_be_labels_as_in_the_data_set(frames, capsys):
 
 def test_a_missing_mask_is_named(frames, masks):
     (masks / "0003.png").unlink()
-    with pytest.raises(SystemExit, match=r"0003\.png: is missing: images/0003\.png has no mask\. Request it"):
+    with pytest.raises(SystemExit, match=r"0003\.png: is missing: images/0003\.png has no mask\. Make it again"):
         acceptance.main(frames, masks)
 
 
@@ -125,7 +125,7 @@ def test_a_frame_without_a_region_is_named(frames, masks, second_rater, tmp_path
 
 
 def test_two_raters_of_one_name_are_refused(frames, masks, second_rater):
-    with pytest.raises(SystemExit, match=r"two raters are called 'anna'\. Rename a folder"):
+    with pytest.raises(SystemExit, match=r"the name 'anna' is taken\. Rename the rater's folder"):
         acceptance.main(frames, masks, [second_rater, second_rater])
 
 
@@ -133,3 +133,16 @@ def test_a_raters_missing_mask_is_named(frames, masks, second_rater, tmp_path):
     (second_rater / "0003.png").unlink()
     with pytest.raises(SystemExit, match=r"anna/0003\.png: is missing"):
         acceptance.main(frames, masks, [second_rater], output=tmp_path)
+
+
+def test_a_raters_damaged_mask_is_named(frames, masks, second_rater, tmp_path):
+    (second_rater / "0003.png").write_bytes(b"no mask")
+    with pytest.raises(SystemExit, match=r"anna/0003\.png: is not a readable mask"):
+        acceptance.main(frames, masks, [second_rater], output=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["name,region\n0001,axillary\n", ""])
+def test_a_file_without_regions_is_refused(frames, masks, second_rater, tmp_path, text):
+    (tmp_path / "regions.csv").write_text(text)
+    with pytest.raises(SystemExit, match=r"regions\.csv is no CSV file with the columns frame and region"):
+        acceptance.main(frames, masks, [second_rater], tmp_path / "regions.csv", tmp_path)

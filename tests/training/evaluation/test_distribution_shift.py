@@ -1,12 +1,19 @@
 """The corruptions change what they say and nothing else, and the summary counts the frames with a warning."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from service.decoding.frame import Frame
+from service.inference.out_of_distribution import image_features
+from service.model.card import PostprocessingConfig
 from tests.frames import png, speckle
-from training.evaluation.distribution_shift import frames_without_nerve, summarize_shifts
+from training.evaluation import distribution_shift
+from training.evaluation.distribution_shift import Scorer, frames_without_nerve, summarize_shifts
 from training.evaluation.image_corruptions import INTENSITY_CORRUPTIONS, SPATIAL_CORRUPTIONS
+from training.evaluation.out_of_distribution_fit import fit_stats
 
 CORRUPTIONS = INTENSITY_CORRUPTIONS | SPATIAL_CORRUPTIONS
 
@@ -54,3 +61,26 @@ def test_a_file_that_is_no_frame_is_named(tmp_path, capsys) -> None:
     ((name, pixels, truth),) = frames_without_nerve(tmp_path)
     assert (name, pixels.shape, truth.any()) == (f"without a nerve: {tmp_path.name}", (40, 60), False)
     assert "b.png" in capsys.readouterr().out
+
+
+def test_a_score_has_the_dice_and_the_reasons_of_the_warnings(monkeypatch) -> None:
+    stats = fit_stats(np.stack([image_features(speckle(seed, 96, 128)) for seed in range(20)]))
+    monkeypatch.setattr(distribution_shift, "measure_training_frames", lambda rows: stats)
+    row = SimpleNamespace(nerve_px=5)
+
+    def network(frame: Frame) -> tuple[np.ndarray, float]:
+        probability = (frame.pixels > 100).astype(np.float32) * 0.4
+        return probability, float(probability.max())
+
+    config = PostprocessingConfig(min_presence=0.05, min_area_share=0.0)
+    scorer = Scorer(network, config, [row])
+    nerve = np.zeros((96, 128), np.uint8)
+    nerve[20:60, 30:70] = 255
+    doubtful = scorer.score(nerve, nerve > 0)
+    assert (doubtful["dice"], doubtful["low_confidence"], doubtful["out_of_distribution"]) == (1.0, True, True)
+    assert doubtful["expected_dice"] == pytest.approx(0.4, abs=0.01)
+    black = scorer.score(np.zeros_like(nerve), nerve > 0)
+    assert (black["dice"], black["expected_dice"], black["low_confidence"]) == (0.0, 0.0, True)  # it knows only nerves
+    assert not Scorer(network, config, [SimpleNamespace(nerve_px=0)]).score(np.zeros_like(nerve), nerve > 0)[
+        "low_confidence"
+    ]
