@@ -43,14 +43,16 @@ def test_a_spatial_corruption_moves_the_nerve_with_its_pixels(name: str) -> None
 def test_the_summary_counts_wrong_and_right_masks_with_a_warning() -> None:
     scores = pd.DataFrame(
         {
-            "shift": ["unchanged", "blur", "blur", "blur", "blur"],
-            "dice": [0.9, 0.1, 0.2, 0.5, 0.8],
-            "expected_dice": [0.9, 0.2, 0.7, 0.5, 0.4],
-            "low_confidence": [False, True, False, False, True],
-            "out_of_distribution": [False, False, True, False, False],
+            "shift": ["unchanged", "blur", "blur", "blur", "blur", "without a nerve: hearts"],
+            "dice": [0.9, 0.1, 0.2, 0.5, 0.8, 0.0],
+            "expected_dice": [0.9, 0.2, 0.7, 0.5, 0.4, 0.8],
+            "low_confidence": [False, True, False, False, True, False],
+            "out_of_distribution": [False, False, True, False, False, False],
         }
     )
-    unchanged, blur, _ = summarize_shifts(scores).to_dict("records")
+    unchanged, blur, hearts, changed = summarize_shifts(scores).to_dict("records")
+    assert list(changed.values())[1:] == list(blur.values())[1:]
+    assert list(hearts.values())[3:] == ["0% of 1", "0% of 1", "-", "-"]
     assert list(blur.values())[1:] == ["0.400", "0.450", "50% of 2", "100% of 2", "100% of 1", "100% of 1"]
     assert list(unchanged.values())[3:] == ["-", "-", "0% of 1", "0% of 1"]
 
