@@ -77,7 +77,3 @@ def decode_or_abort(data: bytes, page: int = 0) -> DecodedPixels:
     if data.endswith(ABORT_MARK):
         os.abort()
     return decode_picture(data, page)
-
-
-def return_niceness() -> np.ndarray:
-    return np.array([os.nice(0)])

@@ -32,7 +32,7 @@ from service.decoding.declared_size import DeclaredSize
 from service.decoding.pixel_range import DecodedPixels
 from service.errors import ErrorCode, FrameError
 from service.resources.machine import cpu_cores, forbid_core_dumps, return_freed_memory
-from service.resources.worker_count import decoder_count, large_decoder_count, worker_count
+from service.resources.worker_count import decoder_count, worker_count
 from service.resources.worker_memory import FRAME_MEMORY, MIB
 
 log = logging.getLogger("bentoml.nervemask")
@@ -47,9 +47,7 @@ SPARE_BYTES = 128 * MIB  # address space of a call beside its pixels, mostly lib
 # How a child ends over a file: native code fails, or a limit on processor time (SIGPROF) or on the clock (SIGALRM) is
 # reached. Whoever ends it from outside, such as the kernel when memory is short, uses another signal.
 FILE_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGPROF", "SIGALRM")
-# Decoders have a lower priority than workers, and decoders of large frames a lower one than those of small frames.
-NICENESS, LARGE_NICENESS = 5, 10
-LARGE_PIXELS = 4_000_000  # or more; frames of ultrasound systems have fewer
+NICENESS = 5  # costly files do not keep the cores from the workers, which also serve everybody else
 ROOT = Path(__file__).parents[2]
 # Only where libraries are found. The rest of the worker's environment may hold secrets.
 ENVIRONMENT = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
@@ -101,8 +99,7 @@ def run_in_decoder_process(decoder: Decoder, *arguments: Any, size: DeclaredSize
     by_file = True
     for _ in range(ATTEMPTS):
         try:
-            is_large = size is not None and size.rows * size.columns >= LARGE_PIXELS
-            return _call_idle_process(decoder, arguments, limits, is_large)
+            return _call_idle_process(decoder, arguments, limits)
         except DecoderEndedError as error:
             log.error("a decoder process ended over a frame: %s", error)
             by_file &= error.by_file
@@ -113,15 +110,14 @@ def run_in_decoder_process(decoder: Decoder, *arguments: Any, size: DeclaredSize
     raise FrameError(ErrorCode.NO_DECODER, message)
 
 
-def _call_idle_process(decoder: Decoder, arguments: tuple[Any, ...], limits: CallLimits, large: bool) -> DecodedPixels:
-    places = _large_frame_places() if large else _small_frame_places()
-    child = places.get()
+def _call_idle_process(decoder: Decoder, arguments: tuple[Any, ...], limits: CallLimits) -> DecodedPixels:
+    child = _idle_processes().get()
     try:
         if child is None or child.process.poll() is not None:
-            child = DecoderProcess(LARGE_NICENESS if large else NICENESS)
+            child = DecoderProcess()
         return child.call(decoder, arguments, limits)
     finally:
-        places.put(child)
+        _idle_processes().put(child)
 
 
 def call_decoder(decoder: Decoder, *arguments: Any, size: DeclaredSize | None = None) -> DecodedPixels:
@@ -132,26 +128,14 @@ def call_decoder(decoder: Decoder, *arguments: Any, size: DeclaredSize | None = 
 
 def start_decoder_process() -> None:
     """Start one child now, so that the first frame does not wait for it. The others start when they are needed."""
-    places = _small_frame_places()
-    places.put(places.get() or DecoderProcess(NICENESS))
-
-
-Places = queue.LifoQueue["DecoderProcess | None"]  # each a child that waits for a call, or None; the last used first
+    _idle_processes().put(_idle_processes().get() or DecoderProcess())
 
 
 @functools.cache
-def _small_frame_places() -> Places:
-    return _empty_places(decoder_count(cpu_cores(), worker_count()))
-
-
-@functools.cache
-def _large_frame_places() -> Places:
-    return _empty_places(large_decoder_count(cpu_cores(), worker_count()))
-
-
-def _empty_places(count: int) -> Places:
-    places: Places = queue.LifoQueue()
-    for _ in range(count):
+def _idle_processes() -> "queue.LifoQueue[DecoderProcess | None]":
+    """Return `decoder_count` places: a child that waits for a call, or None. The last child used comes first."""
+    places: queue.LifoQueue[DecoderProcess | None] = queue.LifoQueue()
+    for _ in range(decoder_count(cpu_cores(), worker_count())):
         places.put(None)
     return places
 
@@ -159,12 +143,12 @@ def _empty_places(count: int) -> Places:
 class DecoderProcess:
     """A child that runs `serve`. The worker's end of their socket; the other end is the child's standard input."""
 
-    def __init__(self, niceness: int) -> None:
+    def __init__(self) -> None:
         self.channel, child_end = socket.socketpair()
         self.replies = self.channel.makefile("rb")
         with child_end:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service.decoding.decoder_process", str(niceness), str(MAX_DECODER_BYTES)],
+                [sys.executable, "-m", "service.decoding.decoder_process", str(MAX_DECODER_BYTES)],
                 cwd=ROOT,
                 env=ENVIRONMENT,
                 stdin=child_end.fileno(),
@@ -207,7 +191,7 @@ class DecoderProcess:
         return DecoderEndedError(name, by_file=name in FILE_SIGNALS)
 
 
-def serve(niceness: int, max_bytes: int) -> None:
+def serve(max_bytes: int) -> None:
     """Run the child: read calls from standard input, answer each with a line of JSON and the pixels' bytes.
 
     max_bytes: of address space. Only the worker knows it: the child does not have the worker's environment.
@@ -221,7 +205,7 @@ def serve(niceness: int, max_bytes: int) -> None:
     if sys.platform == "linux":  # elsewhere, libraries alone reserve more address space than the limit
         resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
     return_freed_memory()
-    os.nice(niceness)
+    os.nice(NICENESS)
     import cv2
 
     cv2.setNumThreads(1)  # the stack of each thread would take address space
@@ -267,4 +251,4 @@ def _run(decoder: Decoder, arguments: tuple[Any, ...]) -> tuple[dict[str, Any], 
 
 
 if __name__ == "__main__":
-    serve(*map(int, sys.argv[1:]))
+    serve(int(sys.argv[1]))

@@ -30,8 +30,3 @@ def worker_count() -> int:
 def decoder_count(cores: int, workers: int) -> int:
     """Return the number of decoder processes of one worker. All workers together have two for each core."""
     return min(cores, -(-2 * cores // workers))
-
-
-def large_decoder_count(cores: int, workers: int) -> int:
-    """Return how many more decoder processes a worker has for large frames."""
-    return max(2, cores // workers)

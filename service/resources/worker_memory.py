@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from service.errors import ErrorCode, FrameError
 from service.resources.machine import cpu_cores, has_gpu, memory_bytes
-from service.resources.worker_count import decoder_count, large_decoder_count, worker_count
+from service.resources.worker_count import decoder_count, worker_count
 
 MIB = 2**20
 SHARED_BYTES = 192 * MIB  # the supervisor, and the libraries that all processes map
@@ -45,8 +45,7 @@ def share_memory(memory: int, cores: int, workers: int, gpu: bool = False) -> Wo
     memory: bytes of all processes together. cores: of the CPU. gpu: whether the network runs on a GPU.
     """
     network = NETWORK_BYTES + GPU_LIBRARIES_BYTES * gpu
-    decoders = decoder_count(cores, workers) + large_decoder_count(cores, workers)
-    fixed = SHARED_BYTES + workers * (network + decoders * DECODER_BYTES)
+    fixed = SHARED_BYTES + workers * (network + decoder_count(cores, workers) * DECODER_BYTES)
     rest = max(0, int(memory * (1 - RESERVE_SHARE)) - fixed) // workers
     most = min(MAX_UPLOADS_BYTES, memory // 4 // workers)
     uploads = min(most, round(max(MIN_UPLOADS_SHARE * rest, (rest - ENOUGH_FRAME_BYTES) / (1 + STREAMS_SHARE))))

@@ -16,7 +16,7 @@ from pydicom.uid import JPEG2000Lossless
 from service.decoding import decoder_process
 from service.decoding.cine import open_cine
 from service.decoding.declared_size import DeclaredSize
-from service.decoding.decoder_process import LARGE_NICENESS, NICENESS, CallLimits, run_in_decoder_process
+from service.decoding.decoder_process import CallLimits, run_in_decoder_process
 from service.decoding.frame import MAX_PIXELS
 from service.errors import FrameError
 from service.rendering.image_encoding import encode_png
@@ -163,10 +163,3 @@ def test_other_requests_of_the_worker_succeed_while_decoders_end(model_folder, t
     assert server.log.read_text().count("a decoder process ended over a frame: SIGABRT") == 20
     psutil.wait_procs(children, timeout=60)
     assert not any(child.is_running() for child in children)
-
-
-def test_large_frames_are_decoded_with_a_lower_priority() -> None:
-    own = os.nice(0)
-    for side_px, niceness in ((1024, NICENESS), (2048, LARGE_NICENESS)):
-        size = DeclaredSize(side_px, side_px, 1)
-        assert run_in_decoder_process(decoders.return_niceness, size=size).pixels == min(19, own + niceness)

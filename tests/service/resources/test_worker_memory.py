@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import FrameError
 from service.resources import worker_memory
-from service.resources.worker_count import decoder_count, large_decoder_count
+from service.resources.worker_count import decoder_count
 from service.resources.worker_memory import (
     DECODER_BYTES,
     GPU_LIBRARIES_BYTES,
@@ -29,8 +29,7 @@ MAX_WAIT_SECONDS = 120  # only a deadlock needs more
 def test_all_parts_together_fit_into_the_memory(gib: int, cores: int, workers: int, gpu: bool) -> None:
     parts = share_memory(gib * GIB, cores, workers, gpu)
     network = NETWORK_BYTES + gpu * GPU_LIBRARIES_BYTES
-    decoders = decoder_count(cores, workers) + large_decoder_count(cores, workers)
-    worker_bytes = network + decoders * DECODER_BYTES + sum(parts)
+    worker_bytes = network + decoder_count(cores, workers) * DECODER_BYTES + sum(parts)
     assert SHARED_BYTES + workers * worker_bytes <= 0.95 * gib * GIB
     assert min(parts) > 16 * 2**20
 
