@@ -65,7 +65,7 @@ class StreamSettings:
 
     drop: bool
     picture: str | None
-    min_confidence: float
+    min_confidence: float = 0.0
 
     @classmethod
     def parse(cls, query: QueryParams) -> Self:

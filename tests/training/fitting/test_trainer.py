@@ -73,8 +73,9 @@ def test_early_stopping_keeps_the_best_weights():
     frames, masks = splits["validation"]
     predicted = model(frames[..., np.newaxis])["mask"]
     kept = float(np.mean(dice(masks.astype(np.float32), predicted)))
-    assert history["val_mask_dice"].iloc[-1] < 0.6
-    assert kept >= history["val_mask_dice"].max() - 0.02
+    best, last = history["val_mask_dice"].max(), history["val_mask_dice"].iloc[-1]
+    assert last < best - 0.1, "the last weights are worse: otherwise this test shows nothing"
+    assert kept >= best - 0.02
 
 
 def test_deep_supervision_trains_the_coarser_levels(eager_keras):
