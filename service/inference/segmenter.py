@@ -42,6 +42,7 @@ class Segmenter:
     def __init__(self, folder: Path, precision: Precision | None = None):
         self.folder = folder.resolve()  # a symbolic link may change later
         self.card = Card.read(folder)
+        self.can_exclude_nerve = can_exclude_nerve(self.card)
         self.in_flight = CoreAllocation()
         try:
             if precision is None:
@@ -137,7 +138,7 @@ class Segmenter:
         presence = config.presence_calibration(presence)
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
         milliseconds = (time.perf_counter() - start) * 1000
-        return FrameSegmentation(mask, presence, confidence, milliseconds, notes, self.card.can_exclude_nerve)
+        return FrameSegmentation(mask, presence, confidence, milliseconds, notes, self.can_exclude_nerve)
 
 
 def predict_probabilities(
@@ -156,3 +157,14 @@ def predict_probabilities(
     if not (np.isfinite(mask).all() and np.isfinite(presence).all()):
         raise ArithmeticError(f"the network returns numbers that are not finite on {runtime.device}")
     return resample_to_frame(mask[0, ..., 0], frame), float(presence[0])
+
+
+def can_exclude_nerve(card: Card) -> bool:
+    """Return whether the model was trained on frames without a nerve, too; else its empty masks say nothing.
+
+    The cards of earlier releases do not say it. Then validation frames of both kinds show it.
+    """
+    without_nerve = card.trained_on.frames_without_nerve
+    if without_nerve is not None:
+        return without_nerve > 0
+    return card.metrics.get("validation", {}).get("presence_auc") is not None

@@ -224,17 +224,6 @@ class Card:
     out_of_distribution: OutOfDistributionStats | None = None
     files: dict[FileName, Sha256] = dataclasses.field(default_factory=dict)
 
-    @property
-    def can_exclude_nerve(self) -> bool:
-        """Return whether the model was trained on frames without a nerve, too; else its empty masks say nothing.
-
-        The cards of earlier releases do not say it. Then validation frames of both kinds show it.
-        """
-        without_nerve = self.trained_on.frames_without_nerve
-        if without_nerve is not None:
-            return without_nerve > 0
-        return self.metrics.get("validation", {}).get("presence_auc") is not None
-
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Return the card of `folder`, after a check of every field and of the SHA-256 of every file beside it.

@@ -1,5 +1,7 @@
 """Answers that are likely to be wrong have a note, and the service abstains from them on request."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from service.inference.segmentation_result import (
     FrameResult,
     FrameSegmentation,
 )
+from service.inference.segmenter import can_exclude_nerve
 
 
 def make_segmentation(
@@ -58,3 +61,17 @@ def test_the_service_abstains_from_an_empty_mask_that_it_cannot_know() -> None:
     result = FrameResult(Frame(segmentation.mask), segmentation, 1.0)
     assert result.abstain_below(0.0).segmentation.present is False
     assert result.abstain_below(0.1).segmentation.present is None
+
+
+@pytest.mark.parametrize(
+    ("frames_without_nerve", "presence_auc", "expected"),
+    [(5, None, True), (0, 0.9, False), (None, 0.9, True), (None, None, False)],
+)
+def test_the_card_says_whether_an_empty_mask_means_anything(card, frames_without_nerve, presence_auc, expected) -> None:
+    """The cards of earlier releases do not count frames without a nerve."""
+    card = replace(
+        card,
+        trained_on=replace(card.trained_on, frames_without_nerve=frames_without_nerve),
+        metrics={"validation": {"presence_auc": presence_auc}},
+    )
+    assert can_exclude_nerve(card) is expected
