@@ -58,10 +58,9 @@ class ApiKeyMiddleware:
         seconds = self.wrong_key_limiter.record(RequestState.of(scope).client_address or "")
         if not seconds:
             if self.wrong_key_limiter.is_flooded:
-                await REFUSAL_DELAY.wait(MAX_REFUSAL_DELAY_SECONDS, MAX_REFUSAL_DELAY_SECONDS)
+                await REFUSAL_DELAY.wait(MAX_REFUSAL_DELAY_SECONDS)
             return _unauthorized("This key is not valid.")
-        delay = min(seconds, MAX_REFUSAL_DELAY_SECONDS)
-        await REFUSAL_DELAY.wait(delay, delay)
+        await REFUSAL_DELAY.wait(min(seconds, MAX_REFUSAL_DELAY_SECONDS))
         message = f"Too many wrong keys: try again in {seconds:.0f} seconds."
         return error_response(429, ErrorCode.WRONG_KEYS, message, **{"retry-after": str(math.ceil(seconds))})
 

@@ -132,20 +132,25 @@ class ConnectionLimiter:
             trim_memory()
 
     def record_response(self, connection: Any) -> None:
-        """Note that a connection has finished a response just now."""
-        self.idle.pop(connection, None)
-        now = connection.loop.time()
-        self.idle[connection] = IdleConnection(now, connection.transport.taken_bytes, connection.last_request)
+        """Note that a connection that was busy at the last check has finished a response just now.
+
+        The state of any other connection stays: a further response does not make up for one that is not taken.
+        """
+        state = IdleConnection(connection.loop.time(), connection.transport.taken_bytes, connection.last_request)
+        self.idle.setdefault(connection, state)
 
     def longest_idle(self, since: float = math.inf) -> Any | None:
         """Return the connection that has been idle longest; None if none has been idle since then.
+
+        A connection with a request since the last check is none: its client may be sending the next one.
 
         since: seconds of the event loop's clock.
         """
         for connection, state in self.idle.items():
             if state.since > since:
                 return None
-            if connection in self.connections and is_idle(connection):
+            was_busy = connection.last_request is not state.last_request
+            if connection in self.connections and not was_busy and is_idle(connection):
                 return connection
         return None
 

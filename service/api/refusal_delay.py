@@ -14,14 +14,14 @@ class RefusalDelay:
     def __init__(self) -> None:
         self.delayed = 0
 
-    async def wait(self, min_seconds: float, max_seconds: float) -> None:
-        """Wait; the more refusals are delayed, the longer."""
+    async def wait(self, seconds: float, max_seconds: float | None = None) -> None:
+        """Wait. With `max_seconds`, wait the longer, the more refusals are delayed, up to that."""
         if self.delayed >= MAX_DELAYED:
             return
         share = self.delayed / MAX_DELAYED
         self.delayed += 1
         try:
-            await asyncio.sleep(min_seconds + share * (max_seconds - min_seconds))
+            await asyncio.sleep(seconds + share * ((max_seconds or seconds) - seconds))
         finally:
             self.delayed -= 1
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from service.inference.runtime_interface import Runtime
 from service.inference.runtime_selection import open_cpu_runtime, open_runtime
 from service.inference.segmentation_result import FrameFailure, FrameResult, FrameSegmentation
 from service.inference.tta import with_tta
-from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, Precision
+from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, PostprocessingConfig, Precision
 from service.resources.machine import cpu_cores
 from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
@@ -130,15 +131,26 @@ class Segmenter:
         probability, presence = predict_probabilities(
             self.runtime, self.card.input, scan, self.in_flight.may_use_all_cores
         )
-        mask = postprocess(probability, presence, config)
-        confidence = mask_confidence(probability, mask, config)
+        segmentation = build_segmentation(probability, presence, config, self.can_exclude_nerve)
+        mask = segmentation.mask
         if frame.scan_area is not None:
             scan_mask, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
             frame.scan_area.crop(mask)[:] = scan_mask
-        presence = config.presence_calibration(presence)
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
         milliseconds = (time.perf_counter() - start) * 1000
-        return FrameSegmentation(mask, presence, confidence, milliseconds, notes, self.can_exclude_nerve)
+        return replace(segmentation, mask=mask, milliseconds=milliseconds, notes=notes)
+
+
+def build_segmentation(
+    probability: np.ndarray, presence: float, config: PostprocessingConfig, can_exclude_nerve: bool = True
+) -> FrameSegmentation:
+    """Return the segmentation that follows from the network's outputs, without a time and notes.
+
+    probability, presence: of `predict_probabilities`. can_exclude_nerve: see FrameSegmentation.
+    """
+    mask = postprocess(probability, presence, config)
+    confidence, calibrated = mask_confidence(probability, mask, config), config.presence_calibration(presence)
+    return FrameSegmentation(mask, calibrated, confidence, milliseconds=0.0, can_exclude_nerve=can_exclude_nerve)
 
 
 def predict_probabilities(

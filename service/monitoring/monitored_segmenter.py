@@ -64,11 +64,12 @@ class MonitoredSegmenter:
         """Return `render` of the result of one frame; meanwhile its audit line is written. Raises FrameError."""
         result = self.segmenter.segment_cine_frame(cine, index, request.memory)
         answer = result.abstain_below(request.min_confidence)
-        line = audit_log.SubmittedLine(_request_fields(request) | audit_log.frame_fields(answer, self.card))
-        rendered = render(answer)
-        if failure := self._record_frame(result, drift_features(result), line.error(), request):
+        fields = audit_log.frame_fields(answer, self.card)
+        line = audit_log.SubmittedLine(_request_fields(request) | fields)
+        frame = MeasuredFrame(result, render(answer), fields, drift_features(result))
+        if failure := self._record_frame(frame, line.error(), request):
             raise failure.error
-        return rendered
+        return frame.rendered
 
     def segment_cine(
         self, cine: Cine, request: RequestState, render: Callable[[FrameResult], T]
@@ -104,26 +105,23 @@ class MonitoredSegmenter:
                 record_failure(outcome.error, request, outcome.index)
                 recorded.append(outcome)
             else:
-                failure = self._record_frame(outcome.result, outcome.drift_features, next(errors), request)
+                failure = self._record_frame(outcome, next(errors), request)
                 recorded.append(failure or outcome.rendered)
         return recorded
 
     def _record_frame(
-        self, result: FrameResult, features: DriftFeatures, error: OSError | None, request: RequestState
+        self, frame: "MeasuredFrame[T]", error: OSError | None, request: RequestState
     ) -> FrameFailure | None:
-        """Update metrics, drift and spool. Return a failure if the audit line has an error: then no mask is sent.
-
-        result: with its mask, also if the service abstains: a person reviews it in the spool.
-        """
+        """Update metrics, drift and spool. Return a failure if the audit line has an error: then no mask is sent."""
         if error:
             log.error("the audit log cannot be written, so no mask is returned: %s", error)
             message = "The service cannot write its audit log and returns no masks now."
-            return FrameFailure(result.frame.index, FrameError(ErrorCode.NO_AUDIT, message))
+            return FrameFailure(frame.result.frame.index, FrameError(ErrorCode.NO_AUDIT, message))
         request.audited = True
-        _observe(result.abstain_below(request.min_confidence))
-        self.drift.update(features)
+        _observe(frame.result, frame.audit_fields["present"])
+        self.drift.update(frame.drift_features)
         if self.review_spool:
-            self.review_spool.keep(result)
+            self.review_spool.keep(frame.result)
         return None
 
 
@@ -134,7 +132,10 @@ def _request_fields(request: RequestState) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class MeasuredFrame(Generic[T]):
-    """A segmented frame with its mask, what the caller made of the answer, and what is recorded of it."""
+    """A segmented frame, what the caller made of the answer, and what is recorded of it.
+
+    result: with its mask, also if the service abstains: a person reviews it in the spool.
+    """
 
     result: FrameResult
     rendered: T
@@ -155,12 +156,12 @@ def record_failure(error: FrameError, request: RequestState, index: int | None =
     audit_log.write_or_log({**line, "status": error.status, "code": error.code})
 
 
-def _observe(result: FrameResult) -> None:
-    """Update the Prometheus metrics of frames."""
+def _observe(result: FrameResult, present: bool | None) -> None:
+    """Update the Prometheus metrics of frames. present: as it was answered."""
     frame, segmentation = result.frame, result.segmentation
     STEP_DURATION_SECONDS.labels("decode").observe(result.decode_milliseconds / 1000)
     STEP_DURATION_SECONDS.labels("network").observe(segmentation.milliseconds / 1000)
-    FRAMES_TOTAL.labels(json.dumps(segmentation.present)).inc()
+    FRAMES_TOTAL.labels(json.dumps(present)).inc()
     PRESENCE.observe(segmentation.presence)
     if segmentation.confidence is not None:
         CONFIDENCE.observe(segmentation.confidence)

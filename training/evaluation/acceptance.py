@@ -31,6 +31,7 @@ from training.evaluation.inter_rater_agreement import (
     plot_agreement,
 )
 from training.evaluation.summary import subgroup_table, summarize_subgroups, to_markdown
+from training.workspace import paths
 
 WORST_FRAMES = 10
 REMEDY = "Make it again (the model's: request it from the service), or remove the frame."
@@ -55,6 +56,8 @@ def main(
         for pair in usgra.pairs(frames, log):
             mask, truth = _read_mask(pair, masks), np.asarray(pair.labels) == NERVE
             rows.append({"frame": pair.source_name, **score_mask(mask, truth)})
+            if not raters:
+                continue
             people = {FIRST_RATER: truth, **{folder.name: _read_mask(pair, folder) for folder in raters}}
             if regions and Path(pair.source_name).stem not in region_of_frame:
                 sys.exit(f"acceptance: {regions} has no region of the frame {Path(pair.source_name).stem}. Add a line.")
@@ -118,7 +121,7 @@ if __name__ == "__main__":
     parser.add_argument("masks", type=Path, help="masks to score: a folder of PNG files with the frames' names")
     parser.add_argument("--rater", type=Path, action="append", default=[], metavar="FOLDER", help="a person's masks")
     parser.add_argument("--regions", type=Path, metavar="CSV", help="columns frame and region, for a row per region")
-    parser.add_argument("--out", type=Path, default=Path("agreement"), help="folder for the agreement (%(default)s)")
+    parser.add_argument("--out", type=Path, default=paths.AGREEMENT, help="folder for the agreement (%(default)s)")
     arguments = parser.parse_args()
     if arguments.regions and not arguments.rater:
         parser.error("--regions needs the masks of another person: --rater")

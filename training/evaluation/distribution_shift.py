@@ -22,10 +22,9 @@ from rich.progress import track
 from service.decoding.cine import open_cine
 from service.decoding.frame import Frame
 from service.errors import FrameError
-from service.inference.mask_confidence import mask_confidence
 from service.inference.out_of_distribution import out_of_distribution_notes
-from service.inference.postprocessing import postprocess
-from service.inference.segmentation_result import MIN_CONFIDENCE, FrameSegmentation
+from service.inference.segmentation_result import MIN_CONFIDENCE
+from service.inference.segmenter import build_segmentation
 from service.model.card import PostprocessingConfig
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.data.split_table import rows_of_split
@@ -36,6 +35,7 @@ from training.evaluation.postprocessing_fit import read_postprocessing
 from training.evaluation.segmentation_metrics import dice
 from training.evaluation.summary import to_markdown
 from training.workspace import nerve_parameters, paths
+from training.workspace.output_checksums import check_outputs
 
 WITHOUT_NERVE = "without a nerve: "  # and the folder's name
 WRONG_DICE, RIGHT_DICE = 0.3, 0.6  # a mask with a lower Dice is wrong, one with a higher Dice is right
@@ -80,19 +80,11 @@ class Scorer:
 
     def score(self, pixels: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """Return Dice and expected Dice of a frame's mask, and whether the service warns about it, by reason."""
-        frame, config = Frame(pixels), self.config
-        probability, presence = self.network(frame)
-        mask = postprocess(probability, presence, config)
-        segmentation = FrameSegmentation(
-            mask,
-            config.presence_calibration(presence),
-            mask_confidence(probability, mask, config),
-            milliseconds=0.0,
-            can_exclude_nerve=self.can_exclude_nerve,
-        )
+        frame = Frame(pixels)
+        segmentation = build_segmentation(*self.network(frame), self.config, self.can_exclude_nerve)
         content = frame.content_box.crop(frame.pixels)
         return {
-            "dice": dice(mask > 0, truth),
+            "dice": dice(segmentation.mask > 0, truth),
             "expected_dice": segmentation.expected_dice,
             "low_confidence": bool(segmentation.confidence_notes),
             "out_of_distribution": bool(out_of_distribution_notes(content, self.stats)),
@@ -126,6 +118,7 @@ def summarize_shifts(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(candidate: str, folders: list[Path]) -> None:
+    check_outputs(paths.FRAMES, paths.SPLIT, paths.UNETS / candidate, paths.EVALUATION / candidate)
     network = open_network(paths.UNETS / candidate, nerve_parameters.read_candidate(candidate).tta)
     config = read_postprocessing(json.loads((paths.EVALUATION / candidate / "metrics.json").read_text()))
     scorer = Scorer(network, config, rows_of_split("train"))
@@ -146,4 +139,6 @@ if __name__ == "__main__":
     parser.add_argument("candidate", help="an evaluated candidate of params.yaml")
     parser.add_argument("--without-nerve", type=Path, action="append", default=[], metavar="FOLDER")
     arguments = parser.parse_args()
+    if missing := [folder for folder in arguments.without_nerve if not folder.is_dir()]:
+        parser.error(f"{missing[0]} is not a folder")
     main(arguments.candidate, arguments.without_nerve)

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from service.inference.mask_confidence import mask_confidence
-from service.inference.postprocessing import postprocess
+from service.inference.segmenter import build_segmentation
 from service.model.card import PostprocessingConfig
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.evaluation.baselines import MeanMask
@@ -34,15 +33,14 @@ def score(
 
     def score_row(row: ManifestRow) -> dict[str, Any]:
         probability, presence = network(read_frame(row))
-        pixels = postprocess(probability, presence, config)
-        confidence = mask_confidence(probability, pixels, config)
-        mask, truth = pixels > 0, read_nerve_mask(row)
+        segmentation = build_segmentation(probability, presence, config)
+        mask, truth = segmentation.mask > 0, read_nerve_mask(row)
         return {
             "frame": row.frame,
             "subject": row.subject,
             **score_mask(mask, truth),
-            "presence": config.presence_calibration(presence),
-            "confidence": np.nan if confidence is None else confidence,
+            "presence": segmentation.presence,
+            "confidence": np.nan if segmentation.confidence is None else segmentation.confidence,
             "iou": iou(mask, truth),
             "hausdorff95_px": hausdorff95(mask, truth),
             "dice_empty": float(not truth.any()),

@@ -19,6 +19,7 @@ BENTO = MODELS / "nervemask.bento"
 DIGIT_NETS = MODELS / "digits"
 
 EVALUATION = REPORTS / "evaluate"  # a folder for each candidate
+AGREEMENT = REPORTS / "agreement"
 DISTRIBUTION_SHIFT = REPORTS / "distribution_shift"  # a folder for each candidate
 CANDIDATES = REPORTS / "candidates"  # all candidates in one table, for DVC's metrics and plots
 CHAMPION = CANDIDATES / "champion.json"

@@ -224,3 +224,20 @@ def test_a_connection_that_was_busy_at_the_last_check_can_be_closed(limiter) -> 
         assert make_room(limiter)
 
     run_in_virtual_time(scene())
+
+
+def test_further_responses_do_not_make_up_for_those_that_are_not_taken(limiter) -> None:
+    """Otherwise a client that takes a byte now and then would hold its connection for ever."""
+
+    async def scene() -> None:
+        connection = connect(limiter)
+        connection.transport.unsent_bytes = 100
+
+        def respond() -> None:
+            connection.finish_request()
+            limiter.record_response(connection)
+
+        await every_check(respond)
+        assert connection.transport.aborted
+
+    run_in_virtual_time(scene())
