@@ -13,6 +13,9 @@ from service.api.api_key_file import ApiKeysError, check_api_keys
 from service.resources.worker_count import worker_count
 
 DRAIN_SECONDS = 15  # for running requests, after the signal to stop
+# A client that sends its next request while the service closes the connection loses it. So the service waits longer
+# than clients do: httpx keeps an idle connection for 5 s, Java's HttpClient for 30 s, nginx as a proxy for 60 s.
+KEEP_ALIVE_SECONDS = 75
 PATH_VARIABLES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL", "NERVEMASK_CERTIFICATE")
 
 
@@ -30,7 +33,7 @@ def main() -> None:
         sys.exit(f"nervemask: cannot listen on {place} ({error}): choose another with --host and --port.")
     require_keys(address)
     options = ["--working-dir", str(Path(__file__).parent.parent), "--host", address, "--port", str(arguments.port)]
-    options += ["--timeout-graceful-shutdown", str(DRAIN_SECONDS)]
+    options += ["--timeout-graceful-shutdown", str(DRAIN_SECONDS), "--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
     if arguments.certificate:
         check_certificate(arguments.certificate, arguments.private_key)
         os.environ["NERVEMASK_CERTIFICATE"] = str(arguments.certificate)  # its end is a metric

@@ -79,6 +79,11 @@ class HttpProtocol(HttpToolsProtocol):
         return self.cycle
 
     @property
+    def is_kept_alive(self) -> bool:
+        """Return whether no request has begun since a response. uvicorn's timeout then runs."""
+        return self.timeout_keep_alive_task is not None
+
+    @property
     def has_input(self) -> bool:
         """Return whether there is input that may be parsed now."""
         return bool(self.unparsed) and not self.flow.read_paused and self.parser is not None

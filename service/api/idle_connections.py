@@ -1,9 +1,9 @@
 """Limit connections on which the service waits for the client.
 
 uvicorn keeps such connections open, and has no limit that spares busy ones: a few thousand would leave a worker without
-file descriptors. Here a client must send a complete request within MAX_IDLE_SECONDS, and take what it is sent at
-MIN_BYTES_PER_SECOND. Above MAX_CONNECTIONS the connection that has been idle longest is closed for each new one
-(service.api.shared_socket_server).
+file descriptors. Here a client must send a complete request within MAX_IDLE_SECONDS of its beginning, and take what it
+is sent at MIN_BYTES_PER_SECOND. uvicorn itself closes a connection that waits too long for a further request. Above
+MAX_CONNECTIONS the connection that has been idle longest is closed for each new one (service.api.shared_socket_server).
 """
 
 import asyncio
@@ -64,24 +64,27 @@ class MeasuredTransport:
 
 
 class IdleConnection(NamedTuple):
-    """The time since which a connection is idle. Both other fields show whether it was busy meanwhile.
+    """The time since which a connection is idle. The other fields show whether it was busy meanwhile.
 
     since: seconds of the event loop's clock.
     taken_bytes: bytes that the client has taken.
     last_request: uvicorn's object of the connection's last request.
+    is_kept_alive: see ConnectionLimiter.
     """
 
     since: float
     taken_bytes: int
     last_request: Any
+    is_kept_alive: bool
 
 
 class ConnectionLimiter:
     """Closes connections of one worker that wait for their client, the longest idle first.
 
     A connection (HttpProtocol, WebSocketProtocol) has these attributes: `loop`; `connections`, uvicorn's set of open
-    connections; `transport`, a MeasuredTransport; `is_serving`, whether a request or a stream runs on it; and
-    `last_request`, another object after each request.
+    connections; `transport`, a MeasuredTransport; `is_serving`, whether a request or a stream runs on it;
+    `last_request`, another object after each request; and `is_kept_alive`, whether no request has begun since a
+    response.
     """
 
     def __init__(self) -> None:
@@ -92,7 +95,7 @@ class ConnectionLimiter:
 
     def add(self, connection: Any) -> None:
         """Register a new connection."""
-        self.idle.setdefault(connection, IdleConnection(connection.loop.time(), 0, connection.last_request))
+        self.idle.setdefault(connection, IdleConnection(connection.loop.time(), 0, connection.last_request, False))
         if not self.checks:
             self.connections = connection.connections
             self.checks = connection.loop.create_task(self._check_forever())
@@ -110,19 +113,20 @@ class ConnectionLimiter:
         }
         self.idle = dict(sorted(states.items(), key=lambda item: item[1].since))
         for connection, state in self.idle.items():
-            limit = MAX_CLIENT_WAIT_SECONDS if connection.is_serving else MAX_IDLE_SECONDS
-            if now - state.since >= limit:
+            if now - state.since >= max_idle_seconds(connection):
                 connection.transport.abort()
 
     def _idle_state(self, connection: Any, now: float) -> IdleConnection:
         transport, last_request = connection.transport, connection.last_request
-        before = self.idle.get(connection, IdleConnection(now, transport.taken_bytes, last_request))
+        state = IdleConnection(now, transport.taken_bytes, last_request, connection.is_kept_alive)
+        before = self.idle.get(connection, state)
         if transport.unsent_bytes:  # a further request does not make up for a response that is not taken
             taken_bytes = transport.taken_bytes - before.taken_bytes
             was_busy = taken_bytes >= MIN_BYTES_PER_SECOND * CHECK_INTERVAL_SECONDS
         else:
-            was_busy = last_request is not before.last_request
-        return IdleConnection(now if was_busy else before.since, transport.taken_bytes, last_request)
+            has_begun = before.is_kept_alive and not connection.is_kept_alive
+            was_busy = has_begun or last_request is not before.last_request
+        return state if was_busy else state._replace(since=before.since)
 
     def _trim_memory(self) -> None:
         """Give free memory back to the system when most of many connections are gone."""
@@ -136,7 +140,8 @@ class ConnectionLimiter:
 
         The state of any other connection stays: a further response does not make up for one that is not taken.
         """
-        state = IdleConnection(connection.loop.time(), connection.transport.taken_bytes, connection.last_request)
+        now, taken_bytes = connection.loop.time(), connection.transport.taken_bytes
+        state = IdleConnection(now, taken_bytes, connection.last_request, connection.is_kept_alive)
         self.idle.setdefault(connection, state)
 
     def longest_idle(self, since: float = math.inf) -> Any | None:
@@ -164,6 +169,13 @@ def is_idle(connection: Any) -> bool:
     """Return whether a connection waits for its client: for a request, or to take a response."""
     transport = connection.transport
     return not connection.is_serving or transport.unsent_bytes > 0 or bool(transport.is_closing())
+
+
+def max_idle_seconds(connection: Any) -> float:
+    """Return how long a connection may be idle; infinity where uvicorn's own timeout holds."""
+    if connection.is_serving:
+        return MAX_CLIENT_WAIT_SECONDS
+    return math.inf if connection.is_kept_alive and not connection.transport.unsent_bytes else MAX_IDLE_SECONDS
 
 
 CONNECTION_LIMITER = ConnectionLimiter()

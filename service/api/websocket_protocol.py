@@ -29,6 +29,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     transport: MeasuredTransport  # type: ignore[assignment]
     is_serving = True  # for ConnectionLimiter: it is idle only while the client does not take what it is sent
     last_request = None
+    is_kept_alive = False
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)

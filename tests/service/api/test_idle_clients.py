@@ -1,8 +1,10 @@
 """Idle connections to a running server are closed, and never block other clients."""
 
+import contextlib
 import select
 import socket
 import time
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -37,3 +39,13 @@ def test_idle_connections_are_closed_and_do_not_block_a_request(address, speckle
     finally:
         for connection in connections:
             connection.close()
+
+
+def test_a_client_may_send_its_next_request_after_a_pause(address) -> None:
+    """uvicorn closes after 5 s by default; a client that sends at that moment loses its request."""
+    host, port = address.removeprefix("http://").split(":")
+    with contextlib.closing(HTTPConnection(host, int(port), timeout=10)) as connection:
+        for pause in (MAX_IDLE_SECONDS + 2 * CHECK_INTERVAL_SECONDS, 0):
+            connection.request("GET", "/livez")
+            assert connection.getresponse().read()
+            time.sleep(pause)

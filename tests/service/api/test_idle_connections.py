@@ -39,6 +39,7 @@ class Connection:
     connections: set
     is_serving: bool = False
     last_request: object = None
+    is_kept_alive: bool = False
     transport: Transport = field(default_factory=Transport)
 
     def start_request(self) -> None:
@@ -83,6 +84,32 @@ def test_a_connection_without_a_request_is_closed(limiter) -> None:
         await asyncio.sleep(MAX_IDLE_SECONDS - CHECK_INTERVAL_SECONDS)
         assert not connection.transport.aborted
         await asyncio.sleep(3 * CHECK_INTERVAL_SECONDS)
+        assert connection.transport.aborted
+
+    run_in_virtual_time(scene())
+
+
+def test_a_connection_that_is_kept_alive_is_left_to_uvicorn(limiter) -> None:
+    """Otherwise its client could lose the next request. When that request begins, the time begins again."""
+
+    async def scene() -> None:
+        connection = connect(limiter)
+        connection.is_kept_alive = True
+        await asyncio.sleep(3 * MAX_IDLE_SECONDS)
+        connection.is_kept_alive = False
+        await asyncio.sleep(MAX_IDLE_SECONDS - CHECK_INTERVAL_SECONDS)
+        assert not connection.transport.aborted
+        await asyncio.sleep(3 * CHECK_INTERVAL_SECONDS)
+        assert connection.transport.aborted
+
+    run_in_virtual_time(scene())
+
+
+def test_a_connection_that_is_kept_alive_must_take_its_response(limiter) -> None:
+    async def scene() -> None:
+        connection = connect(limiter)
+        connection.is_kept_alive, connection.transport.unsent_bytes = True, 100
+        await asyncio.sleep(MAX_IDLE_SECONDS + 2 * CHECK_INTERVAL_SECONDS)
         assert connection.transport.aborted
 
     run_in_virtual_time(scene())
