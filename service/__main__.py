@@ -14,7 +14,7 @@ from service.resources.worker_count import worker_count
 
 DRAIN_SECONDS = 15  # for running requests, after the signal to stop
 # A client that sends its next request while the service closes the connection loses it. So the service waits longer
-# than clients do: httpx keeps an idle connection for 5 s, Java's HttpClient for 30 s, nginx as a proxy for 60 s.
+# than most clients do: httpx keeps an idle connection for 5 s, Java's HttpClient for 30 s, nginx as a proxy for 60 s.
 KEEP_ALIVE_SECONDS = 75
 PATH_VARIABLES = ("NERVEMASK_KEYS", "NERVEMASK_MODEL", "NERVEMASK_AUDIT", "NERVEMASK_SPOOL", "NERVEMASK_CERTIFICATE")
 

@@ -81,7 +81,7 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def is_kept_alive(self) -> bool:
         """Return whether no request has begun since a response. uvicorn's timeout then runs."""
-        return self.timeout_keep_alive_task is not None
+        return bool(self.timeout_keep_alive_task)
 
     @property
     def has_input(self) -> bool:
@@ -100,6 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Forget the connection."""
         self.unparsed = b""
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn keeps the timer, and all that it holds, after a reset
 
     def data_received(self, data: bytes) -> None:
         """Parse input, or let it wait for its turn."""

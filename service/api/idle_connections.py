@@ -175,7 +175,9 @@ def max_idle_seconds(connection: Any) -> float:
     """Return how long a connection may be idle; infinity where uvicorn's own timeout holds."""
     if connection.is_serving:
         return MAX_CLIENT_WAIT_SECONDS
-    return math.inf if connection.is_kept_alive and not connection.transport.unsent_bytes else MAX_IDLE_SECONDS
+    transport = connection.transport
+    is_waiting = connection.is_kept_alive and not transport.unsent_bytes and not transport.is_closing()
+    return math.inf if is_waiting else MAX_IDLE_SECONDS
 
 
 CONNECTION_LIMITER = ConnectionLimiter()

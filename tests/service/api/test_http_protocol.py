@@ -147,6 +147,25 @@ def test_a_connection_holds_few_pipelined_requests_and_little_input() -> None:
     asyncio.run(scene())
 
 
+def test_a_connection_that_the_client_resets_keeps_no_timer() -> None:
+    """The timer would hold the last request in memory until the connection's keep-alive timeout."""
+
+    async def responding_app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async def scene() -> None:
+        protocol = connect_in_memory(responding_app).protocol
+        protocol.data_received(GET + b"\r\n")
+        while not protocol.is_kept_alive:
+            await asyncio.sleep(0)
+        timer = protocol.timeout_keep_alive_task
+        protocol.connection_lost(ConnectionResetError())
+        assert timer.cancelled()
+
+    asyncio.run(scene())
+
+
 def test_a_request_for_a_stream_behind_another_request_ends_the_connection(address) -> None:
     """Otherwise both responses would be mixed."""
     sent = GET + b"\r\nGET /stream HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE + b"\r\n"
