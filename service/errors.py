@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     DECODER_ENDED = "decoder_ended", "The file is damaged or too costly to decode: it ended two decoder processes.", 400
     EMPTY = "empty", "The upload is empty.", 400
     INDEX = "index", "The parameter `index` is not a frame number.", 400
+    SMOOTH = "smooth", "The parameter `smooth` is not true or false.", 400
     MIN_CONFIDENCE = "min_confidence", "The parameter `min_confidence` is not a number from 0 to 1.", 400
     MULTIPART = "multipart", "The multipart body is malformed.", 400
     NOT_A_FILE = "not_a_file", "The field `frame`, or the message of a stream, holds text instead of a file.", 400

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FRAME_ROUTES = {
     "/mask": ("index", "min_confidence"),
     "/overlay": ("index", "min_confidence"),
-    "/segment": ("index", "picture", "min_confidence"),
+    "/segment": ("index", "picture", "min_confidence", "smooth"),
     "/dicom": ("min_confidence",),
 }
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz")
@@ -63,6 +63,7 @@ class RequestState:
     client_wait_seconds: how long the client has kept the service waiting (see SlowClientTimeout).
     audited: a mask of this request has its line in the audit log.
     min_confidence: the service abstains from answers with a lower expected Dice, 0..1.
+    smooth: the masks of a cine or stream are smoothed over time.
     ended_decoders: number of frames of this request that ended their decoder processes.
     abandoned: the client no longer waits for the response; segmentation stops at the next frame.
     finish_step: gives the request's slot to the next request of the queue and waits for another slot; set by
@@ -78,6 +79,7 @@ class RequestState:
     client_wait_seconds: float = 0.0
     audited: bool = False
     min_confidence: float = 0.0
+    smooth: bool = False
     ended_decoders: int = 0
     abandoned: bool = False
     finish_step: Callable[[], Awaitable[None]] | None = None

@@ -30,3 +30,9 @@ def png(pixels: np.ndarray) -> bytes:
 def tiff(pixels: np.ndarray) -> bytes:
     """Return the TIFF of uint8 (height, width), with LZW compression like Kaggle's files."""
     return cv2.imencode(".tif", pixels)[1].tobytes()
+
+
+def moving_tissue(number: int) -> np.ndarray:
+    """A frame of a cine in which tissue moves by a pixel a frame, with noise of its own: uint8 (100, 120)."""
+    noise = np.random.default_rng(number).integers(0, 12, (100, 120), dtype=np.uint8)
+    return np.minimum(speckle(1, 100, 160)[:, number : number + 120], 243) + noise

@@ -40,6 +40,7 @@ def segment(request: FrameRequest) -> Response:
     """Return the mask, presence and confidence of a frame as JSON or GeoJSON; of a cine, a line for each frame."""
     picture_kind = request.picture_kind()
     request.read_min_confidence()
+    request.read_smooth()
     as_geojson = request.accepts_geojson
     cine = request.open_cine()
     if request.asks_for_all_frames(cine):

@@ -9,6 +9,7 @@ from service.api.response_bodies import PICTURE_KINDS, RENDERED_PICTURE_BYTES
 from service.decoding.cine import Cine, open_cine, select_frame
 from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
+from service.inference.temporal_smoothing import TemporalSmoother
 from service.monitoring.monitored_segmenter import MonitoredSegmenter
 from service.request import RequestState
 
@@ -32,6 +33,13 @@ def parse_min_confidence(text: str | None, default: float = 0.0) -> float:
         message = "The parameter min_confidence is not a number from 0 to 1."
         raise FrameError(ErrorCode.MIN_CONFIDENCE, message)
     return round(value, 4)
+
+
+def parse_flag(name: ErrorCode, text: str | None) -> bool:
+    """Return the value of a parameter that is true or false; False without it. Raises FrameError (400)."""
+    if text not in (None, "true", "false"):
+        raise FrameError(name, f"The parameter {name} is {text[:20]!r}: use true or false.")
+    return text == "true"
 
 
 class FrameRequest:
@@ -64,6 +72,10 @@ class FrameRequest:
     def read_min_confidence(self, default: float = 0.0) -> None:
         """Abstain below the parameter `min_confidence`, or below the default. Raises FrameError (400)."""
         self.state.min_confidence = parse_min_confidence(self.parameters.get("min_confidence"), default)
+
+    def read_smooth(self) -> None:
+        """Smooth the masks of a cine over time if the parameter `smooth` is true. Raises FrameError (400)."""
+        self.state.smooth = parse_flag(ErrorCode.SMOOTH, self.parameters.get("smooth"))
 
     def open_cine(self) -> Cine:
         """Return the frames of the uploaded file. Raises FrameError."""
@@ -100,4 +112,5 @@ class FrameRequest:
 
         render: called in the threads that segment.
         """
-        return self.segmenter.segment_cine(cine, self.state, render)
+        smoother = TemporalSmoother() if self.state.smooth else None
+        return self.segmenter.segment_cine(cine, self.state, render, smoother)

@@ -38,10 +38,10 @@ requests of one client run or wait in one of its processes, and for a request th
 {MAX_RESPONSE_SECONDS:.0f} more seconds.
 
 `/stream` is a WebSocket. A binary message holds a frame's file; the response is JSON text, described by the schema
-StreamResponse. A cine gets a response for each frame. Parameters: `?picture=` and `?min_confidence=` as for /segment;
-`?drop=true` (default `false`) drops waiting messages and returns `"dropped": true` when a newer one arrives. Other
-parameters get the error `settings`. A message may have up to {MAX_MESSAGE_BYTES // MIB} MiB. The service closes the
-stream with 1009 after a larger message, 1008 after a wrong parameter or when its API key was removed, 1001 after
+StreamResponse. A cine gets a response for each frame. Parameters: `?picture=`, `?min_confidence=` and `?smooth=` as for
+/segment; `?drop=true` (default `false`) drops waiting messages and returns `"dropped": true` when a newer one arrives.
+Other parameters get the error `settings`. A message may have up to {MAX_MESSAGE_BYTES // MIB} MiB. The service closes
+the stream with 1009 after a larger message, 1008 after a wrong parameter or when its API key was removed, 1001 after
 {MAX_IDLE_SECONDS:.0f} seconds without a message, and 1013 when its messages hold too many bytes. A handshake gets HTTP
 403 for another site's page.
 It gets 429 while {MAX_STREAMS_PER_CLIENT} streams of the client, or {MAX_STREAMS} of all, are open in one process.
@@ -69,6 +69,11 @@ PARAMETERS: dict[str, Json] = {
         "description": "the answer for a frame is left out if its confidence is lower: the mask is empty, and whether "
         f"the frame shows a nerve is null. Default: 0, which leaves nothing out; for /dicom, {MIN_CONFIDENCE}",
         "schema": {"type": "number", "minimum": 0, "maximum": 1},
+    },
+    "smooth": {
+        "description": "smooth the masks of a cine over time, along the motion of the tissue; a frame that `index` "
+        "chooses is segmented alone. Default: false",
+        "schema": {"type": "boolean"},
     },
 }
 MODEL_HEADERS = {

@@ -24,6 +24,7 @@ from service.api.frame_request import parse_min_confidence
 from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
+from service.inference.temporal_smoothing import TemporalSmoother
 from service.monitoring.monitored_segmenter import MonitoredSegmenter, record_failure
 from service.request import RequestState
 from service.resources.worker_memory import FREE_SHARES, WORKER_MEMORY, SharedLimit
@@ -61,29 +62,31 @@ class StreamSettings:
     drop: respond only to the newest frame of the queue, and report the others as dropped.
     picture: the kind of picture in each response; None without one.
     min_confidence: the service abstains below it, 0..1.
+    smooth: smooth the masks over time.
     """
 
     drop: bool
     picture: str | None
     min_confidence: float = 0.0
+    smooth: bool = False
 
     @classmethod
     def parse(cls, query: QueryParams) -> Self:
         """Return the settings in a query. Raises FrameError (400) for an unknown parameter or value."""
-        drop = query.get("drop", "false")
+        drop, smooth = query.get("drop", "false"), query.get("smooth", "false")
         picture = query.get("picture")
         kinds = response_bodies.PICTURE_KINDS
         if (
-            set(query) - {"drop", "picture", "min_confidence"}
-            or drop not in ("true", "false")
+            set(query) - {"drop", "smooth", "picture", "min_confidence"}
+            or not {drop, smooth} <= {"true", "false"}
             or picture not in (None, *kinds)
         ):
             message = (
-                f"The parameters of a stream are drop (true or false), picture (one of {', '.join(kinds)}) and "
-                "min_confidence (0 to 1)."
+                f"The parameters of a stream are drop and smooth (true or false), picture (one of {', '.join(kinds)}) "
+                "and min_confidence (0 to 1)."
             )
             raise FrameError(ErrorCode.SETTINGS, message)
-        return cls(drop == "true", picture, parse_min_confidence(query.get("min_confidence")))
+        return cls(drop == "true", picture, parse_min_confidence(query.get("min_confidence")), smooth == "true")
 
 
 @dataclass
@@ -200,6 +203,7 @@ async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None
         await socket.close(WS_1008_POLICY_VIOLATION)
         return
     RequestState.of(socket.scope).min_confidence = settings.min_confidence
+    RequestState.of(socket.scope).smooth = settings.smooth
     if settings.picture:
         RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = response_bodies.RENDERED_PICTURE_BYTES
     queue = FrameQueue(settings.drop, streams.budget, RequestState.of(socket.scope).client_id)
@@ -214,18 +218,21 @@ async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None
 
 
 async def _respond_to_all(socket: WebSocket, queue: FrameQueue, settings: StreamSettings) -> None:
+    smoother = TemporalSmoother() if settings.smooth else None
     while message := await queue.next():
         try:
-            await _respond(message, socket, settings)
+            await _respond(message, socket, settings, smoother)
         finally:
             queue.release(message)
 
 
-async def _respond(message: StreamMessage, socket: WebSocket, settings: StreamSettings) -> None:
+async def _respond(
+    message: StreamMessage, socket: WebSocket, settings: StreamSettings, smoother: TemporalSmoother | None = None
+) -> None:
     """Send the responses to one message, each computed in a slot of the concurrency limiter."""
     state = RequestState.of(socket.scope)
     await asyncio.sleep(PENALTIES.seconds_left(state.client_id))
-    encoded_responses = _compute_responses(message, socket, settings)
+    encoded_responses = _compute_responses(message, socket, settings, smoother)
     is_last = False
     try:
         while not is_last:
@@ -246,7 +253,7 @@ class EncodedResponse(NamedTuple):
 
 
 def _compute_responses(
-    message: StreamMessage, socket: WebSocket, settings: StreamSettings
+    message: StreamMessage, socket: WebSocket, settings: StreamSettings, smoother: TemporalSmoother | None
 ) -> Generator[EncodedResponse, None, None]:
     """Yield the responses to one message: one, or one per frame of a cine."""
 
@@ -266,7 +273,7 @@ def _compute_responses(
         def render(outcome: FrameResult | FrameFailure) -> Mapping[str, object]:
             return response_bodies.build_outcome(outcome, segmenter.card, settings.picture)
 
-        outcomes = chain.from_iterable(segmenter.segment_cine(cine, state, render))
+        outcomes = chain.from_iterable(segmenter.segment_cine(cine, state, render, smoother))
         for number, outcome in enumerate(outcomes, 1):
             response = render(outcome) if isinstance(outcome, FrameFailure) else outcome
             yield encode(response, is_last=number == cine.frame_count)

@@ -21,6 +21,14 @@ from service.inference.preprocessing import preprocess, resample_to_frame
 from service.inference.runtime_interface import Runtime
 from service.inference.runtime_selection import open_cpu_runtime, open_runtime
 from service.inference.segmentation_result import FrameFailure, FrameResult, FrameSegmentation
+from service.inference.temporal_smoothing import (
+    NetworkOutput,
+    SmoothedFrame,
+    SmoothingTurn,
+    TemporalSmoother,
+    flow_picture,
+    smooth,
+)
 from service.inference.tta import with_tta
 from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, PostprocessingConfig, Precision
 from service.resources.machine import cpu_cores
@@ -63,6 +71,8 @@ class Segmenter:
         mask, presence = self.runtime(batch)
         if mask.shape != batch.shape or presence.shape != (1,):
             raise ValueError(f"its outputs have the shapes {mask.shape} and {presence.shape}")
+        frame = SmoothedFrame((1, 1), flow_picture(batch[0]), NetworkOutput(mask[0, ..., 0], 0.0))
+        smooth(frame, frame)  # optical flow does not accept every size
 
     def segment(self, frame: Frame) -> FrameSegmentation:
         """Segment a frame with the card's postprocessing. The mask is empty outside the frame's scan area."""
@@ -80,7 +90,11 @@ class Segmenter:
         return self._decode_and_segment(cine, cine.read_encoded(index), index)
 
     def segment_cine(
-        self, cine: Cine, memory: RequestMemory, finish: Callable[[FrameResult], T]
+        self,
+        cine: Cine,
+        memory: RequestMemory,
+        finish: Callable[[FrameResult], T],
+        smoother: TemporalSmoother | None = None,
     ) -> Iterator[list[T | FrameFailure]]:
         """Yield `finish` of the results of all frames, in order, in lists of at least one, as soon as they are ready.
 
@@ -88,10 +102,11 @@ class Segmenter:
 
         memory: where the bytes of a frame are reserved, until the list after its own is asked for.
         finish: called in the thread that segmented the frame, so all cores share this work too.
+        smoother: smooths the masks over time; it knows the frames before this cine. None: no smoothing.
         """
 
-        def process(encoded: bytes, index: int) -> T:
-            return finish(self._decode_and_segment(cine, encoded, index))
+        def process(encoded: bytes, index: int, turn: SmoothingTurn | None) -> T:
+            return finish(self._decode_and_segment(cine, encoded, index, turn))
 
         pending: CineFrameQueue[T] = CineFrameQueue(memory)
         pool = ThreadPoolExecutor(cpu_cores(), "cine")
@@ -107,7 +122,11 @@ class Segmenter:
                 except FrameError as error:
                     pending.append_failure(index, reserved, error)
                 else:
-                    pending.append(index, byte_count, pool.submit(process, encoded, index))
+                    turn = smoother.next_frame(self) if smoother else None
+                    future = pool.submit(process, encoded, index, turn)
+                    pending.append(index, byte_count, future)
+                    if turn:
+                        future.add_done_callback(turn.end)
                 # Wait for the first frame alone: the client waits for it, and so it gets all cores.
                 most = QUEUED_FRAMES_PER_CORE * cpu_cores() if index else 0
                 if len(pending.frames) > most:  # to send frames one by one would take longer than to segment them
@@ -118,26 +137,30 @@ class Segmenter:
             pool.shutdown(wait=False, cancel_futures=True)
             pending.abandon()
 
-    def _decode_and_segment(self, cine: Cine, encoded: bytes, index: int) -> FrameResult:
+    def _decode_and_segment(
+        self, cine: Cine, encoded: bytes, index: int, turn: SmoothingTurn | None = None
+    ) -> FrameResult:
         with self.in_flight:
             start = time.perf_counter()
             frame = cine.decode(encoded, index)
             decode_milliseconds = (time.perf_counter() - start) * 1000
-            return FrameResult(frame, self._segment_in_flight(frame), decode_milliseconds)
+            return FrameResult(frame, self._segment_in_flight(frame, turn), decode_milliseconds)
 
-    def _segment_in_flight(self, frame: Frame) -> FrameSegmentation:
+    def _segment_in_flight(self, frame: Frame, turn: SmoothingTurn | None = None) -> FrameSegmentation:
         start = time.perf_counter()
         scan, config = Frame(frame.scan_pixels), self.card.postprocessing
-        probability, presence = predict_probabilities(
-            self.runtime, self.card.input, scan, self.in_flight.may_use_all_cores
-        )
-        segmentation = build_segmentation(probability, presence, config, self.can_exclude_nerve)
+        network_input = preprocess(scan, self.card.input)
+        output = run_network(self.runtime, network_input, self.in_flight.may_use_all_cores)
+        if turn:
+            output = turn.smooth(frame.pixels.shape, network_input, output)
+        probability = resample_to_frame(output.probability, scan)
+        segmentation = build_segmentation(probability, output.presence, config, self.can_exclude_nerve)
         mask = segmentation.mask
         if frame.scan_area is not None:
             scan_mask, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
             frame.scan_area.crop(mask)[:] = scan_mask
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
-        milliseconds = (time.perf_counter() - start) * 1000
+        milliseconds = (time.perf_counter() - start - (turn.waited_seconds if turn else 0.0)) * 1000
         return replace(segmentation, mask=mask, milliseconds=milliseconds, notes=notes)
 
 
@@ -165,10 +188,19 @@ def predict_probabilities(
     frame: the frame; all of it is used, also outside its scan area.
     all_cores: use all CPU cores; see `Runtime`.
     """
-    mask, presence = runtime(preprocess(frame, card_input)[np.newaxis], all_cores)
+    output = run_network(runtime, preprocess(frame, card_input), all_cores)
+    return resample_to_frame(output.probability, frame), output.presence
+
+
+def run_network(runtime: Runtime, network_input: np.ndarray, all_cores: bool = True) -> NetworkOutput:
+    """Run the network on one frame. network_input: float32 (h, w, 1), normalised.
+
+    Raises ArithmeticError if the outputs are not finite.
+    """
+    mask, presence = runtime(network_input[np.newaxis], all_cores)
     if not (np.isfinite(mask).all() and np.isfinite(presence).all()):
         raise ArithmeticError(f"the network returns numbers that are not finite on {runtime.device}")
-    return resample_to_frame(mask[0, ..., 0], frame), float(presence[0])
+    return NetworkOutput(mask[0, ..., 0], float(presence[0]))
 
 
 def can_exclude_nerve(card: Card) -> bool:

@@ -11,6 +11,7 @@ from service.decoding.cine import Cine
 from service.errors import ErrorCode, FrameError, too_slow_error
 from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.inference.segmenter import Segmenter
+from service.inference.temporal_smoothing import TemporalSmoother
 from service.monitoring import audit_log
 from service.monitoring.drift import Drift, DriftFeatures, drift_features
 from service.monitoring.prometheus_metrics import (
@@ -72,13 +73,17 @@ class MonitoredSegmenter:
         return frame.rendered
 
     def segment_cine(
-        self, cine: Cine, request: RequestState, render: Callable[[FrameResult], T]
+        self,
+        cine: Cine,
+        request: RequestState,
+        render: Callable[[FrameResult], T],
+        smoother: TemporalSmoother | None = None,
     ) -> Iterator[list[T | FrameFailure]]:
         """Yield `render` of the results of all frames, in order, in lists, as soon as they are ready.
 
         Raises FrameError (504) once `request` is abandoned.
 
-        render: called in the threads that segment.
+        render: called in the threads that segment. smoother: see Segmenter.segment_cine.
         """
 
         def finish(result: FrameResult) -> MeasuredFrame[T]:
@@ -87,7 +92,7 @@ class MonitoredSegmenter:
                 result, render(answer), audit_log.frame_fields(answer, self.card), drift_features(result)
             )
 
-        for outcomes in self.segmenter.segment_cine(cine, request.memory, finish):
+        for outcomes in self.segmenter.segment_cine(cine, request.memory, finish, smoother):
             if request.abandoned:
                 raise too_slow_error()
             yield self._record(outcomes, request)
@@ -127,7 +132,11 @@ class MonitoredSegmenter:
 
 def _request_fields(request: RequestState) -> dict[str, Any]:
     """Return the audit fields that all frames of a request have."""
-    return audit_log.request_fields(request) | {"status": 200, "min_confidence": request.min_confidence}
+    return audit_log.request_fields(request) | {
+        "status": 200,
+        "min_confidence": request.min_confidence,
+        "smooth": request.smooth,
+    }
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ DIGIT_NETS = MODELS / "digits"
 EVALUATION = REPORTS / "evaluate"  # a folder for each candidate
 AGREEMENT = REPORTS / "agreement"
 DISTRIBUTION_SHIFT = REPORTS / "distribution_shift"  # a folder for each candidate
+TEMPORAL_CONSISTENCY = REPORTS / "temporal_consistency"
 CANDIDATES = REPORTS / "candidates"  # all candidates in one table, for DVC's metrics and plots
 CHAMPION = CANDIDATES / "champion.json"
 CHAMPION_PAGE = REPORTS / "champion.html"

@@ -11,6 +11,8 @@ from pydicom import Dataset, dcmread
 
 from service.rendering.image_encoding import encode_png
 from tests.conftest import patched
+from tests.dicoms import make_ultrasound, to_bytes
+from tests.frames import moving_tissue
 from tests.service.api.conftest import DAMAGED_FRAME, FRAME_COUNT
 from tests.service.api.gated_decoder import gate_last_frame
 
@@ -87,6 +89,21 @@ def comments(segmentation: Dataset) -> list[str]:
         frame.FrameContentSequence[0].get("FrameComments", "")
         for frame in segmentation.PerFrameFunctionalGroupsSequence
     ]
+
+
+def test_a_cine_can_be_smoothed_over_time(client) -> None:
+    data = to_bytes(make_ultrasound(np.stack([moving_tissue(number) for number in range(6)])))
+
+    def presences(**parameters: str) -> list[float]:
+        lines = client.post("/segment", params=parameters, content=data, headers=DICOM).text.splitlines()
+        return [json.loads(line)["nerve"]["presence"] for line in lines]
+
+    alone, smoothed = presences(), presences(smooth="true")
+    assert smoothed[0] == alone[0]
+    assert np.std(np.diff(smoothed)) < np.std(np.diff(alone))
+    assert presences(smooth="false") == alone
+    refused = client.post("/segment", params={"smooth": "yes"}, content=data, headers=DICOM)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "smooth")
 
 
 def test_a_segmentation_object_leaves_out_uncertain_masks_and_says_so(client, cine_file, cine_masks) -> None:

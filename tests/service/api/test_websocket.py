@@ -12,11 +12,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.api.openapi import MAX_MESSAGE_BYTES
 from service.api.websocket import MAX_STREAMS, MAX_STREAMS_PER_CLIENT, OpenStreams
+from service.decoding.frame import Frame
 from service.errors import FrameError
+from service.inference.temporal_smoothing import TemporalSmoother
 from service.rendering.image_encoding import encode_png
 from service.resources.worker_count import worker_count
 from tests.conftest import patched
 from tests.dicoms import make_ultrasound, to_bytes
+from tests.frames import moving_tissue
 from tests.service.api.conftest import FRAME_COUNT
 from tests.service.api.gated_decoder import gate_last_frame
 from tests.service.continuous_client import wait_until
@@ -62,6 +65,16 @@ def test_frames_are_answered_in_order(address, cine_pixels, cine_masks) -> None:
     answers = send_all(address, "", [encode_png(frame) for frame in cine_pixels])
     assert [answer["message"] for answer in answers] == list(range(FRAME_COUNT))
     assert [area_px(answer) for answer in answers] == [np.count_nonzero(mask) for mask in cine_masks]
+
+
+def test_the_frames_of_a_stream_can_be_smoothed_over_time(address, segmenter) -> None:
+    frames, alone = [Frame(moving_tissue(number)) for number in range(6)], TemporalSmoother()
+    expected = []
+    for frame in frames:
+        expected.append(segmenter._segment_in_flight(frame, alone.next_frame(segmenter)).presence)
+    answers = send_all(address, "?smooth=true", [encode_png(frame.pixels) for frame in frames])
+    assert [answer["nerve"]["presence"] for answer in answers] == pytest.approx(expected, abs=1e-4)
+    assert answers[5]["nerve"]["presence"] != pytest.approx(segmenter.segment(frames[5]).presence, abs=1e-4)
 
 
 def test_drop_skips_all_but_the_newest_waiting_frame(model_folder, tmp_path, speckle) -> None:
@@ -115,6 +128,7 @@ def test_a_stream_leaves_out_uncertain_answers_on_request(address, cine_pixels) 
         ("?drop=1", "settings"),
         ("?dorp=true", "settings"),
         ("?min_confidence=2", "min_confidence"),
+        ("?smooth=yes", "settings"),
     ],
 )
 def test_a_stream_with_an_invalid_parameter_gets_an_error_and_ends(address, query, code) -> None:

@@ -8,6 +8,7 @@ Dickinson 1980, "Ultrasonic B-scanning: a computer simulation"; Meunier & Bertra
 analysis: theory and simulation"). In all arrays rows are depth and columns are lateral.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -20,6 +21,8 @@ APERTURE_MM = 0.8  # lateral extent over which the active aperture averages atte
 DEPTH_OF_FIELD = 12  # Rayleigh length of the beam, in wavelengths times f-number squared
 PULSE_WAVELENGTHS = 1.2  # axial extent (FWHM) of the echo of a pulse
 NOISE_SIGMA_PX = 0.8  # of the blur of the receiver's noise
+
+ScattererSource = Callable[[int], np.ndarray]
 
 
 @dataclass
@@ -107,11 +110,15 @@ def apply_point_spread(field: np.ndarray, scanner: Scanner) -> np.ndarray:
     return cv2.GaussianBlur(beam, (1, 0), 1e-6, None, _axial_sigma_px(scanner)).view(np.complex64)[..., 0]
 
 
-def detect_envelope(medium: Medium, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+def detect_envelope(
+    medium: Medium, scanner: Scanner, rng: np.random.Generator, scatterers: ScattererSource | None = None
+) -> np.ndarray:
     """Return the amplitude of the echo after time-gain compensation: float32 (rows, columns), 0 or more.
 
     Spatial compounding averages the power of several angles, each with its own scatterers, which smooths speckle
     (Burckhardt 1978). Time-gain compensation amplifies the receiver's noise with depth.
+
+    scatterers: returns those of an angle, complex64 (rows, columns), standard normal; None: random ones.
     """
     height, width = medium.attenuation.shape
     arriving = _amplitude(-round_trip_attenuation_db(medium.attenuation, scanner))
@@ -119,9 +126,12 @@ def detect_envelope(medium: Medium, scanner: Scanner, rng: np.random.Generator) 
     averaging = np.sqrt(4 * np.pi * _lateral_sigma_px(height, scanner) * _axial_sigma_px(scanner) / 2)[:, None]
     diffuse, specular = (averaging * _amplitude(medium.backscatter_db) * arriving, medium.specular * arriving)
     power = np.zeros((height, width), np.float32)
-    for _ in range(scanner.compounding_angles):
-        scatterers = rng.standard_normal((height, width, 2), dtype=np.float32).view(np.complex64)[..., 0]
-        echo = apply_point_spread(scatterers * diffuse + specular, scanner)
+
+    def draw(_: int) -> np.ndarray:
+        return rng.standard_normal((height, width, 2), dtype=np.float32).view(np.complex64)[..., 0]
+
+    for angle in range(scanner.compounding_angles):
+        echo = apply_point_spread((scatterers or draw)(angle) * diffuse + specular, scanner)
         power += (echo.real**2 + echo.imag**2) / np.float32(scanner.compounding_angles)
     noise = rng.standard_exponential((height, width), dtype=np.float32) * np.float32(10 ** (scanner.noise_db / 10))
     average_tissue = np.full((height, 1), TISSUE_ATTENUATION, np.float32)

@@ -1,0 +1,175 @@
+"""Smooth the network's outputs for a cine over time, along the motion of the tissue.
+
+The network sees each frame alone, so its mask flickers where it is uncertain. Here the outputs for earlier frames
+follow the tissue by dense optical flow (Kroeger, Timofte, Dai and Van Gool 2016, "Fast optical flow using dense inverse
+search"), and are averaged with those for the frame (an exponential moving average of log-odds). No later frame is
+needed, so a stream is not delayed. At a cut, where a picture does not continue the one before, the average starts
+again.
+
+docs/accuracy.md (Cines) has the figures.
+"""
+
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+NEW_FRAME_WEIGHT = 0.35  # of the frame's own outputs in the average
+MIN_CORRELATION = 0.8  # of a frame's detail with that of the one before, moved along the flow; below it there is a cut
+GREY_SCALE = 48.0  # grey values per standard deviation of the network's input
+FLOW_SCALE = 2  # the motion is followed at half of the resolution
+DETAIL_PX = 15  # of the half-size picture: wider changes say nothing about a cut
+MIN_PROBABILITY = 1e-4  # the log-odds of 0 and 1 are infinite
+BLUR_PX = 0.7  # standard deviation, in the half-size picture; speckle changes from frame to frame without motion
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """What the network returns for a frame. Both are the network's own probabilities, not calibrated.
+
+    probability: of nerve, float32 (h, w) of the network's input, 0..1. presence: of a nerve in the frame, 0..1.
+    """
+
+    probability: np.ndarray
+    presence: float
+
+
+@dataclass(frozen=True)
+class SmoothedFrame:
+    """What the next frame needs of a frame.
+
+    shape: rows and columns of the frame. picture: see `flow_picture`. output: smoothed.
+    """
+
+    shape: tuple[int, ...]
+    picture: np.ndarray
+    output: NetworkOutput
+
+
+def smooth(frame: SmoothedFrame, previous: SmoothedFrame | None) -> SmoothedFrame:
+    """Return the frame with the average of its output and of the previous frame's, unless there is a cut."""
+    if previous is None or previous.shape != frame.shape:
+        return frame
+    flow = _optical_flow(frame.picture, previous.picture)
+    continues = cv2.computeECC(_detail(_move(previous.picture, flow)), _detail(frame.picture)) >= MIN_CORRELATION
+    if not continues:  # also without any detail, where the correlation is not a number
+        return frame
+    moved = _move(_log_odds(previous.output.probability), FLOW_SCALE * _enlarge(flow, frame.output.probability.shape))
+    probability = _average(frame.output.probability, moved)
+    presence = _average(np.array(frame.output.presence), _log_odds(np.array(previous.output.presence)))
+    return replace(frame, output=NetworkOutput(probability, float(presence)))
+
+
+class TemporalSmoother:
+    """Smooths the frames of one cine or stream in their order, although several threads segment them.
+
+    One thread at a time may call `next_frame`. Each frame waits for the one before: a cine cannot be faster than one
+    optical flow after the other.
+    """
+
+    def __init__(self) -> None:
+        self.segmenter: Callable[[], object] = lambda: None
+        self.last = _finished(None)
+
+    def next_frame(self, segmenter: object) -> "SmoothingTurn":
+        """Return the turn of the next frame. After another segmenter's frame the average starts again."""
+        if segmenter is not self.segmenter():
+            self.segmenter = weakref.ref(segmenter)  # an idle stream must not keep an old model in memory
+            self.last = _finished(None)
+        turn = SmoothingTurn(self.last)
+        self.last = turn.result
+        return turn
+
+
+class SmoothingTurn:
+    """The turn of one frame.
+
+    previous, result: of the frame before, and of this one; None of a frame that was not segmented.
+    waited_seconds: how long this frame has waited for the one before.
+    """
+
+    def __init__(self, previous: "Future[SmoothedFrame | None]"):
+        self.previous = previous
+        self.result: Future[SmoothedFrame | None] = Future()
+        self.waited_seconds = 0.0
+
+    def smooth(self, shape: tuple[int, ...], network_input: np.ndarray, output: NetworkOutput) -> NetworkOutput:
+        """Wait for the previous frame, and return the smoothed output.
+
+        shape: rows and columns of the frame. network_input: float32 (h, w, 1), normalised.
+        """
+        start = time.perf_counter()
+        previous = self.previous.result()
+        self.waited_seconds = time.perf_counter() - start
+        smoothed = smooth(SmoothedFrame(shape, flow_picture(network_input), output), previous)
+        self.result.set_result(smoothed)
+        return smoothed.output
+
+    def end(self, _: object = None) -> None:
+        """Let the next frame go on, also if this one failed or was cancelled."""
+        if not self.result.done():
+            self.result.set_result(None)
+
+
+def flow_picture(network_input: np.ndarray) -> np.ndarray:
+    """Return the picture whose motion is followed: uint8, 1 / FLOW_SCALE of the network's input in both directions.
+
+    network_input: float32 (h, w, 1), normalised.
+    """
+    grey = cv2.resize(network_input[..., 0], None, fx=1 / FLOW_SCALE, fy=1 / FLOW_SCALE, interpolation=cv2.INTER_AREA)
+    return np.clip(128 + GREY_SCALE * cv2.GaussianBlur(grey, (0, 0), BLUR_PX), 0, 255).astype(np.uint8)
+
+
+def _finished(frame: SmoothedFrame | None) -> "Future[SmoothedFrame | None]":
+    future: Future[SmoothedFrame | None] = Future()
+    future.set_result(frame)
+    return future
+
+
+def _optical_flow(picture: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """Return where each pixel was before, relative to its place: float32 (h, w, 2), columns and rows."""
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    return np.asarray(flow.calc(picture, previous, None))  # type: ignore[call-overload]
+
+
+@lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> np.ndarray:
+    """Return the place of each pixel: float32 (height, width, 2), column and row."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns, rows], axis=-1).astype(np.float32)
+
+
+def _move(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Return the picture (h, w) with each pixel taken from where it was: float32 (h, w, 2) from its own place."""
+    origin = flow + _grid(*picture.shape)
+    return cv2.remap(picture, origin, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+
+
+def _enlarge(flow: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return cv2.resize(flow, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probability, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    return np.log(clipped / (1 - clipped))
+
+
+def _average(probability: np.ndarray, log_odds: np.ndarray) -> np.ndarray:
+    """Return the average of the new frame's probability and of the earlier log-odds, as a probability, float32.
+
+    The average of log-odds stays as sharp as they are, so the confidence of a mask keeps its meaning. An average of
+    probabilities would be nearer to 0.5.
+    """
+    average = log_odds + NEW_FRAME_WEIGHT * (_log_odds(probability) - log_odds)
+    return (1 / (1 + np.exp(-average))).astype(np.float32)
+
+
+def _detail(picture: np.ndarray) -> np.ndarray:
+    """Return the picture without its slow changes: float32 (h, w). Those are alike in frames of different tissue."""
+    grey = picture.astype(np.float32)
+    return grey - cv2.blur(grey, (DETAIL_PX, DETAIL_PX))

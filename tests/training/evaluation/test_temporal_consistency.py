@@ -1,0 +1,44 @@
+"""The measurement of cines: how masks change from frame to frame, and how the nerve does."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from service.inference.segmenter import Segmenter
+from training.evaluation.temporal_consistency import SMOOTHINGS, SimulatedCine, score_cine, summarize_consistency
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_the_change_of_a_mask_is_compared_with_the_change_of_the_nerve(model_folder, speckle, smoothing) -> None:
+    labels = [np.zeros((100, 120), np.uint8) for _ in range(3)]
+    for number, label in enumerate(labels):
+        label[20:40, 20 + 10 * number : 40 + 10 * number] = 1
+    cine = SimulatedCine([(speckle(1, 100, 120), label) for label in labels])
+    scores = pd.DataFrame(score_cine(Segmenter(model_folder), cine, smoothing))
+    assert scores["true_change"].tolist() == pytest.approx([np.nan, 0.5, 0.5], nan_ok=True)
+    assert scores["change"].tolist() == pytest.approx([np.nan, 0, 0], nan_ok=True)  # all frames are equal
+
+
+def test_a_faster_probe_leaves_out_frames(speckle) -> None:
+    frames = [(speckle(seed, 10, 10), np.full((10, 10), seed % 2, np.uint8)) for seed in range(9)]
+    cine = SimulatedCine(frames, step=4)
+    assert cine.frame_count == 3
+    assert np.array_equal(cine.decode(b"", 2).pixels, frames[8][0])
+
+
+def test_the_table_counts_only_changes_beyond_those_of_the_nerve() -> None:
+    scores = pd.DataFrame(
+        {
+            "speed": [1, 1, 1],
+            "smoothing": ["none"] * 3,
+            "dice": [0.8, 0.9, 1.0],
+            "confidence": [0.9, 0.9, 0.8],
+            "change": [np.nan, 0.3, 0.1],
+            "true_change": [np.nan, 0.1, 0.2],
+            "seconds": [0.01] * 3,
+        }
+    )
+    assert list(summarize_consistency(scores).loc[0]) == [
+        *("1", "none"),
+        *("0.9000", "0.1000", "0.2000", "0.1500", "0.1000", "10.0"),
+    ]
