@@ -62,8 +62,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers_count = 0
         self.running: RequestResponseCycle | None = None
         self.ends_after_response = False
-        self.is_refused = False
-        self.is_websocket = False
+        self.is_refused = self.is_websocket = False
         self.discarded_bytes = 0
 
     # for ConnectionLimiter and EventLoopTurns
