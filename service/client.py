@@ -29,6 +29,9 @@ def parse_arguments() -> argparse.Namespace:
         metavar="0..1",
         help="write an empty mask where the confidence is lower (default: 0, for DICOM Segmentations 0.5)",
     )
+    parser.add_argument(
+        "--smooth", action="store_true", help="smooth the masks of a cine over time (default: each frame alone)"
+    )
     parser.add_argument("--at-once", type=int, default=4, help="number of files in flight (default: 4)")
     parser.add_argument(
         "--overwrite",
@@ -48,6 +51,16 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def answer_parameters(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the query parameters of the service that the arguments ask for."""
+    parameters = {}
+    if arguments.min_confidence is not None:
+        parameters["min_confidence"] = str(arguments.min_confidence)
+    if arguments.smooth:
+        parameters["smooth"] = "true"
+    return parameters
+
+
 def main() -> None:
     arguments = parse_arguments()
     try:
@@ -56,7 +69,7 @@ def main() -> None:
         # Imported here because httpx and rich would slow down --help.
         from service.clients.batch_client import segment_files
 
-        kind = plan.kind.with_min_confidence(arguments.min_confidence)
+        kind = plan.kind.with_parameters(answer_parameters(arguments))
         failures = segment_files(arguments.server, kind, files, arguments.at_once)
     except (ClientError, OSError) as error:
         print_problem(error)

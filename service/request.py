@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 from service.errors import ErrorCode, FrameError
 from service.resources.worker_memory import RequestMemory
@@ -17,7 +17,7 @@ FRAME_ROUTES = {
     "/mask": ("index", "min_confidence"),
     "/overlay": ("index", "min_confidence"),
     "/segment": ("index", "picture", "min_confidence", "smooth"),
-    "/dicom": ("min_confidence",),
+    "/dicom": ("min_confidence", "smooth"),
 }
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz")
 POLLED_ROUTES = (*PROBE_ROUTES, "/metrics")  # orchestrators and Prometheus request them every few seconds
@@ -47,6 +47,18 @@ def client_network(address: str) -> str:
     return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
 
 
+class AnswerSettings(NamedTuple):
+    """What a client asks of the masks.
+
+    min_confidence: the service abstains from answers with a lower expected Dice, 0..1.
+    smooth: the masks of a cine or stream are smoothed over time.
+    """
+
+    min_confidence: float = 0.0
+    smooth: bool = False
+
+
+DEFAULT_SETTINGS = AnswerSettings()
 STATE_KEY = "nervemask"  # in the ASGI scope's `state`
 
 
@@ -62,8 +74,7 @@ class RequestState:
     upload: the uploaded file, open for reading; None on routes that take no frame.
     client_wait_seconds: how long the client has kept the service waiting (see SlowClientTimeout).
     audited: a mask of this request has its line in the audit log.
-    min_confidence: the service abstains from answers with a lower expected Dice, 0..1.
-    smooth: the masks of a cine or stream are smoothed over time.
+    settings: what the client asks of the masks.
     ended_decoders: number of frames of this request that ended their decoder processes.
     abandoned: the client no longer waits for the response; segmentation stops at the next frame.
     finish_step: gives the request's slot to the next request of the queue and waits for another slot; set by
@@ -78,8 +89,7 @@ class RequestState:
     upload: IO[bytes] | None = None
     client_wait_seconds: float = 0.0
     audited: bool = False
-    min_confidence: float = 0.0
-    smooth: bool = False
+    settings: AnswerSettings = DEFAULT_SETTINGS
     ended_decoders: int = 0
     abandoned: bool = False
     finish_step: Callable[[], Awaitable[None]] | None = None

@@ -22,7 +22,7 @@ def dicom_response(request: FrameRequest) -> DeferredResponse:
     from service.rendering.dicom_segmentation import build_dicom_segmentation
     from service.rendering.dicom_segmentation_source import invalid_value_notes
 
-    request.read_min_confidence(default=MIN_CONFIDENCE)
+    request.read_settings(default_min_confidence=MIN_CONFIDENCE)
     cine = request.open_cine()
     if not isinstance(cine, DicomCine):
         raise FrameError(ErrorCode.NOT_DICOM, "A DICOM Segmentation refers to a DICOM file: upload one.")
@@ -32,7 +32,7 @@ def dicom_response(request: FrameRequest) -> DeferredResponse:
         frame_notes: dict[int, tuple[str, ...]] = {}
         try:
             masks = _segment_all(request, cine, report_step, frame_notes)
-            data = build_dicom_segmentation(cine.header, masks, request.card, request.state.min_confidence, frame_notes)
+            data = build_dicom_segmentation(cine.header, masks, request.card, request.state.settings, frame_notes)
         except FrameError as error:
             return frame_error_response(error)
         headers = model_headers(request.card, notes + _count_notes(frame_notes, cine.frame_count))

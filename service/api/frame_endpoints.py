@@ -39,8 +39,7 @@ def overlay(request: FrameRequest) -> Response:
 def segment(request: FrameRequest) -> Response:
     """Return the mask, presence and confidence of a frame as JSON or GeoJSON; of a cine, a line for each frame."""
     picture_kind = request.picture_kind()
-    request.read_min_confidence()
-    request.read_smooth()
+    request.read_settings()
     as_geojson = request.accepts_geojson
     cine = request.open_cine()
     if request.asks_for_all_frames(cine):
@@ -75,7 +74,7 @@ def _picture_response(request: FrameRequest, draw: Callable[[FrameResult], np.nd
             data = image_encoding.encode_png(draw(result))
         return Response(data, media_type="image/png", headers=response_bodies.picture_headers(result, request.card))
 
-    request.read_min_confidence()
+    request.read_settings()
     return request.segment_frame(request.open_cine(), render)
 
 

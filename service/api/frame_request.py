@@ -11,7 +11,7 @@ from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.inference.temporal_smoothing import TemporalSmoother
 from service.monitoring.monitored_segmenter import MonitoredSegmenter
-from service.request import RequestState
+from service.request import AnswerSettings, RequestState
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -69,13 +69,12 @@ class FrameRequest:
             raise FrameError(ErrorCode.PICTURE, message)
         return kind
 
-    def read_min_confidence(self, default: float = 0.0) -> None:
-        """Abstain below the parameter `min_confidence`, or below the default. Raises FrameError (400)."""
-        self.state.min_confidence = parse_min_confidence(self.parameters.get("min_confidence"), default)
-
-    def read_smooth(self) -> None:
-        """Smooth the masks of a cine over time if the parameter `smooth` is true. Raises FrameError (400)."""
-        self.state.smooth = parse_flag(ErrorCode.SMOOTH, self.parameters.get("smooth"))
+    def read_settings(self, default_min_confidence: float = 0.0) -> None:
+        """Read the parameters `min_confidence` and `smooth`. Raises FrameError (400)."""
+        self.state.settings = AnswerSettings(
+            parse_min_confidence(self.parameters.get("min_confidence"), default_min_confidence),
+            parse_flag(ErrorCode.SMOOTH, self.parameters.get("smooth")),
+        )
 
     def open_cine(self) -> Cine:
         """Return the frames of the uploaded file. Raises FrameError."""
@@ -112,5 +111,5 @@ class FrameRequest:
 
         render: called in the threads that segment.
         """
-        smoother = TemporalSmoother() if self.state.smooth else None
+        smoother = TemporalSmoother() if self.state.settings.smooth else None
         return self.segmenter.segment_cine(cine, self.state, render, smoother)

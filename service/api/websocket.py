@@ -26,7 +26,7 @@ from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.inference.temporal_smoothing import TemporalSmoother
 from service.monitoring.monitored_segmenter import MonitoredSegmenter, record_failure
-from service.request import RequestState
+from service.request import DEFAULT_SETTINGS, AnswerSettings, RequestState
 from service.resources.worker_memory import FREE_SHARES, WORKER_MEMORY, SharedLimit
 
 MAX_STREAMS = 16  # of one worker
@@ -61,14 +61,12 @@ class StreamSettings:
 
     drop: respond only to the newest frame of the queue, and report the others as dropped.
     picture: the kind of picture in each response; None without one.
-    min_confidence: the service abstains below it, 0..1.
-    smooth: smooth the masks over time.
+    answers: what the client asks of the masks.
     """
 
     drop: bool
     picture: str | None
-    min_confidence: float = 0.0
-    smooth: bool = False
+    answers: AnswerSettings = DEFAULT_SETTINGS
 
     @classmethod
     def parse(cls, query: QueryParams) -> Self:
@@ -86,7 +84,8 @@ class StreamSettings:
                 "and min_confidence (0 to 1)."
             )
             raise FrameError(ErrorCode.SETTINGS, message)
-        return cls(drop == "true", picture, parse_min_confidence(query.get("min_confidence")), smooth == "true")
+        answers = AnswerSettings(parse_min_confidence(query.get("min_confidence")), smooth == "true")
+        return cls(drop == "true", picture, answers)
 
 
 @dataclass
@@ -202,8 +201,7 @@ async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None
         await socket.send_text(json.dumps(response_bodies.build_error(error)))
         await socket.close(WS_1008_POLICY_VIOLATION)
         return
-    RequestState.of(socket.scope).min_confidence = settings.min_confidence
-    RequestState.of(socket.scope).smooth = settings.smooth
+    RequestState.of(socket.scope).settings = settings.answers
     if settings.picture:
         RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = response_bodies.RENDERED_PICTURE_BYTES
     queue = FrameQueue(settings.drop, streams.budget, RequestState.of(socket.scope).client_id)
@@ -218,7 +216,7 @@ async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None
 
 
 async def _respond_to_all(socket: WebSocket, queue: FrameQueue, settings: StreamSettings) -> None:
-    smoother = TemporalSmoother() if settings.smooth else None
+    smoother = TemporalSmoother() if settings.answers.smooth else None
     while message := await queue.next():
         try:
             await _respond(message, socket, settings, smoother)

@@ -31,6 +31,7 @@ from service.clients.orthanc_forms import (
 )
 from service.clients.response_forms import MODEL_DESCRIPTION
 from service.clients.retries import DELETED_STATUSES, MAX_SERVER_FAILURES, UNUSABLE_STATUSES
+from service.request import AnswerSettings
 
 log = logging.getLogger("nervemask.bridge")
 
@@ -139,7 +140,8 @@ class OrthancBridge:
         sop_class = metadata.SopClassUid
         if sop_class not in ULTRASOUND_CLASSES and not (sop_class in SECONDARY_CAPTURE_CLASSES and modality == "US"):
             return "skipped (not an ultrasound image)"
-        if derive_uid(instance.MainDicomTags.SOPInstanceUID, self.model_run_id(), MIN_CONFIDENCE) in study_uids:
+        settings = AnswerSettings(MIN_CONFIDENCE)
+        if derive_uid(instance.MainDicomTags.SOPInstanceUID, self.model_run_id(), settings) in study_uids:
             return "skipped (already segmented)"
         with TemporaryFile() as source, TemporaryFile() as segmentation:
             self._request_segmentation(path, source, segmentation)

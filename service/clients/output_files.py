@@ -2,10 +2,11 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
+from urllib.parse import urlencode
 
 from service.clients.file_walk import walk_files
 from service.clients.printable_text import print_problem
@@ -25,12 +26,10 @@ class OutputKind(NamedTuple):
     suffix: str
     accept: str = "*/*"
 
-    def with_min_confidence(self, min_confidence: float | None) -> Self:
-        """Return the kind with answers above a confidence only, 0..1; None: as the route does by default."""
-        if min_confidence is None:
-            return self
+    def with_parameters(self, parameters: Mapping[str, str]) -> Self:
+        """Return the kind with further query parameters of its route."""
         separator = "&" if "?" in self.route else "?"
-        return self._replace(route=f"{self.route}{separator}min_confidence={min_confidence}")
+        return self._replace(route=f"{self.route}{separator}{urlencode(parameters)}") if parameters else self
 
 
 OUTPUT_KINDS = {

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,14 +21,7 @@ from service.inference.preprocessing import preprocess, resample_to_frame
 from service.inference.runtime_interface import Runtime
 from service.inference.runtime_selection import open_cpu_runtime, open_runtime
 from service.inference.segmentation_result import FrameFailure, FrameResult, FrameSegmentation
-from service.inference.temporal_smoothing import (
-    NetworkOutput,
-    SmoothedFrame,
-    SmoothingTurn,
-    TemporalSmoother,
-    flow_picture,
-    smooth,
-)
+from service.inference.temporal_smoothing import NetworkOutput, SmoothingTurn, TemporalSmoother
 from service.inference.tta import with_tta
 from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, PostprocessingConfig, Precision
 from service.resources.machine import cpu_cores
@@ -71,8 +64,6 @@ class Segmenter:
         mask, presence = self.runtime(batch)
         if mask.shape != batch.shape or presence.shape != (1,):
             raise ValueError(f"its outputs have the shapes {mask.shape} and {presence.shape}")
-        frame = SmoothedFrame((1, 1), flow_picture(batch[0]), NetworkOutput(mask[0, ..., 0], 0.0))
-        smooth(frame, frame)  # optical flow does not accept every size
 
     def segment(self, frame: Frame) -> FrameSegmentation:
         """Segment a frame with the card's postprocessing. The mask is empty outside the frame's scan area."""
@@ -121,12 +112,11 @@ class Segmenter:
                     encoded = cine.read_encoded(index)
                 except FrameError as error:
                     pending.append_failure(index, reserved, error)
+                    if smoother:
+                        smoother.next_frame(self).end()
                 else:
                     turn = smoother.next_frame(self) if smoother else None
-                    future = pool.submit(process, encoded, index, turn)
-                    pending.append(index, byte_count, future)
-                    if turn:
-                        future.add_done_callback(turn.end)
+                    pending.append(index, byte_count, _submit(pool, turn, process, encoded, index, turn))
                 # Wait for the first frame alone: the client waits for it, and so it gets all cores.
                 most = QUEUED_FRAMES_PER_CORE * cpu_cores() if index else 0
                 if len(pending.frames) > most:  # to send frames one by one would take longer than to segment them
@@ -162,6 +152,21 @@ class Segmenter:
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
         milliseconds = (time.perf_counter() - start - (turn.waited_seconds if turn else 0.0)) * 1000
         return replace(segmentation, mask=mask, milliseconds=milliseconds, notes=notes)
+
+
+def _submit(
+    pool: ThreadPoolExecutor, turn: SmoothingTurn | None, work: Callable[..., T], *arguments: object
+) -> Future[T]:
+    """Let a thread of the pool work. The turn ends with the work, also if it fails, is cancelled, or cannot start."""
+    if turn is None:
+        return pool.submit(work, *arguments)
+    try:
+        future = pool.submit(work, *arguments)
+    except BaseException:  # no thread can be started, for example
+        turn.end()
+        raise
+    future.add_done_callback(turn.end)
+    return future
 
 
 def build_segmentation(

@@ -1,4 +1,4 @@
-"""Smooth the network's outputs for a cine over time, along the motion of the tissue.
+"""Motion-compensated temporal smoothing of the network's outputs for a cine.
 
 The network sees each frame alone, so its mask flickers where it is uncertain. Here the outputs for earlier frames
 follow the tissue by dense optical flow (Kroeger, Timofte, Dai and Van Gool 2016, "Fast optical flow using dense inverse
@@ -12,7 +12,8 @@ docs/accuracy.md (Cines) has the figures.
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -20,10 +21,11 @@ import cv2
 import numpy as np
 
 NEW_FRAME_WEIGHT = 0.35  # of the frame's own outputs in the average
-MIN_CORRELATION = 0.8  # of a frame's detail with that of the one before, moved along the flow; below it there is a cut
+MIN_CORRELATION = 0.8  # of a frame with the warped one before, both high-pass filtered; below it there is a cut
 GREY_SCALE = 48.0  # grey values per standard deviation of the network's input
-FLOW_SCALE = 2  # the motion is followed at half of the resolution
-DETAIL_PX = 15  # of the half-size picture: wider changes say nothing about a cut
+FLOW_SCALE = 2  # the flow is computed from pictures of half the size of the network's input
+MIN_FLOW_PX, MAX_FLOW_ASPECT = 24, 4  # DIS fails for smaller or longer pictures; then nothing is smoothed
+HIGH_PASS_PX = 15  # of the half-size picture: wider changes say nothing about a cut
 MIN_PROBABILITY = 1e-4  # the log-odds of 0 and 1 are infinite
 BLUR_PX = 0.7  # standard deviation, in the half-size picture; speckle changes from frame to frame without motion
 
@@ -53,16 +55,19 @@ class SmoothedFrame:
 
 def smooth(frame: SmoothedFrame, previous: SmoothedFrame | None) -> SmoothedFrame:
     """Return the frame with the average of its output and of the previous frame's, unless there is a cut."""
-    if previous is None or previous.shape != frame.shape:
+    shortest, longest = sorted(frame.picture.shape)
+    has_flow = shortest >= MIN_FLOW_PX and longest <= MAX_FLOW_ASPECT * shortest
+    if previous is None or previous.shape != frame.shape or not has_flow:
         return frame
     flow = _optical_flow(frame.picture, previous.picture)
-    continues = cv2.computeECC(_detail(_move(previous.picture, flow)), _detail(frame.picture)) >= MIN_CORRELATION
+    continues = cv2.computeECC(_high_pass(_warp(previous.picture, flow)), _high_pass(frame.picture)) >= MIN_CORRELATION
     if not continues:  # also without any detail, where the correlation is not a number
         return frame
-    moved = _move(_log_odds(previous.output.probability), FLOW_SCALE * _enlarge(flow, frame.output.probability.shape))
-    probability = _average(frame.output.probability, moved)
-    presence = _average(np.array(frame.output.presence), _log_odds(np.array(previous.output.presence)))
-    return replace(frame, output=NetworkOutput(probability, float(presence)))
+    log_odds = _log_odds(frame.output.probability)
+    before = _warp(_log_odds(previous.output.probability), FLOW_SCALE * _upsample(flow, log_odds.shape), log_odds)
+    presence_before, presence = (_log_odds(np.array(of.output.presence)) for of in (previous, frame))
+    output = NetworkOutput(_average(log_odds, before), float(_average(presence, presence_before)))
+    return replace(frame, output=output)
 
 
 class TemporalSmoother:
@@ -103,16 +108,18 @@ class SmoothingTurn:
 
         shape: rows and columns of the frame. network_input: float32 (h, w, 1), normalised.
         """
+        frame = SmoothedFrame(shape, flow_picture(network_input), output)
         start = time.perf_counter()
         previous = self.previous.result()
         self.waited_seconds = time.perf_counter() - start
-        smoothed = smooth(SmoothedFrame(shape, flow_picture(network_input), output), previous)
-        self.result.set_result(smoothed)
+        smoothed = smooth(frame, previous)
+        with suppress(InvalidStateError):  # the turn has ended: the caller has had an error
+            self.result.set_result(smoothed)
         return smoothed.output
 
     def end(self, _: object = None) -> None:
         """Let the next frame go on, also if this one failed or was cancelled."""
-        if not self.result.done():
+        with suppress(InvalidStateError):  # the frame has a result
             self.result.set_result(None)
 
 
@@ -144,14 +151,27 @@ def _grid(height: int, width: int) -> np.ndarray:
     return np.stack([columns, rows], axis=-1).astype(np.float32)
 
 
-def _move(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Return the picture (h, w) with each pixel taken from where it was: float32 (h, w, 2) from its own place."""
+def _warp(picture: np.ndarray, flow: np.ndarray, outside: np.ndarray | None = None) -> np.ndarray:
+    """Return the picture (h, w) with each pixel taken from where it was.
+
+    flow: float32 (h, w, 2), from the pixel's own place. outside: values (h, w) of pixels that come from outside the
+        picture; None: those of its edge.
+    """
     origin = flow + _grid(*picture.shape)
-    return cv2.remap(picture, origin, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_TRANSPARENT
+    start = None if outside is None else outside.copy()
+    warped = cv2.remap(picture, origin, None, cv2.INTER_LINEAR, start, border)  # type: ignore[call-overload]
+    return np.asarray(warped)
 
 
-def _enlarge(flow: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _upsample(flow: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(flow, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _high_pass(picture: np.ndarray) -> np.ndarray:
+    """Return the picture without its slow changes: float32 (h, w). Those are alike in frames of different tissue."""
+    grey = picture.astype(np.float32)
+    return grey - cv2.blur(grey, (HIGH_PASS_PX, HIGH_PASS_PX))
 
 
 def _log_odds(probability: np.ndarray) -> np.ndarray:
@@ -159,17 +179,11 @@ def _log_odds(probability: np.ndarray) -> np.ndarray:
     return np.log(clipped / (1 - clipped))
 
 
-def _average(probability: np.ndarray, log_odds: np.ndarray) -> np.ndarray:
-    """Return the average of the new frame's probability and of the earlier log-odds, as a probability, float32.
+def _average(log_odds: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Return the average of a frame's and of the earlier log-odds, as a probability, float32.
 
     The average of log-odds stays as sharp as they are, so the confidence of a mask keeps its meaning. An average of
     probabilities would be nearer to 0.5.
     """
-    average = log_odds + NEW_FRAME_WEIGHT * (_log_odds(probability) - log_odds)
+    average = before + NEW_FRAME_WEIGHT * (log_odds - before)
     return (1 / (1 + np.exp(-average))).astype(np.float32)
-
-
-def _detail(picture: np.ndarray) -> np.ndarray:
-    """Return the picture without its slow changes: float32 (h, w). Those are alike in frames of different tissue."""
-    grey = picture.astype(np.float32)
-    return grey - cv2.blur(grey, (DETAIL_PX, DETAIL_PX))

@@ -64,7 +64,7 @@ class MonitoredSegmenter:
     ) -> T:
         """Return `render` of the result of one frame; meanwhile its audit line is written. Raises FrameError."""
         result = self.segmenter.segment_cine_frame(cine, index, request.memory)
-        answer = result.abstain_below(request.min_confidence)
+        answer = result.abstain_below(request.settings.min_confidence)
         fields = audit_log.frame_fields(answer, self.card)
         line = audit_log.SubmittedLine(_request_fields(request) | fields)
         frame = MeasuredFrame(result, render(answer), fields, drift_features(result))
@@ -87,7 +87,7 @@ class MonitoredSegmenter:
         """
 
         def finish(result: FrameResult) -> MeasuredFrame[T]:
-            answer = result.abstain_below(request.min_confidence)
+            answer = result.abstain_below(request.settings.min_confidence)
             return MeasuredFrame(
                 result, render(answer), audit_log.frame_fields(answer, self.card), drift_features(result)
             )
@@ -132,11 +132,7 @@ class MonitoredSegmenter:
 
 def _request_fields(request: RequestState) -> dict[str, Any]:
     """Return the audit fields that all frames of a request have."""
-    return audit_log.request_fields(request) | {
-        "status": 200,
-        "min_confidence": request.min_confidence,
-        "smooth": request.smooth,
-    }
+    return audit_log.request_fields(request) | {"status": 200, **request.settings._asdict()}
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,12 @@ from service.rendering.dicom_segmentation_source import (
     raise_as_header_error,
     read_number,
 )
+from service.request import DEFAULT_SETTINGS, AnswerSettings
 
 NERVE = Code("3057000", "SCT", "Nerve")
 AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of overlay.NERVE_BGR
 MANUFACTURER = "Nervemask"
+SMOOTHING = "smooth 1"  # change it when smoothing changes: other masks need other UIDs
 UTF_8 = "ISO_IR 192"  # not the source's character set: highdicom refuses some of those
 MAX_TEXT_LENGTH = 64  # of Content Description and Series Description (value representation LO)
 
@@ -40,7 +42,7 @@ def build_dicom_segmentation(
     source: Dataset,
     masks: Iterable[np.ndarray],
     card: Card,
-    min_confidence: float = 0.0,
+    settings: AnswerSettings = DEFAULT_SETTINGS,
     frame_notes: Mapping[int, tuple[str, ...]] | None = None,
 ) -> bytes:
     """Return a DICOM file with one binary segment, "Nerve", and one frame for each frame of the source.
@@ -48,11 +50,11 @@ def build_dicom_segmentation(
     source: header of the ultrasound.
     masks: uint8 (rows, columns), 0 or 255, one for each frame of the source. At most eight are in memory at once.
     card: describes the model. The file holds its name, version, run ID, commit and data hash.
-    min_confidence: below it the service abstains, 0..1.
+    settings: what the client asked of the masks. The file holds whether they are smoothed over time.
     frame_notes: by frame, from 0: what a reader must know about its mask. They become Frame Comments (PS3.3
         C.7.6.16.2.2), and are read after all masks.
 
-    The same source, model run and min_confidence give the same UIDs, so that a PACS keeps one object even if it
+    The same source, model run and settings give the same UIDs, so that a PACS keeps one object even if it
     receives it again.
     Raises FrameError 422 if the source lacks one of REQUIRED_UIDS or its header is damaged.
     """
@@ -62,7 +64,7 @@ def build_dicom_segmentation(
         message = f"The DICOM file has no {missing[0]}, which a segmentation must refer to."
         raise FrameError(ErrorCode.NO_IDENTITY, message)
     with raise_as_header_error():
-        segmentation = _build_without_pixels(source, card, min_confidence)
+        segmentation = _build_without_pixels(source, card, settings)
     segmentation.PixelData = pack_masks(masks)
     for index, notes in (frame_notes or {}).items():
         frame = segmentation.PerFrameFunctionalGroupsSequence[index]
@@ -73,16 +75,16 @@ def build_dicom_segmentation(
     return file.getvalue()
 
 
-def _build_without_pixels(source: Dataset, card: Card, min_confidence: float) -> Segmentation:
+def _build_without_pixels(source: Dataset, card: Card, settings: AnswerSettings) -> Segmentation:
     """Return the segmentation of all frames; its pixel data are those of one empty mask."""
     segmentation = Segmentation(
         [as_single_frame(source)],
         np.zeros((1, source.Rows, source.Columns), np.uint8),
         SegmentationTypeValues.BINARY,
-        [_describe_nerve(card)],
-        series_instance_uid=derive_uid(source.SeriesInstanceUID, card.run_id, min_confidence),
+        [_describe_nerve(card, settings)],
+        series_instance_uid=derive_uid(source.SeriesInstanceUID, card.run_id, settings),
         series_number=read_number(source, "SeriesNumber", 0, MAX_SERIES_NUMBER) + SERIES_OFFSET,
-        sop_instance_uid=derive_uid(source.SOPInstanceUID, card.run_id, min_confidence),
+        sop_instance_uid=derive_uid(source.SOPInstanceUID, card.run_id, settings),
         instance_number=read_number(source, "InstanceNumber", 0) or 1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=card.name,
@@ -103,13 +105,14 @@ def _build_without_pixels(source: Dataset, card: Card, min_confidence: float) ->
     return segmentation
 
 
-def _describe_nerve(card: Card) -> SegmentDescription:
+def _describe_nerve(card: Card, settings: AnswerSettings) -> SegmentDescription:
+    smoothing = {"smooth": "true"} if settings.smooth else {}
     algorithm = highdicom.AlgorithmIdentificationSequence(
         card.name,
         family=codes.DCM.ArtificialIntelligence,
         version=card.version,
         source=MANUFACTURER,
-        parameters={"run": card.run_id, "commit": card.commit, "data": card.data},
+        parameters={"run": card.run_id, "commit": card.commit, "data": card.data} | smoothing,
     )
     return SegmentDescription(
         1,
@@ -136,10 +139,14 @@ def _restore_source_class(segmentation: Segmentation, source: Dataset) -> None:
     segmentation.walk(restore)
 
 
-def derive_uid(source_uid: str, run_id: str, min_confidence: float) -> UID:
+def derive_uid(source_uid: str, run_id: str, settings: AnswerSettings) -> UID:
     """Return a UID that depends only on the arguments (PS3.5 B.2).
 
-    source_uid: of the source. run_id: of the model. min_confidence: below it the service abstains, 0..1.
+    source_uid: of the source. run_id: of the model. settings: what the client asked of the masks.
     """
-    origin = f"{run_id} {min_confidence:g}" if min_confidence else run_id
-    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{source_uid} {origin}').int}")
+    origin = [source_uid, run_id]
+    if settings.min_confidence:
+        origin.append(f"{settings.min_confidence:g}")
+    if settings.smooth:
+        origin.append(SMOOTHING)
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join(origin)).int}")

@@ -91,10 +91,12 @@ def summarize_consistency(scores: pd.DataFrame) -> pd.DataFrame:
     scores = scores.assign(
         excess=(scores["change"] - scores["true_change"]).clip(lower=0),
         confidence_error=(scores["confidence"] - scores["dice"]).abs(),
+        missed=scores["dice"] == 0,
     )
     means = scores.groupby(["speed", "smoothing"], sort=False).mean(numeric_only=True).reset_index()
     columns = {
         "dice": "mean Dice",
+        "missed": "Dice of 0",
         "confidence_error": "error of the confidence",
         "change": "change of the mask",
         "true_change": "change of the nerve",
@@ -103,8 +105,19 @@ def summarize_consistency(scores: pd.DataFrame) -> pd.DataFrame:
     table = means[["speed", "smoothing"]].astype(str)
     for name, title in columns.items():
         table[title] = means[name].map("{:.4f}".format)
+    table["gain in Dice by cine, standard error"] = _dice_gains(scores, means)
     table["milliseconds a frame"] = (means["seconds"] * 1000).map("{:.1f}".format)
     return table
+
+
+def _dice_gains(scores: pd.DataFrame, means: pd.DataFrame) -> list[str]:
+    """Return, for each row of `means`, the gain over no smoothing: its mean over cines and its standard error."""
+    by_cine = scores.groupby(["speed", "smoothing", "cine"])["dice"].mean()
+    gains = []
+    for speed, smoothing in zip(means["speed"], means["smoothing"], strict=True):
+        gain = by_cine[speed, smoothing] - by_cine[speed, SMOOTHINGS[0]]
+        gains.append(f"{gain.mean():+.4f}, {gain.sem():.4f}" if smoothing != SMOOTHINGS[0] else "")
+    return gains
 
 
 def main(model: Path, cines: int, frames: int) -> None:

@@ -102,7 +102,28 @@ def test_a_cine_can_be_smoothed_over_time(client) -> None:
     assert smoothed[0] == alone[0]
     assert np.std(np.diff(smoothed)) < np.std(np.diff(alone))
     assert presences(smooth="false") == alone
-    refused = client.post("/segment", params={"smooth": "yes"}, content=data, headers=DICOM)
+
+
+def test_a_segmentation_object_of_smoothed_masks_says_so_and_has_a_uid_of_its_own(client) -> None:
+    data = to_bytes(make_ultrasound(np.stack([moving_tissue(number) for number in range(6)])))
+
+    def segmentation(**parameters: str) -> Dataset:
+        return dcmread(io.BytesIO(client.post("/dicom", params=parameters, content=data, headers=DICOM).content))
+
+    def algorithm(dataset: Dataset) -> str:
+        return str(dataset.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters)
+
+    alone, smoothed = segmentation(), segmentation(smooth="true")
+    assert smoothed.SOPInstanceUID != alone.SOPInstanceUID
+    assert smoothed.SOPInstanceUID == segmentation(smooth="true").SOPInstanceUID
+    assert "smooth=true" in algorithm(smoothed)
+    assert "smooth" not in algorithm(alone)
+    assert smoothed.pixel_array.shape == alone.pixel_array.shape
+
+
+@pytest.mark.parametrize("route", ["/segment", "/dicom"])
+def test_a_value_of_smooth_that_is_no_flag_is_refused(client, cine_file, route) -> None:
+    refused = client.post(route, params={"smooth": "yes"}, content=cine_file, headers=DICOM)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "smooth")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from pydicom import dcmread
 
 from tests.dicoms import make_region, make_ultrasound, to_bytes
+from tests.frames import moving_tissue
 from tests.service.clients.client_process import ROOT, start_client
 from tests.service.clients.conftest import CINE_FRAMES, list_files, post, write_file
 
@@ -114,6 +116,19 @@ def test_less_certain_masks_are_left_out_on_request(run_client, frame_files, kin
     output = run_client("a.png", "--out", "out", "--as", kind, "--min-confidence", "1")
     assert output.stdout.startswith("a.png\tnot sure\tpresence ")
     assert "below 1" in output.stderr
+
+
+def test_the_masks_of_a_cine_can_be_smoothed(run_client) -> None:
+    write_file("cine.dcm", to_bytes(make_ultrasound(np.stack([moving_tissue(number) for number in range(6)]))))
+    presences = []
+    for out, arguments in (("alone", []), ("smoothed", ["--smooth"])):
+        run_client("cine.dcm", "--out", out, "--as", "json", *arguments)
+        text = "".join(path.read_text() for path in sorted(Path(out).iterdir()))
+        presences.append(re.findall(r'"presence": ?([0-9.]+)', text))
+    alone, smoothed = presences
+    assert len(alone) == len(smoothed) == 6
+    assert alone[0] == smoothed[0]
+    assert alone[1:] != smoothed[1:]
 
 
 def test_a_min_confidence_above_1_is_a_wrong_argument(run_client, frame_files) -> None:

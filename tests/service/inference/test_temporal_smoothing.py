@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 
 import cv2
@@ -173,6 +173,33 @@ def test_a_cancelled_frame_lets_the_next_one_go_on(segmenter) -> None:
     following = smoother.next_frame(segmenter)
     output = NetworkOutput(nerve(80).astype(np.float32), 1.0)
     assert following.smooth(SHAPE, np.zeros((*SHAPE, 1), np.float32), output) is output
+
+
+def test_a_stream_goes_on_after_a_frame_that_no_thread_could_take(segmenter, monkeypatch) -> None:
+    def submit(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    smoother = TemporalSmoother()
+    with monkeypatch.context() as patch:
+        patch.setattr(ThreadPoolExecutor, "submit", submit)
+        with pytest.raises(RuntimeError):
+            segment(segmenter, MovingCine(), smoother)
+    assert len(segment(segmenter, MovingCine(), smoother)) == 12
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 128), (64, 600)])
+def test_an_input_without_a_flow_is_not_smoothed(shape) -> None:
+    picture = flow_picture(np.zeros((*shape, 1), np.float32))
+    frame = SmoothedFrame(shape, picture, NetworkOutput(np.zeros(shape, np.float32), 0.5))
+    assert smooth(frame, frame) is frame
+
+
+def test_tissue_that_enters_the_frame_has_its_own_output_only() -> None:
+    """Not that of the edge, which earlier frames have shown."""
+    first = smoothed_frame(tissue(1), nerve(0))
+    moved = smoothed_frame(tissue(1, 2 * SHIFT), np.full(SHAPE, 0.5))
+    entering = smooth(moved, first).output.probability[70:90, :4]
+    assert np.allclose(entering, 0.5)
 
 
 def test_another_model_starts_again(segmenter, model_folder) -> None:

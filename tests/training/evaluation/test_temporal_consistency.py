@@ -29,6 +29,7 @@ def test_a_faster_probe_leaves_out_frames(speckle) -> None:
 def test_the_table_counts_only_changes_beyond_those_of_the_nerve() -> None:
     scores = pd.DataFrame(
         {
+            "cine": [1, 1, 1],
             "speed": [1, 1, 1],
             "smoothing": ["none"] * 3,
             "dice": [0.8, 0.9, 1.0],
@@ -40,5 +41,13 @@ def test_the_table_counts_only_changes_beyond_those_of_the_nerve() -> None:
     )
     assert list(summarize_consistency(scores).loc[0]) == [
         *("1", "none"),
-        *("0.9000", "0.1000", "0.2000", "0.1500", "0.1000", "10.0"),
+        *("0.9000", "0.0000", "0.1000", "0.2000", "0.1500", "0.1000", "", "10.0"),
     ]
+
+
+def test_the_gain_is_compared_cine_by_cine() -> None:
+    rows = [(1, "none", 0.5), (2, "none", 0.7), (1, "temporal", 0.6), (2, "temporal", 0.7)]
+    scores = pd.DataFrame([{"cine": cine, "smoothing": smoothing, "dice": dice} for cine, smoothing, dice in rows])
+    scores = scores.assign(speed=1, confidence=0.5, change=0.0, true_change=0.0, seconds=0.01)
+    gains = summarize_consistency(scores)["gain in Dice by cine, standard error"]
+    assert list(gains) == ["", "+0.0500, 0.0500"]

@@ -20,7 +20,7 @@ from training.data.sources.phantom.structures import Plane
 FRAMES_PER_SECOND = 20
 SLICE_THICKNESS_MM = 1.0  # elevation over which the scatterers in the imaging plane are replaced by others
 SLICE_OFFSET = 10_000  # seeds cannot be negative
-# Amplitudes of the probe's motion. A hand searches, and presses. In some cines the nerve leaves the frame.
+# Amplitudes of the probe's motion. A hand searches, and presses. The nerve may leave the frame in part.
 MIN_LATERAL_MM, MAX_LATERAL_MM = 2.0, 14.0
 ELEVATION_MM, TILT, COMPRESSION = 3.0, 0.06, 0.03  # mm, radians, factor of depths
 MIN_PERIOD_SECONDS, MAX_PERIOD_SECONDS = 2.0, 6.0
