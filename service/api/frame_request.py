@@ -35,10 +35,10 @@ def parse_min_confidence(text: str | None, default: float = 0.0) -> float:
     return round(value, 4)
 
 
-def parse_flag(name: ErrorCode, text: str | None) -> bool:
-    """Return the value of a parameter that is true or false; False without it. Raises FrameError (400)."""
+def parse_smooth(text: str | None) -> bool:
+    """Return the value of the parameter `smooth`; False without it. Raises FrameError (400)."""
     if text not in (None, "true", "false"):
-        raise FrameError(name, f"The parameter {name} is {text[:20]!r}: use true or false.")
+        raise FrameError(ErrorCode.SMOOTH, f"The parameter smooth is {text[:20]!r}: use true or false.")
     return text == "true"
 
 
@@ -73,7 +73,7 @@ class FrameRequest:
         """Read the parameters `min_confidence` and `smooth`. Raises FrameError (400)."""
         self.state.settings = AnswerSettings(
             parse_min_confidence(self.parameters.get("min_confidence"), default_min_confidence),
-            parse_flag(ErrorCode.SMOOTH, self.parameters.get("smooth")),
+            parse_smooth(self.parameters.get("smooth")),
         )
 
     def open_cine(self) -> Cine:

@@ -9,7 +9,7 @@ MAX_CONNECTIONS the connection that has been idle longest is closed for each new
 import asyncio
 import math
 import random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
 from service.resources.machine import trim_memory
@@ -77,6 +77,11 @@ class IdleConnection(NamedTuple):
     last_request: Any
     is_kept_alive: bool
 
+    @classmethod
+    def of(cls, connection: Any, now: float) -> Self:
+        """Return the state of a connection that is idle from now on."""
+        return cls(now, connection.transport.taken_bytes, connection.last_request, connection.is_kept_alive)
+
 
 class ConnectionLimiter:
     """Closes connections of one worker that wait for their client, the longest idle first.
@@ -95,7 +100,7 @@ class ConnectionLimiter:
 
     def add(self, connection: Any) -> None:
         """Register a new connection."""
-        self.idle.setdefault(connection, IdleConnection(connection.loop.time(), 0, connection.last_request, False))
+        self.idle.setdefault(connection, IdleConnection.of(connection, connection.loop.time()))
         if not self.checks:
             self.connections = connection.connections
             self.checks = connection.loop.create_task(self._check_forever())
@@ -117,15 +122,14 @@ class ConnectionLimiter:
                 connection.transport.abort()
 
     def _idle_state(self, connection: Any, now: float) -> IdleConnection:
-        transport, last_request = connection.transport, connection.last_request
-        state = IdleConnection(now, transport.taken_bytes, last_request, connection.is_kept_alive)
+        state = IdleConnection.of(connection, now)
         before = self.idle.get(connection, state)
-        if transport.unsent_bytes:  # a further request does not make up for a response that is not taken
-            taken_bytes = transport.taken_bytes - before.taken_bytes
+        if connection.transport.unsent_bytes:  # a further request does not make up for a response that is not taken
+            taken_bytes = state.taken_bytes - before.taken_bytes
             was_busy = taken_bytes >= MIN_BYTES_PER_SECOND * CHECK_INTERVAL_SECONDS
         else:
-            has_begun = before.is_kept_alive and not connection.is_kept_alive
-            was_busy = has_begun or last_request is not before.last_request
+            has_begun = before.is_kept_alive and not state.is_kept_alive
+            was_busy = has_begun or state.last_request is not before.last_request
         return state if was_busy else state._replace(since=before.since)
 
     def _trim_memory(self) -> None:
@@ -140,9 +144,7 @@ class ConnectionLimiter:
 
         The state of any other connection stays: a further response does not make up for one that is not taken.
         """
-        now, taken_bytes = connection.loop.time(), connection.transport.taken_bytes
-        state = IdleConnection(now, taken_bytes, connection.last_request, connection.is_kept_alive)
-        self.idle.setdefault(connection, state)
+        self.idle.setdefault(connection, IdleConnection.of(connection, connection.loop.time()))
 
     def longest_idle(self, since: float = math.inf) -> Any | None:
         """Return the connection that has been idle longest; None if none has been idle since then.

@@ -79,13 +79,13 @@ class TemporalSmoother:
 
     def __init__(self) -> None:
         self.segmenter: Callable[[], object] = lambda: None
-        self.last = _finished(None)
+        self.last: Future[SmoothedFrame | None] | None = None
 
     def next_frame(self, segmenter: object) -> "SmoothingTurn":
         """Return the turn of the next frame. After another segmenter's frame the average starts again."""
         if segmenter is not self.segmenter():
             self.segmenter = weakref.ref(segmenter)  # an idle stream must not keep an old model in memory
-            self.last = _finished(None)
+            self.last = None
         turn = SmoothingTurn(self.last)
         self.last = turn.result
         return turn
@@ -94,11 +94,12 @@ class TemporalSmoother:
 class SmoothingTurn:
     """The turn of one frame.
 
-    previous, result: of the frame before, and of this one; None of a frame that was not segmented.
+    previous: of the frame before; None without one.
+    result: of this frame; it holds None if the frame is not segmented.
     waited_seconds: how long this frame has waited for the one before.
     """
 
-    def __init__(self, previous: "Future[SmoothedFrame | None]"):
+    def __init__(self, previous: Future[SmoothedFrame | None] | None):
         self.previous = previous
         self.result: Future[SmoothedFrame | None] = Future()
         self.waited_seconds = 0.0
@@ -110,7 +111,7 @@ class SmoothingTurn:
         """
         frame = SmoothedFrame(shape, flow_picture(network_input), output)
         start = time.perf_counter()
-        previous = self.previous.result()
+        previous = self.previous.result() if self.previous else None
         self.waited_seconds = time.perf_counter() - start
         smoothed = smooth(frame, previous)
         with suppress(InvalidStateError):  # the turn has ended: the caller has had an error
@@ -130,12 +131,6 @@ def flow_picture(network_input: np.ndarray) -> np.ndarray:
     """
     grey = cv2.resize(network_input[..., 0], None, fx=1 / FLOW_SCALE, fy=1 / FLOW_SCALE, interpolation=cv2.INTER_AREA)
     return np.clip(128 + GREY_SCALE * cv2.GaussianBlur(grey, (0, 0), BLUR_PX), 0, 255).astype(np.uint8)
-
-
-def _finished(frame: SmoothedFrame | None) -> "Future[SmoothedFrame | None]":
-    future: Future[SmoothedFrame | None] = Future()
-    future.set_result(frame)
-    return future
 
 
 def _optical_flow(picture: np.ndarray, previous: np.ndarray) -> np.ndarray:

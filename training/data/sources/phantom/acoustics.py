@@ -126,12 +126,12 @@ def detect_envelope(
     averaging = np.sqrt(4 * np.pi * _lateral_sigma_px(height, scanner) * _axial_sigma_px(scanner) / 2)[:, None]
     diffuse, specular = (averaging * _amplitude(medium.backscatter_db) * arriving, medium.specular * arriving)
     power = np.zeros((height, width), np.float32)
-
-    def draw(_: int) -> np.ndarray:
-        return rng.standard_normal((height, width, 2), dtype=np.float32).view(np.complex64)[..., 0]
-
     for angle in range(scanner.compounding_angles):
-        echo = apply_point_spread((scatterers or draw)(angle) * diffuse + specular, scanner)
+        if scatterers is None:
+            field = rng.standard_normal((height, width, 2), dtype=np.float32).view(np.complex64)[..., 0]
+        else:
+            field = scatterers(angle)
+        echo = apply_point_spread(field * diffuse + specular, scanner)
         power += (echo.real**2 + echo.imag**2) / np.float32(scanner.compounding_angles)
     noise = rng.standard_exponential((height, width), dtype=np.float32) * np.float32(10 ** (scanner.noise_db / 10))
     average_tissue = np.full((height, 1), TISSUE_ATTENUATION, np.float32)
