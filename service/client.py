@@ -32,6 +32,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--smooth", action="store_true", help="smooth the masks of a cine over time (default: each frame alone)"
     )
+    parser.add_argument(
+        "--outlines",
+        action="store_true",
+        help="add an inner and an outer outline with a guarantee, to JSON, overlays and DICOM Segmentations",
+    )
     parser.add_argument("--at-once", type=int, default=4, help="number of files in flight (default: 4)")
     parser.add_argument(
         "--overwrite",
@@ -56,8 +61,9 @@ def answer_parameters(arguments: argparse.Namespace) -> dict[str, str]:
     parameters = {}
     if arguments.min_confidence is not None:
         parameters["min_confidence"] = str(arguments.min_confidence)
-    if arguments.smooth:
-        parameters["smooth"] = "true"
+    for flag in ("smooth", "outlines"):
+        if getattr(arguments, flag):
+            parameters[flag] = "true"
     return parameters
 
 

@@ -26,6 +26,7 @@ class ErrorCode(StrEnum):
     EMPTY = "empty", "The upload is empty.", 400
     INDEX = "index", "The parameter `index` is not a frame number.", 400
     SMOOTH = "smooth", "The parameter `smooth` is not true or false.", 400
+    OUTLINES = "outlines", "The parameter `outlines` is not true or false, or GeoJSON is requested with it.", 400
     MIN_CONFIDENCE = "min_confidence", "The parameter `min_confidence` is not a number from 0 to 1.", 400
     MULTIPART = "multipart", "The multipart body is malformed.", 400
     NOT_A_FILE = "not_a_file", "The field `frame`, or the message of a stream, holds text instead of a file.", 400

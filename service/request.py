@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 # The routes that take a frame, each with its query parameters.
 FRAME_ROUTES = {
     "/mask": ("index", "min_confidence"),
-    "/overlay": ("index", "min_confidence"),
-    "/segment": ("index", "picture", "min_confidence", "smooth"),
-    "/dicom": ("min_confidence", "smooth"),
+    "/overlay": ("index", "min_confidence", "outlines"),
+    "/segment": ("index", "picture", "min_confidence", "smooth", "outlines"),
+    "/dicom": ("min_confidence", "smooth", "outlines"),
 }
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz")
 POLLED_ROUTES = (*PROBE_ROUTES, "/metrics")  # orchestrators and Prometheus request them every few seconds
@@ -52,10 +52,12 @@ class AnswerSettings(NamedTuple):
 
     min_confidence: the service abstains from answers with a lower expected Dice, 0..1.
     smooth: the masks of a cine or stream are smoothed over time.
+    outlines: the masks have an inner and an outer outline.
     """
 
     min_confidence: float = 0.0
     smooth: bool = False
+    outlines: bool = False
 
 
 DEFAULT_SETTINGS = AnswerSettings()

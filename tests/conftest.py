@@ -1,7 +1,9 @@
 """Shared fixtures: a tiny model folder, speckle frames, one frame in four files, and the real server."""
 
+import dataclasses
 import io
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -30,9 +32,9 @@ from service.model.card import (
     FailureMode,
     NetworkInput,
     Normalization,
-    PostprocessingConfig,
     TrainedOn,
 )
+from service.model.postprocessing_config import ConformalOutlines, PostprocessingConfig
 from tests import frames
 
 ROOT = Path(__file__).parent.parent
@@ -115,6 +117,19 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, card: Card, speckle: 
     (folder / WORST_FRAMES_IMAGE).write_bytes(frames.png(speckle(7, 60, 80)))
     card.write(folder)
     write_self_test(folder, np.stack([speckle(seed, 60, 80) for seed in range(3)]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def outlines_model_folder(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
+    """The model folder with a card that has outlines."""
+    folder = tmp_path_factory.mktemp("outlines") / "champion"
+    shutil.copytree(model_folder, folder)
+    card = Card.read(folder)
+    postprocessing = dataclasses.replace(
+        card.postprocessing, outlines=ConformalOutlines(0.6, 0.4, 0.9, 0.9, min_confidence=0.5, frames=27)
+    )
+    dataclasses.replace(card, postprocessing=postprocessing).write(folder)
     return folder
 
 

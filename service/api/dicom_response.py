@@ -50,7 +50,9 @@ def _count_notes(frame_notes: dict[int, tuple[str, ...]], frame_count: int) -> t
 def _segment_all(
     request: FrameRequest, cine: Cine, report_step: ReportStep, frame_notes: dict[int, tuple[str, ...]]
 ) -> Iterator[np.ndarray]:
-    """Yield the masks of all frames, each uint8 (height, width), 0 or 255; an empty mask where the service abstains.
+    """Yield the masks of all segments of all frames, each uint8 (height, width), 0 or 255.
+
+    They are empty where the service abstains. With `outlines` the outer and the inner region follow each mask.
 
     report_step: called after each frame.
     frame_notes: gets the notes on each mask that has some, by frame, from 0.
@@ -65,3 +67,6 @@ def _segment_all(
         if notes := outcome.notes + outcome.confidence_notes:
             frame_notes[index] = notes
         yield outcome.mask
+        if request.state.settings.outlines:
+            empty = np.zeros_like(outcome.mask)
+            yield from (outcome.outlines.outer, outcome.outlines.inner) if outcome.outlines else (empty, empty)

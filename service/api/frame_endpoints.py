@@ -18,7 +18,7 @@ from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.monitoring.prometheus_metrics import STEP_DURATION_SECONDS
 from service.rendering import image_encoding
-from service.rendering.overlay import OVERLAY_BYTES, draw_overlay
+from service.rendering.overlay import OVERLAY_BYTES
 from service.resources.machine import cpu_cores
 
 THREADS = CapacityLimiter(max(64, 2 * cpu_cores()))  # more than slots; a timed-out request keeps its thread for a time
@@ -31,9 +31,10 @@ def mask(request: FrameRequest) -> Response:
 
 
 def overlay(request: FrameRequest) -> Response:
-    """Return the frame with the mask's outline and tint: a colour PNG."""
+    """Return the frame with the mask's outline and tint, and its outlines if the client asks: a colour PNG."""
     request.state.memory.rendered_bytes_per_pixel = OVERLAY_BYTES
-    return _picture_response(request, lambda result: draw_overlay(result.frame, result.segmentation.mask))
+
+    return _picture_response(request, response_bodies.draw_result)
 
 
 def segment(request: FrameRequest) -> Response:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from service.api.response_bodies import PICTURE_KINDS, RENDERED_PICTURE_BYTES
+from service.api.response_bodies import OUTLINES_BYTES, PICTURE_KINDS, RENDERED_PICTURE_BYTES
 from service.decoding.cine import Cine, open_cine, select_frame
 from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
@@ -35,10 +35,10 @@ def parse_min_confidence(text: str | None, default: float = 0.0) -> float:
     return round(value, 4)
 
 
-def parse_smooth(text: str | None) -> bool:
-    """Return the value of the parameter `smooth`; False without it. Raises FrameError (400)."""
+def parse_flag(code: ErrorCode, text: str | None) -> bool:
+    """Return the value of the parameter that is named like `code`; False without it. Raises FrameError (400)."""
     if text not in (None, "true", "false"):
-        raise FrameError(ErrorCode.SMOOTH, f"The parameter smooth is {text[:20]!r}: use true or false.")
+        raise FrameError(code, f"The parameter {code} is {text[:20]!r}: use true or false.")
     return text == "true"
 
 
@@ -70,11 +70,17 @@ class FrameRequest:
         return kind
 
     def read_settings(self, default_min_confidence: float = 0.0) -> None:
-        """Read the parameters `min_confidence` and `smooth`. Raises FrameError (400)."""
-        self.state.settings = AnswerSettings(
+        """Read the parameters `min_confidence`, `smooth` and `outlines`. Raises FrameError (400)."""
+        self.state.settings = settings = AnswerSettings(
             parse_min_confidence(self.parameters.get("min_confidence"), default_min_confidence),
-            parse_smooth(self.parameters.get("smooth")),
+            parse_flag(ErrorCode.SMOOTH, self.parameters.get("smooth")),
+            parse_flag(ErrorCode.OUTLINES, self.parameters.get("outlines")),
         )
+        if settings.outlines:
+            self.state.memory.rendered_bytes_per_pixel += OUTLINES_BYTES
+            if self.accepts_geojson:
+                message = "GeoJSON cannot contain outlines: remove the parameter outlines, or accept application/json."
+                raise FrameError(ErrorCode.OUTLINES, message)
 
     def open_cine(self) -> Cine:
         """Return the frames of the uploaded file. Raises FrameError."""

@@ -38,12 +38,12 @@ requests of one client run or wait in one of its processes, and for a request th
 {MAX_RESPONSE_SECONDS:.0f} more seconds.
 
 `/stream` is a WebSocket. A binary message holds a frame's file; the response is JSON text, described by the schema
-StreamResponse. A cine gets a response for each frame. Parameters: `?picture=`, `?min_confidence=` and `?smooth=` as for
-/segment; `?drop=true` (default `false`) drops waiting messages and returns `"dropped": true` when a newer one arrives.
-Other parameters get the error `settings`. A message may have up to {MAX_MESSAGE_BYTES // MIB} MiB. The service closes
-the stream with 1009 after a larger message, 1008 after a wrong parameter or when its API key was removed, 1001 after
-{MAX_IDLE_SECONDS:.0f} seconds without a message, and 1013 when its messages hold too many bytes. A handshake gets HTTP
-403 for another site's page.
+StreamResponse. A cine gets a response for each frame. Parameters: `?picture=`, `?min_confidence=`, `?smooth=` and
+`?outlines=` as for /segment; `?drop=true` (default `false`) drops waiting messages and returns `"dropped": true` when a
+newer one arrives. Other parameters get the error `settings`. A message may have up to
+{MAX_MESSAGE_BYTES // MIB} MiB. The service closes the stream with 1009 after a larger message, 1008 after a wrong
+parameter or when its API key was removed, 1001 after {MAX_IDLE_SECONDS:.0f} seconds without a message, and 1013 when
+its messages hold too many bytes. A handshake gets HTTP 403 for another site's page.
 It gets 429 while {MAX_STREAMS_PER_CLIENT} streams of the client, or {MAX_STREAMS} of all, are open in one process.
 
 Research software, not a medical device."""
@@ -73,6 +73,11 @@ PARAMETERS: dict[str, Json] = {
     "smooth": {
         "description": "smooth the masks of a cine over time, along the motion of the tissue; a frame that `index` "
         "chooses is segmented alone. Default: false",
+        "schema": {"type": "boolean"},
+    },
+    "outlines": {
+        "description": "add an inner and an outer outline with a guarantee (schema Outlines): to the JSON, to the "
+        "picture of the overlay, to the DICOM Segmentation as two more segments. Default: false",
         "schema": {"type": "boolean"},
     },
 }

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import cv2
+import numpy as np
 
 from service.api import response_schemas as models
 from service.errors import FrameError
-from service.inference.segmentation_result import FrameFailure, FrameResult
+from service.inference.segmentation_result import FrameFailure, FrameResult, Outlines
 from service.model.card import Card
 from service.rendering import contours, image_encoding, run_lengths
 from service.rendering.overlay import draw_overlay
 
 PHANTOM_WARNING = "the model was trained on simulated frames: its masks of real frames mean nothing"
 PICTURE_KINDS = ("mask", "overlay", "frame")  # values of the parameter `picture`
+OUTLINES_BYTES = 4  # of a pixel: the regions inside the outlines, and copies while they are drawn
 RENDERED_PICTURE_BYTES = 24  # of a pixel: an overlay that does not compress, as base64, with the copies of the JSON
 
 
@@ -55,6 +57,8 @@ def build_segmentation(result: FrameResult, card: Card, picture_kind: str | None
         },
         "warnings": collect_warnings(card, *result.notes),
     }
+    if segmentation.outlines:
+        response["nerve"]["outlines"] = _describe_outlines(segmentation.outlines, card)
     if picture_kind:
         response["picture"] = _draw_picture(result, picture_kind)
     response["milliseconds"]["answer"] = round((time.perf_counter() - start) * 1000, 2)
@@ -134,6 +138,18 @@ def _measure_nerve(result: FrameResult) -> models.NerveMeasures:
     }
 
 
+def _describe_outlines(outlines: Outlines, card: Card) -> models.Outlines:
+    margins = card.postprocessing.outlines
+    assert margins, "a model without margins gives no outlines"
+    return {
+        "outer": contours.find_contours(outlines.outer),
+        "inner": contours.find_contours(outlines.inner),
+        "coverage": margins.coverage,
+        "level": margins.level,
+        "guaranteed": outlines.guaranteed,
+    }
+
+
 def _confidence(result: FrameResult) -> models.ConfidenceValues:
     confidence = result.segmentation.confidence
     return {"mask": None if confidence is None else round(confidence, 4)}
@@ -149,6 +165,13 @@ def _model(card: Card) -> models.Model:
     }
 
 
+def draw_result(result: FrameResult) -> np.ndarray:
+    """Return the frame with its mask, and with the outlines if the client asks: uint8 (height, width, 3), BGR."""
+    segmentation = result.segmentation
+    outlines = segmentation.outlines
+    return draw_overlay(result.frame, segmentation.mask, (outlines.outer, outlines.inner) if outlines else ())
+
+
 def _draw_picture(result: FrameResult, kind: str) -> str:
     """Return a picture as a data URL.
 
@@ -156,6 +179,5 @@ def _draw_picture(result: FrameResult, kind: str) -> str:
     """
     if kind == "frame":
         return image_encoding.to_data_url(image_encoding.encode_jpeg(result.frame), "image/jpeg")
-    mask = result.segmentation.mask
-    picture = mask if kind == "mask" else draw_overlay(result.frame, mask)
+    picture = result.segmentation.mask if kind == "mask" else draw_result(result)
     return image_encoding.to_data_url(image_encoding.encode_png(picture), "image/png")

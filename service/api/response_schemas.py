@@ -68,11 +68,27 @@ class NerveMeasures(TypedDict):
 
 
 @closed
+class Outlines(TypedDict):
+    """With `?outlines=true`: an inner and an outer outline around the mask.
+
+    In `level` of the frames the outer outline holds at least `coverage` of the nerve, and in `level` of the frames at
+    least `coverage` of the inner outline is nerve, if `guaranteed` is true.
+    """
+
+    outer: Contours
+    inner: Contours
+    coverage: Share
+    level: Share
+    guaranteed: bool
+
+
+@closed
 class Nerve(NerveMeasures):
-    """The nerve's measures, and its mask in two encodings."""
+    """The nerve's measures, and its mask in two encodings. Without a mask there are no outlines."""
 
     contours: Contours
     rle: RunLengths
+    outlines: NotRequired[Outlines]
 
 
 @closed

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import QueryParams
 from starlette.status import WS_1001_GOING_AWAY, WS_1008_POLICY_VIOLATION, WS_1013_TRY_AGAIN_LATER
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -20,13 +19,13 @@ from service.api import response_bodies
 from service.api.decoder_penalties import PENALTIES
 from service.api.error_responses import INTERNAL_ERROR_MESSAGE, frame_error_response
 from service.api.fair_concurrency_limiter import LIMITER
-from service.api.frame_request import parse_min_confidence
+from service.api.stream_settings import StreamSettings
 from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.inference.temporal_smoothing import TemporalSmoother
 from service.monitoring.monitored_segmenter import MonitoredSegmenter, record_failure
-from service.request import DEFAULT_SETTINGS, AnswerSettings, RequestState
+from service.request import RequestState
 from service.resources.worker_memory import FREE_SHARES, WORKER_MEMORY, SharedLimit
 
 MAX_STREAMS = 16  # of one worker
@@ -53,39 +52,6 @@ class OpenStreams:
             raise FrameError(ErrorCode.TOO_MANY, message)
         if len(self.clients) >= MAX_STREAMS:
             raise FrameError(ErrorCode.TOO_MANY, "Too many streams are open: try again in a second.")
-
-
-@dataclass(frozen=True)
-class StreamSettings:
-    """The query parameters of a stream.
-
-    drop: respond only to the newest frame of the queue, and report the others as dropped.
-    picture: the kind of picture in each response; None without one.
-    answers: what the client asks of the masks.
-    """
-
-    drop: bool
-    picture: str | None
-    answers: AnswerSettings = DEFAULT_SETTINGS
-
-    @classmethod
-    def parse(cls, query: QueryParams) -> Self:
-        """Return the settings in a query. Raises FrameError (400) for an unknown parameter or value."""
-        drop, smooth = query.get("drop", "false"), query.get("smooth", "false")
-        picture = query.get("picture")
-        kinds = response_bodies.PICTURE_KINDS
-        if (
-            set(query) - {"drop", "smooth", "picture", "min_confidence"}
-            or not {drop, smooth} <= {"true", "false"}
-            or picture not in (None, *kinds)
-        ):
-            message = (
-                f"The parameters of a stream are drop and smooth (true or false), picture (one of {', '.join(kinds)}) "
-                "and min_confidence (0 to 1)."
-            )
-            raise FrameError(ErrorCode.SETTINGS, message)
-        answers = AnswerSettings(parse_min_confidence(query.get("min_confidence")), smooth == "true")
-        return cls(drop == "true", picture, answers)
 
 
 @dataclass
@@ -202,8 +168,7 @@ async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None
         await socket.close(WS_1008_POLICY_VIOLATION)
         return
     RequestState.of(socket.scope).settings = settings.answers
-    if settings.picture:
-        RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = response_bodies.RENDERED_PICTURE_BYTES
+    RequestState.of(socket.scope).memory.rendered_bytes_per_pixel = settings.rendered_bytes_per_pixel
     queue = FrameQueue(settings.drop, streams.budget, RequestState.of(socket.scope).client_id)
     receiving = asyncio.create_task(queue.fill(socket))
     try:

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 
 from service.inference.probability_histogram import BIN_COUNT, calibrated_bins, compute_histogram
-from service.model.card import PostprocessingConfig
 from service.model.platt_scaling import PlattScaling
+from service.model.postprocessing_config import PostprocessingConfig
 
 STRIP_ROWS = 64  # pixels are counted by strips: the arrays of a large frame would fill the memory
 

@@ -11,8 +11,8 @@ from service.inference.probability_histogram import (
     calibrated_bins,
     compute_histogram,
 )
-from service.model.card import PostprocessingConfig
 from service.model.platt_scaling import PlattScaling
+from service.model.postprocessing_config import PostprocessingConfig
 
 MIN_SAMPLE_PX = 128  # rows and columns of a frame that are enough for its histogram
 

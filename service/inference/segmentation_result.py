@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,17 @@ UNKNOWN_ABSENCE_NOTE = (
 )
 
 
+class Outlines(NamedTuple):
+    """The regions inside the two outlines of a mask: uint8 (height, width), 0 or 255. inner <= mask <= outer.
+
+    guaranteed: the guarantee of the model's card holds for this frame.
+    """
+
+    outer: np.ndarray
+    inner: np.ndarray
+    guaranteed: bool
+
+
 @dataclass(frozen=True)
 class FrameSegmentation:
     """The mask of a frame and its scores.
@@ -30,6 +42,7 @@ class FrameSegmentation:
     can_exclude_nerve: whether the model was also trained on frames without a nerve. Otherwise an empty mask says
         nothing about the frame.
     abstained: the mask was left out, because its expected Dice is too low; see `FrameResult.abstain_below`.
+    outlines: around the mask; None if the client does not ask for them, or there are none.
     """
 
     mask: np.ndarray
@@ -39,6 +52,7 @@ class FrameSegmentation:
     notes: tuple[str, ...] = ()
     can_exclude_nerve: bool = True
     abstained: bool = False
+    outlines: Outlines | None = None
 
     @property
     def present(self) -> bool | None:
@@ -92,6 +106,7 @@ class FrameResult:
             mask=np.zeros_like(segmentation.mask),
             notes=(*segmentation.notes, note),
             abstained=True,
+            outlines=None,
         )
         return dataclasses.replace(self, segmentation=abstained)
 

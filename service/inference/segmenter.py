@@ -10,9 +10,11 @@ from typing import TypeVar
 import numpy as np
 
 from service.decoding.cine import Cine
+from service.decoding.cropping import Box
 from service.decoding.frame import Frame
 from service.errors import FrameError, ModelFolderError
 from service.inference.cine_frame_queue import CineFrameQueue
+from service.inference.conformal_outlines import add_outlines
 from service.inference.core_allocation import CoreAllocation
 from service.inference.mask_confidence import mask_confidence
 from service.inference.out_of_distribution import out_of_distribution_notes
@@ -23,7 +25,8 @@ from service.inference.runtime_selection import open_cpu_runtime, open_runtime
 from service.inference.segmentation_result import FrameFailure, FrameResult, FrameSegmentation
 from service.inference.temporal_smoothing import NetworkOutput, SmoothingTurn, TemporalSmoother
 from service.inference.tta import with_tta
-from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, PostprocessingConfig, Precision
+from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, Precision
+from service.model.postprocessing_config import PostprocessingConfig
 from service.resources.machine import cpu_cores
 from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
@@ -65,20 +68,26 @@ class Segmenter:
         if mask.shape != batch.shape or presence.shape != (1,):
             raise ValueError(f"its outputs have the shapes {mask.shape} and {presence.shape}")
 
-    def segment(self, frame: Frame) -> FrameSegmentation:
-        """Segment a frame with the card's postprocessing. The mask is empty outside the frame's scan area."""
-        with self.in_flight:
-            return self._segment_in_flight(frame)
+    def segment(self, frame: Frame, outlines: bool = False) -> FrameSegmentation:
+        """Segment a frame with the card's postprocessing. The mask is empty outside the frame's scan area.
 
-    def segment_cine_frame(self, cine: Cine, index: int, memory: RequestMemory = UNLIMITED_MEMORY) -> FrameResult:
+        outlines: find the outlines of the mask, too.
+        """
+        with self.in_flight:
+            return self._segment_in_flight(frame, outlines)
+
+    def segment_cine_frame(
+        self, cine: Cine, index: int, memory: RequestMemory = UNLIMITED_MEMORY, outlines: bool = False
+    ) -> FrameResult:
         """Decode and segment one frame of a cine.
 
         index: position in the cine, from 0. memory: where the bytes of the frame are reserved; they stay reserved.
+        outlines: find the outlines of the mask, too.
 
         Raises FrameError.
         """
         memory.reserve_only_frame(cine.frame_bytes(index, memory.rendered_bytes_per_pixel))
-        return self._decode_and_segment(cine, cine.read_encoded(index), index)
+        return self._decode_and_segment(cine, cine.read_encoded(index), index, outlines)
 
     def segment_cine(
         self,
@@ -86,6 +95,7 @@ class Segmenter:
         memory: RequestMemory,
         finish: Callable[[FrameResult], T],
         smoother: TemporalSmoother | None = None,
+        outlines: bool = False,
     ) -> Iterator[list[T | FrameFailure]]:
         """Yield `finish` of the results of all frames, in order, in lists of at least one, as soon as they are ready.
 
@@ -94,10 +104,11 @@ class Segmenter:
         memory: where the bytes of a frame are reserved, until the list after its own is asked for.
         finish: called in the thread that segmented the frame, so all cores share this work too.
         smoother: smooths the masks over time; it knows the frames before this cine. None: no smoothing.
+        outlines: find the outlines of the masks, too.
         """
 
         def process(encoded: bytes, index: int, turn: SmoothingTurn | None) -> T:
-            return finish(self._decode_and_segment(cine, encoded, index, turn))
+            return finish(self._decode_and_segment(cine, encoded, index, outlines, turn))
 
         pending: CineFrameQueue[T] = CineFrameQueue(memory)
         pool = ThreadPoolExecutor(cpu_cores(), "cine")
@@ -128,15 +139,17 @@ class Segmenter:
             pending.abandon()
 
     def _decode_and_segment(
-        self, cine: Cine, encoded: bytes, index: int, turn: SmoothingTurn | None = None
+        self, cine: Cine, encoded: bytes, index: int, outlines: bool, turn: SmoothingTurn | None = None
     ) -> FrameResult:
         with self.in_flight:
             start = time.perf_counter()
             frame = cine.decode(encoded, index)
             decode_milliseconds = (time.perf_counter() - start) * 1000
-            return FrameResult(frame, self._segment_in_flight(frame, turn), decode_milliseconds)
+            return FrameResult(frame, self._segment_in_flight(frame, outlines, turn), decode_milliseconds)
 
-    def _segment_in_flight(self, frame: Frame, turn: SmoothingTurn | None = None) -> FrameSegmentation:
+    def _segment_in_flight(
+        self, frame: Frame, outlines: bool = False, turn: SmoothingTurn | None = None
+    ) -> FrameSegmentation:
         start = time.perf_counter()
         scan, config = Frame(frame.scan_pixels), self.card.postprocessing
         network_input = preprocess(scan, self.card.input)
@@ -145,13 +158,14 @@ class Segmenter:
             output = turn.smooth(frame.pixels.shape, network_input, output)
         probability = resample_to_frame(output.probability, scan)
         segmentation = build_segmentation(probability, output.presence, config, self.can_exclude_nerve)
-        mask = segmentation.mask
-        if frame.scan_area is not None:
-            scan_mask, mask = mask, np.zeros((frame.height, frame.width), np.uint8)
-            frame.scan_area.crop(mask)[:] = scan_mask
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
+        segmentation = replace(segmentation, notes=notes)
+        if outlines:
+            segmentation = add_outlines(segmentation, probability, config, is_smoothed=turn is not None)
+        if frame.scan_area is not None:
+            segmentation = _place_in_frame(segmentation, frame, frame.scan_area)
         milliseconds = (time.perf_counter() - start - (turn.waited_seconds if turn else 0.0)) * 1000
-        return replace(segmentation, mask=mask, milliseconds=milliseconds, notes=notes)
+        return replace(segmentation, milliseconds=milliseconds)
 
 
 def _submit(
@@ -167,6 +181,20 @@ def _submit(
         raise
     future.add_done_callback(turn.end)
     return future
+
+
+def _place_in_frame(segmentation: FrameSegmentation, frame: Frame, scan_area: Box) -> FrameSegmentation:
+    """Return the segmentation of the scan area as one of the whole frame."""
+
+    def place(region: np.ndarray) -> np.ndarray:
+        whole = np.zeros((frame.height, frame.width), np.uint8)
+        scan_area.crop(whole)[:] = region
+        return whole
+
+    outlines = segmentation.outlines
+    if outlines:
+        outlines = outlines._replace(outer=place(outlines.outer), inner=place(outlines.inner))
+    return replace(segmentation, mask=place(segmentation.mask), outlines=outlines)
 
 
 def build_segmentation(

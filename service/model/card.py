@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from service.errors import ModelFolderError
 from service.model.card_schema import CARD_SCHEMA, CardSchema, CardSchemaError, upgrade
-from service.model.platt_scaling import STRICT, PlattScaling
+from service.model.platt_scaling import STRICT
+from service.model.postprocessing_config import PostprocessingConfig, Share
 
 CARD_FILE = "card.json"
 NETWORK_FILE = "unet.onnx"
@@ -20,7 +21,6 @@ WORST_FRAMES_IMAGE = "worst.png"  # the worst test frames with masks; absent if 
 REMEDY = "make the model folder again with `dvc repro package` (or with `make demo`, which trains on phantom frames)"
 
 SidePx = Annotated[int, Field(ge=16, le=4096)]
-Share = Annotated[float, Field(ge=0, le=1)]  # of a whole, or a probability
 GreyValue = Annotated[float, Field(ge=0, le=255)]
 HeaderText = Annotated[str, Field(pattern="^[ -~]+$")]  # printable ASCII: it is sent in HTTP headers
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
@@ -68,31 +68,6 @@ class NetworkInput:
     height: SidePx
     width: SidePx
     normalization: Normalization
-
-
-@dataclass(frozen=True, config=STRICT)
-class PostprocessingConfig:
-    """How the network's probabilities become a mask, a presence and a confidence. All values are fitted on validation.
-
-    min_presence: a frame with a lower calibrated presence has an empty mask; probability, 0 to 1.
-    min_area_share: a smaller mask is emptied; share of the frame's area, 0 to 1.
-    max_components: number of connected components that are kept, the largest first; 1 or more, None: all.
-    presence_calibration: from the network's presence to the probability that the frame shows a nerve.
-    pixel_calibration: from the network's mask probability to the probability that a pixel is nerve.
-    confidence_calibration: from the mean calibrated probability of the mask's pixels to the expected Dice, 0 to 1.
-    min_peak_ratio: a component is dropped if its highest calibrated probability is a smaller share of the frame's
-        highest; 0 to 1.
-
-    A calibration is the identity where the validation frames cannot fit it.
-    """
-
-    min_presence: Share
-    min_area_share: Share
-    max_components: PositiveInt | None = None
-    presence_calibration: PlattScaling = PlattScaling()
-    pixel_calibration: PlattScaling = PlattScaling()
-    confidence_calibration: PlattScaling = PlattScaling()
-    min_peak_ratio: Share = 0.0
 
 
 FEATURE_COUNT = 11

@@ -63,7 +63,7 @@ class MonitoredSegmenter:
         self, cine: Cine, index: int, request: RequestState, render: Callable[[FrameResult], T]
     ) -> T:
         """Return `render` of the result of one frame; meanwhile its audit line is written. Raises FrameError."""
-        result = self.segmenter.segment_cine_frame(cine, index, request.memory)
+        result = self.segmenter.segment_cine_frame(cine, index, request.memory, request.settings.outlines)
         answer = result.abstain_below(request.settings.min_confidence)
         fields = audit_log.frame_fields(answer, self.card)
         line = audit_log.SubmittedLine(_request_fields(request) | fields)
@@ -92,7 +92,7 @@ class MonitoredSegmenter:
                 result, render(answer), audit_log.frame_fields(answer, self.card), drift_features(result)
             )
 
-        for outcomes in self.segmenter.segment_cine(cine, request.memory, finish, smoother):
+        for outcomes in self.segmenter.segment_cine(cine, request.memory, finish, smoother, request.settings.outlines):
             if request.abandoned:
                 raise too_slow_error()
             yield self._record(outcomes, request)

@@ -29,6 +29,15 @@ from service.request import DEFAULT_SETTINGS, AnswerSettings
 
 NERVE = Code("3057000", "SCT", "Nerve")
 AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of overlay.NERVE_BGR
+SKY_BLUE = CIELabColor(70.0, -9.0, -38.0)  # the colour of overlay.OUTLINES_BGR
+NERVE_LABEL = "Nerve"
+OUTLINE_LABELS = ("Nerve, outer outline", "Nerve, inner outline")
+# Segment Descriptions (value representation ST) of the outlines.
+OUTLINE_PROMISES = (
+    "In {level} of the frames it holds at least {coverage} of the nerve, unless the frame's comment says otherwise.",
+    "In {level} of the frames at least {coverage} of it is nerve, unless the frame's comment says otherwise.",
+)
+NO_OUTLINES = "Empty: this model has no outlines."
 MANUFACTURER = "Nervemask"
 SMOOTHING = "smooth 1"  # change it when smoothing changes: other masks need other UIDs
 UTF_8 = "ISO_IR 192"  # not the source's character set: highdicom refuses some of those
@@ -45,10 +54,11 @@ def build_dicom_segmentation(
     settings: AnswerSettings = DEFAULT_SETTINGS,
     frame_notes: Mapping[int, tuple[str, ...]] | None = None,
 ) -> bytes:
-    """Return a DICOM file with one binary segment, "Nerve", and one frame for each frame of the source.
+    """Return a DICOM file with a binary segment "Nerve", and with two more if the client asks for outlines.
 
     source: header of the ultrasound.
-    masks: uint8 (rows, columns), 0 or 255, one for each frame of the source. At most eight are in memory at once.
+    masks: uint8 (rows, columns), 0 or 255, one for each segment of each frame of the source: the nerve, and if the
+        client asks for outlines the regions inside the outer and the inner one. At most eight are in memory at once.
     card: describes the model. The file holds its name, version, run ID, commit and data hash.
     settings: what the client asked of the masks. The file holds whether they are smoothed over time.
     frame_notes: by frame, from 0: what a reader must know about its mask. They become Frame Comments (PS3.3
@@ -66,9 +76,10 @@ def build_dicom_segmentation(
     with raise_as_header_error():
         segmentation = _build_without_pixels(source, card, settings)
     segmentation.PixelData = pack_masks(masks)
+    frames, segment_count = segmentation.PerFrameFunctionalGroupsSequence, len(segmentation.SegmentSequence)
     for index, notes in (frame_notes or {}).items():
-        frame = segmentation.PerFrameFunctionalGroupsSequence[index]
-        frame.FrameContentSequence[0].FrameComments = "; ".join(notes)
+        for frame in frames[index * segment_count : (index + 1) * segment_count]:
+            frame.FrameContentSequence[0].FrameComments = "; ".join(notes)
     file = io.BytesIO()
     with raise_as_header_error():
         segmentation.save_as(file, enforce_file_format=True)
@@ -76,12 +87,13 @@ def build_dicom_segmentation(
 
 
 def _build_without_pixels(source: Dataset, card: Card, settings: AnswerSettings) -> Segmentation:
-    """Return the segmentation of all frames; its pixel data are those of one empty mask."""
+    """Return the segmentation of all frames; its pixel data are those of one frame with empty masks."""
+    segments = _describe_segments(card, settings)
     segmentation = Segmentation(
         [as_single_frame(source)],
-        np.zeros((1, source.Rows, source.Columns), np.uint8),
+        np.zeros((1, source.Rows, source.Columns, len(segments)), np.uint8),
         SegmentationTypeValues.BINARY,
-        [_describe_nerve(card, settings)],
+        segments,
         series_instance_uid=derive_uid(source.SeriesInstanceUID, card.run_id, settings),
         series_number=read_number(source, "SeriesNumber", 0, MAX_SERIES_NUMBER) + SERIES_OFFSET,
         sop_instance_uid=derive_uid(source.SOPInstanceUID, card.run_id, settings),
@@ -105,7 +117,17 @@ def _build_without_pixels(source: Dataset, card: Card, settings: AnswerSettings)
     return segmentation
 
 
-def _describe_nerve(card: Card, settings: AnswerSettings) -> SegmentDescription:
+def _describe_segments(card: Card, settings: AnswerSettings) -> list[SegmentDescription]:
+    labels = [NERVE_LABEL, *(OUTLINE_LABELS if settings.outlines else ())]
+    segments = [_describe_nerve(number, label, card, settings) for number, label in enumerate(labels, 1)]
+    margins = card.postprocessing.outlines
+    for segment, promise in zip(segments[1:], OUTLINE_PROMISES, strict=False):
+        coverage, level = (f"{100 * share:g} %" for share in (margins.coverage, margins.level)) if margins else ("", "")
+        segment.SegmentDescription = promise.format(coverage=coverage, level=level) if margins else NO_OUTLINES
+    return segments
+
+
+def _describe_nerve(number: int, label: str, card: Card, settings: AnswerSettings) -> SegmentDescription:
     smoothing = {"smooth": "true"} if settings.smooth else {}
     algorithm = highdicom.AlgorithmIdentificationSequence(
         card.name,
@@ -115,13 +137,13 @@ def _describe_nerve(card: Card, settings: AnswerSettings) -> SegmentDescription:
         parameters={"run": card.run_id, "commit": card.commit, "data": card.data} | smoothing,
     )
     return SegmentDescription(
-        1,
-        "Nerve",
+        number,
+        label,
         segmented_property_category=codes.SCT.AnatomicalStructure,
         segmented_property_type=NERVE,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        display_color=AMBER,
+        display_color=AMBER if label == NERVE_LABEL else SKY_BLUE,
     )
 
 
@@ -149,4 +171,6 @@ def derive_uid(source_uid: str, run_id: str, settings: AnswerSettings) -> UID:
         origin.append(f"{settings.min_confidence:g}")
     if settings.smooth:
         origin.append(SMOOTHING)
+    if settings.outlines:
+        origin.append("outlines")
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join(origin)).int}")

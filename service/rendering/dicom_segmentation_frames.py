@@ -9,11 +9,12 @@ from highdicom.seg import Segmentation
 from pydicom import Dataset
 
 FRAME_CONTENT_SEQUENCE, TEMPORAL_POSITION_INDEX = 0x00209111, 0x00209128
-SEGMENT_NUMBER = 1
 
 
 def add_frames(segmentation: Segmentation, frame_count: int) -> None:
-    """Give the segmentation `frame_count` frames, with the functional groups of its only frame.
+    """Give the segmentation a frame for each segment of each source frame.
+
+    Before, it has a frame for each segment, whose functional groups are copied.
 
     Without a Frame of Reference highdicom allows one frame only, and an ultrasound cine has none: a hand-held probe has
     no position in the patient's coordinates. PS3.3 A.51.3 and A.51.5 require neither a Frame of Reference nor plane
@@ -21,15 +22,17 @@ def add_frames(segmentation: Segmentation, frame_count: int) -> None:
     spatial locations are preserved. The frames differ in time: the Temporal Position Index in Frame Content
     (PS3.3 C.7.6.16.2.2) becomes their second dimension.
     """
-    segmentation.NumberOfFrames = frame_count
     segmentation.DimensionIndexSequence.append(_time_dimension(segmentation.DimensionIndexSequence[0]))
-    first = segmentation.PerFrameFunctionalGroupsSequence[0]
+    segments = list(segmentation.PerFrameFunctionalGroupsSequence)
     # A source of a single-frame class may still hold several frames. Then the segmentation must not refer to frame
     # numbers.
-    source_class = first.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPClassUID
+    source_class = segments[0].DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPClassUID
     refer_to_number = "Multi-frame" in source_class.name
+    segmentation.NumberOfFrames = len(segments) * frame_count
     segmentation.PerFrameFunctionalGroupsSequence = [
-        _functional_groups(first, number, refer_to_number) for number in range(1, frame_count + 1)
+        _functional_groups(groups, segment, number, refer_to_number)
+        for number in range(1, frame_count + 1)
+        for segment, groups in enumerate(segments, 1)
     ]
 
 
@@ -43,12 +46,15 @@ def _time_dimension(segment_dimension: Dataset) -> Dataset:
     return dimension
 
 
-def _functional_groups(first: Dataset, number: int, refer_to_number: bool) -> Dataset:
-    """Return the functional groups of frame `number`, counted from 1, as a copy of those of the first frame."""
+def _functional_groups(first: Dataset, segment: int, number: int, refer_to_number: bool) -> Dataset:
+    """Return the functional groups of a segment in frame `number` of the source, as a copy of those in the first frame.
+
+    segment, number: counted from 1.
+    """
     groups = copy.deepcopy(first)
     content = groups.FrameContentSequence[0]
     content.TemporalPositionIndex = number
-    content.DimensionIndexValues = [SEGMENT_NUMBER, number]
+    content.DimensionIndexValues = [segment, number]
     if refer_to_number:
         groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = number
     return groups

@@ -25,7 +25,7 @@ from service.errors import FrameError
 from service.inference.out_of_distribution import out_of_distribution_notes
 from service.inference.segmentation_result import MIN_CONFIDENCE
 from service.inference.segmenter import build_segmentation
-from service.model.card import PostprocessingConfig
+from service.model.postprocessing_config import PostprocessingConfig
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.data.split_table import rows_of_split
 from training.evaluation.image_corruptions import INTENSITY_CORRUPTIONS, SPATIAL_CORRUPTIONS

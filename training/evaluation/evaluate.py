@@ -21,7 +21,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from service.model.card import PostprocessingConfig
+from service.model.postprocessing_config import PostprocessingConfig
 from training.data.near_duplicates import mark_near_duplicates
 from training.data.split_table import rows_of_split
 from training.evaluation.baselines import MeanMask

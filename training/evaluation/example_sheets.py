@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from service.inference.postprocessing import postprocess
-from service.model.card import PostprocessingConfig
+from service.model.postprocessing_config import PostprocessingConfig
 from training.data.manifest import read_frame, read_manifest, read_nerve_mask
 from training.evaluation.inference import Network
 from training.workspace.plotting import save_sheet

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from service.inference.segmenter import build_segmentation
-from service.model.card import PostprocessingConfig
+from service.model.postprocessing_config import PostprocessingConfig
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.evaluation.baselines import MeanMask
+from training.evaluation.conformal_outlines_fit import score_outlines
 from training.evaluation.failure_modes import failure_mode
 from training.evaluation.inference import Network, map_rows
 from training.evaluation.segmentation_metrics import dice, hausdorff95, iou
@@ -28,7 +29,7 @@ def score(
       dice_empty, dice_mean_mask   Dice of the baselines
       frame, subject               of the manifest
       iou, hausdorff95_px          of training.evaluation.segmentation_metrics
-    and those of `score_mask`.
+    and those of `score_mask` and `score_outlines`.
     """
 
     def score_row(row: ManifestRow) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def score(
             **score_mask(mask, truth),
             "presence": segmentation.presence,
             "confidence": np.nan if segmentation.confidence is None else segmentation.confidence,
+            **score_outlines(probability, segmentation.mask, truth, config),
             "iou": iou(mask, truth),
             "hausdorff95_px": hausdorff95(mask, truth),
             "dice_empty": float(not truth.any()),

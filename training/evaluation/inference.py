@@ -14,7 +14,8 @@ from service.decoding.frame import Frame
 from service.inference.postprocessing import postprocess
 from service.inference.runtime_selection import open_runtime
 from service.inference.segmenter import predict_probabilities
-from service.model.card import NetworkInput, Normalization, PostprocessingConfig, Tta
+from service.model.card import NetworkInput, Normalization, Tta
+from service.model.postprocessing_config import PostprocessingConfig
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.evaluation.segmentation_metrics import dice
 

@@ -1,5 +1,6 @@
 """Fit postprocessing on validation frames: calibration, and the thresholds with the best mean Dice."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from pydantic import TypeAdapter
 
 from service.inference.mask_confidence import mean_mask_probability
 from service.inference.postprocessing import postprocess
-from service.model.card import PostprocessingConfig
 from service.model.platt_scaling import PlattScaling
+from service.model.postprocessing_config import PostprocessingConfig
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.evaluation.calibration import fit_confidence, fit_pixels, fit_presence, pixel_histograms
+from training.evaluation.conformal_outlines_fit import fit_outlines
 from training.evaluation.inference import Network, map_rows
 from training.evaluation.segmentation_metrics import dice
 
@@ -47,7 +49,7 @@ def read_postprocessing(metrics: dict[str, Any]) -> PostprocessingConfig:
 
 
 def fit_postprocessing(network: Network, rows: list[ManifestRow]) -> PostprocessingConfig:
-    """Fit calibration and thresholds on validation frames.
+    """Fit calibration, thresholds and the margins of the outlines on validation frames.
 
     The thresholds are those of GRID with the best mean Dice, with two exceptions. `choose_simplest` sets a limit on the
     mask's components or area only if the limit raises the mean Dice by more than its standard error. If several minimum
@@ -66,7 +68,7 @@ def fit_postprocessing(network: Network, rows: list[ManifestRow]) -> Postprocess
     thresholds = choose_thresholds(score_choices(measurements_by_limit), always_nerve=bool(nerve.all()))
     measurements = measurements_by_limit[thresholds.max_components]
     shown = measurements[_passes(measurements, thresholds) & (measurements["area_share"] > 0)]
-    return PostprocessingConfig(
+    config = PostprocessingConfig(
         min_presence=round(float(thresholds.min_presence), 4),
         min_area_share=thresholds.min_area_share,
         max_components=thresholds.max_components,
@@ -75,6 +77,7 @@ def fit_postprocessing(network: Network, rows: list[ManifestRow]) -> Postprocess
         confidence_calibration=fit_confidence(shown["mean_probability"].to_numpy(), shown["dice"].to_numpy()),
         min_peak_ratio=MIN_PEAK_RATIO,
     )
+    return dataclasses.replace(config, outlines=fit_outlines(network, rows, config))
 
 
 def _fit_pixel_calibration(network: Network, rows: list[ManifestRow]) -> PlattScaling:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import mlflow
 import pandas as pd
 
-from service.model.card import PostprocessingConfig
+from service.model.postprocessing_config import PostprocessingConfig
 from training.data.manifest import ManifestRow
 from training.data.prepared_arrays import read_split_arrays, write_prepared_arrays
 from training.evaluation.baselines import MeanMask

@@ -10,7 +10,8 @@ from service.inference.postprocessing import postprocess
 from service.inference.runtime_selection import open_cpu_runtime
 from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta
-from service.model.card import NETWORK_FILE, Card, PostprocessingConfig, Precision
+from service.model.card import NETWORK_FILE, Card, Precision
+from service.model.postprocessing_config import PostprocessingConfig
 from training.data.manifest import ManifestRow, read_frame
 from training.data.split_table import rows_of_split
 from training.evaluation.inference import Network, map_rows

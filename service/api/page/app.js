@@ -8,10 +8,11 @@ import { download, frameResults, isDicom, request, takePicture } from "./service
 import { Viewer } from "./viewer.js";
 
 const element = (id) => document.getElementById(id);
-const viewer = new Viewer(element("frame-canvas"), element("show-mask"));
+const viewer = new Viewer(element("frame-canvas"), element("show-mask"), element("show-outlines"));
 const resultPanel = new ResultPanel();
 const cine = new Cine(showFrame);
 
+let answerParameters = {}; // query parameters of /segment and /stream
 let file = null; // the file that the downloads are made from
 let session = new AbortController(); // of the file or live source on the page; the next one aborts it
 
@@ -50,7 +51,7 @@ async function openFile(chosenFile) {
   resultPanel.showStatus(`Segmenting ${chosenFile.name} …`);
   try {
     const dicom = await isDicom(chosenFile);
-    for await (const result of frameResults(chosenFile, signal)) {
+    for await (const result of frameResults(chosenFile, answerParameters, signal)) {
       signal.throwIfAborted();
       file = chosenFile;
       element("download-dicom").hidden = !dicom;
@@ -89,7 +90,7 @@ async function openLive(source, button) {
   resultPanel.showStatus(`Waiting for the ${source.name} …`);
   setBusy(true);
   try {
-    await streamFrames(source, signal, (picture, result, { rate, delay }) => {
+    await streamFrames(source, answerParameters, signal, (picture, result, { rate, delay }) => {
       setBusy(false);
       draw(picture, result, "Live frame");
       resultPanel.show(result, `${source.name}, live`, `${describe.duration(delay)} from frame to mask`, false);
@@ -153,7 +154,7 @@ for (const source of [camera, screen]) {
   button.addEventListener("click", () => openLive(source, button));
 }
 
-element("show-mask").addEventListener("change", () => viewer.draw());
+for (const id of ["show-mask", "show-outlines"]) element(id).addEventListener("change", () => viewer.draw());
 element("download-mask").addEventListener("click", ({ target }) => {
   const number = cine.count > 1 ? `_${String(cine.index).padStart(4, "0")}` : "";
   save(target, `mask?index=${cine.index}`, `${number}_mask.png`);
@@ -165,8 +166,10 @@ element("open-card").addEventListener("click", () => {
 });
 request("model")
   .then((response) => response.json())
-  .then(({ metrics }) => {
+  .then(({ metrics, postprocessing }) => {
     resultPanel.presenceIsCalibrated = metrics.validation?.presence_auc !== null;
+    if (postprocessing.outlines) answerParameters = { outlines: true };
+    element("outlines-toggle").hidden = !postprocessing.outlines;
   })
   .catch(showError);
 element("example-command").textContent = `curl -F frame=@frame.png ${new URL("mask", location.href)} -o mask.png`;

@@ -39,12 +39,14 @@ async function openMedia(source) {
 
 /**
  * Segments the source's frames until the signal aborts or the source ends. Throws an Error with the reason of a failure.
+ * parameters: of /stream, besides `drop`.
  * show(picture, result, {rate, delay}): receives an ImageBitmap, the JSON of /segment for it, the number of responses
  * in the last second, and the milliseconds from the frame to its response.
  */
-export async function streamFrames(source, signal, show) {
+export async function streamFrames(source, parameters, signal, show) {
   const media = await openMedia(source);
-  const address = new URL("stream?drop=true", location.href);
+  const query = new URLSearchParams({ drop: true, ...parameters });
+  const address = new URL(`stream?${query}`, location.href);
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address);
   try {

@@ -1,7 +1,7 @@
 // The result for a frame, in words.
 
 const NBSP = "\u00a0"; // no line break between a number and its unit
-const FACTS = ["presence", "confidence", "area", "size", "frame"]; // functions of `describe`; elements fact-NAME
+const FACTS = ["presence", "confidence", "area", "size", "outlines", "frame"]; // functions of `describe`; elements fact-NAME
 
 const element = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
@@ -49,6 +49,13 @@ export const describe = {
     return `${width}${NBSP}mm wide, ${height}${NBSP}mm high`;
   },
 
+  outlines({ nerve: { outlines } }) {
+    if (!outlines) return "";
+    if (!outlines.guaranteed) return "no guarantee for this frame";
+    const [coverage, level] = [outlines.coverage, outlines.level].map((share) => percent.format(share));
+    return `in ${level} of such frames the outer one holds ${coverage} of the nerve, and ${coverage} of the inner one is nerve`;
+  },
+
   frame({ frame }) {
     const frameSize = `${frame.width} × ${frame.height} pixels`;
     return frame.area ? `${frameSize}; scan area ${frame.area[2]} × ${frame.area[3]} pixels` : frameSize;
@@ -92,6 +99,7 @@ export class ResultPanel {
     element("result-facts").hidden = Boolean(error);
     if (!error) {
       for (const name of FACTS) element(`fact-${name}`).textContent = describe[name](result, this.presenceIsCalibrated);
+      element("outlines-row").hidden = !nerve.outlines;
       element("fact-source").textContent = source;
       element("fact-time").textContent = `${describe.duration(result.milliseconds.network)} in the network, ${time}`;
     }

@@ -21,8 +21,9 @@ function upload(route, file, signal) {
 }
 
 /** Yields the JSON of /segment for each frame of the file, as soon as it arrives. */
-export async function* frameResults(file, signal) {
-  const response = await upload("segment?picture=frame", file, signal);
+export async function* frameResults(file, parameters, signal) {
+  const query = new URLSearchParams({ picture: "frame", ...parameters });
+  const response = await upload(`segment?${query}`, file, signal);
   if (response.headers.get("content-type").startsWith("application/jsonl")) yield* readLines(response.body);
   else yield response.json();
 }

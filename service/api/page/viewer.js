@@ -1,13 +1,14 @@
 // Draws a frame on the canvas, with or without its mask.
 
-import { decodeMask, drawMask } from "./mask.js";
+import { decodeMask, drawMask, drawOutlines } from "./mask.js";
 import { describe } from "./result.js";
 
 export class Viewer {
-  /** checkbox: whether to draw the mask. */
-  constructor(canvas, checkbox) {
+  /** showMask, showOutlines: checkboxes. */
+  constructor(canvas, showMask, showOutlines) {
     this.canvas = canvas;
-    this.checkbox = checkbox;
+    this.showMask = showMask;
+    this.showOutlines = showOutlines;
     this.context = canvas.getContext("2d", { willReadFrequently: true });
     this.clear();
   }
@@ -20,7 +21,7 @@ export class Viewer {
     this.canvas.hidden = true;
     this.picture?.close();
     this.picture = null;
-    this.mask = null;
+    this.mask = this.outlines = null;
   }
 
   /** picture: an ImageBitmap that the viewer closes later; null for a frame that cannot be read. */
@@ -28,6 +29,7 @@ export class Viewer {
     this.picture?.close();
     this.picture = picture;
     this.mask = null;
+    this.outlines = result.nerve?.outlines;
     if (!result.error) this.mask = decodeMask(result.nerve.rle, result.frame.width, result.frame.height);
     if (picture) Object.assign(this.canvas, { width: picture.width, height: picture.height });
     this.canvas.hidden = false;
@@ -39,7 +41,8 @@ export class Viewer {
     const { width, height } = this.canvas;
     this.context.clearRect(0, 0, width, height);
     if (this.picture) this.context.drawImage(this.picture, 0, 0);
-    if (!this.mask || !this.checkbox.checked) return;
+    if (this.outlines && this.showOutlines.checked) drawOutlines(this.context, this.outlines);
+    if (!this.mask || !this.showMask.checked) return;
     const pixels = this.context.getImageData(0, 0, width, height);
     drawMask(pixels, this.mask);
     this.context.putImageData(pixels, 0, 0);

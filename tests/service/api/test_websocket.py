@@ -71,7 +71,7 @@ def test_the_frames_of_a_stream_can_be_smoothed_over_time(address, segmenter) ->
     frames, alone = [Frame(moving_tissue(number)) for number in range(6)], TemporalSmoother()
     expected = []
     for frame in frames:
-        expected.append(segmenter._segment_in_flight(frame, alone.next_frame(segmenter)).presence)
+        expected.append(segmenter._segment_in_flight(frame, turn=alone.next_frame(segmenter)).presence)
     answers = send_all(address, "?smooth=true", [encode_png(frame.pixels) for frame in frames])
     assert [answer["nerve"]["presence"] for answer in answers] == pytest.approx(expected, abs=1e-4)
     assert answers[5]["nerve"]["presence"] != pytest.approx(segmenter.segment(frames[5]).presence, abs=1e-4)
@@ -129,6 +129,7 @@ def test_a_stream_leaves_out_uncertain_answers_on_request(address, cine_pixels) 
         ("?dorp=true", "settings"),
         ("?min_confidence=2", "min_confidence"),
         ("?smooth=yes", "settings"),
+        ("?outlines=1", "settings"),
     ],
 )
 def test_a_stream_with_an_invalid_parameter_gets_an_error_and_ends(address, query, code) -> None:

@@ -12,8 +12,8 @@ from service.inference.probability_histogram import (
     calibrate_pixels,
     compute_histogram,
 )
-from service.model.card import PostprocessingConfig
 from service.model.platt_scaling import PlattScaling
+from service.model.postprocessing_config import PostprocessingConfig
 
 SPOT = np.full((100, 100), 0.001, np.float32)
 SPOT[40:50, 40:60] = 0.7  # 200 of 10,000 pixels

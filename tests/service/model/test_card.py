@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from service.errors import ModelFolderError
-from service.model.card import Card, NetworkInput, Normalization, PostprocessingConfig
+from service.model.card import Card, NetworkInput, Normalization
+from service.model.postprocessing_config import PostprocessingConfig
 
 
 @pytest.fixture

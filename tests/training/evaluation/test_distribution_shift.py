@@ -8,7 +8,7 @@ import pytest
 
 from service.decoding.frame import Frame
 from service.inference.out_of_distribution import image_features
-from service.model.card import PostprocessingConfig
+from service.model.postprocessing_config import PostprocessingConfig
 from tests.frames import png, speckle
 from training.evaluation import distribution_shift
 from training.evaluation.distribution_shift import Scorer, frames_without_nerve, summarize_shifts

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from service.model.card import PostprocessingConfig
+from service.model.postprocessing_config import PostprocessingConfig
 from tests.frames import png
 from training.data.frame_mask_pair import FrameMaskPair
 from training.data.manifest import read_manifest, write_pairs

@@ -1,0 +1,118 @@
+"""The outlines enclose each other, and say when their guarantee does not hold."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.decoding.frame import Frame
+from service.inference.conformal_outlines import NO_OUTLINES_NOTE, NOT_GUARANTEED_NOTE, add_outlines, find_outlines
+from service.inference.postprocessing import postprocess
+from service.inference.segmentation_result import FrameResult
+from service.inference.segmenter import Segmenter, build_segmentation
+from service.model.platt_scaling import PlattScaling
+from service.model.postprocessing_config import ConformalOutlines, PostprocessingConfig
+
+MARGINS = ConformalOutlines(outer_margin=2.0, inner_margin=1.0, coverage=0.9, level=0.9, min_confidence=0.5, frames=30)
+CONFIG = PostprocessingConfig(0.5, 0.0, outlines=MARGINS)
+PIXELS = PlattScaling(0.8, -0.3)
+# Probability falls with the distance from the centre.
+ROWS, COLUMNS = np.mgrid[:80, :100]
+HILL = (1 / (1 + np.exp(np.hypot(ROWS - 40, COLUMNS - 50) / 3 - 5))).astype(np.float32)
+SURE = np.where(HILL >= 0.5, np.float32(0.97), np.float32(0.001))  # a mask with a high confidence
+
+
+def outlined(probability, config=CONFIG, presence=1.0, is_smoothed=False, notes=()):
+    segmentation = dataclasses.replace(build_segmentation(probability, presence, config), notes=notes)
+    return add_outlines(segmentation, probability, config, is_smoothed)
+
+
+@given(st.floats(0, 12), st.floats(0, 12), st.integers(0, 20))
+def test_the_outlines_enclose_each_other(outer_margin, inner_margin, seed) -> None:
+    noise = np.random.default_rng(seed).normal(0, 0.1, HILL.shape)
+    probability = np.clip(HILL + noise, 0, 1).astype(np.float32)
+    config = dataclasses.replace(CONFIG, pixel_calibration=PIXELS, max_components=1)
+    mask = postprocess(probability, 1.0, config)
+    margins = dataclasses.replace(MARGINS, outer_margin=outer_margin, inner_margin=inner_margin)
+    outer, inner = find_outlines(probability, mask, PIXELS, margins)
+    assert {*np.unique(outer), *np.unique(inner)} <= {0, 255}
+    assert outer.dtype == inner.dtype == np.uint8
+    assert (inner <= mask).all()
+    assert (mask <= outer).all()
+
+
+def test_margins_of_0_give_the_mask_itself() -> None:
+    mask = postprocess(HILL, 1.0, CONFIG)
+    none = dataclasses.replace(MARGINS, outer_margin=0.0, inner_margin=0.0)
+    outer, inner = find_outlines(HILL, mask, PlattScaling(), none)
+    assert np.array_equal(outer, mask)
+    assert np.array_equal(inner, mask)
+
+
+def test_a_large_margin_gives_the_whole_frame_or_nothing() -> None:
+    mask = postprocess(HILL, 1.0, CONFIG)
+    wide = dataclasses.replace(MARGINS, outer_margin=40.0, inner_margin=40.0)
+    outer, inner = find_outlines(HILL, mask, PlattScaling(), wide)
+    assert outer.all()
+    assert not inner.any()
+
+
+def test_the_guarantee_holds_for_a_sure_mask_of_a_usual_frame() -> None:
+    segmentation = outlined(SURE)
+    assert segmentation.confidence > MARGINS.min_confidence
+    assert segmentation.outlines.guaranteed
+    assert segmentation.notes == ()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"is_smoothed": True}, id="smoothed"),
+        pytest.param({"notes": ("out of distribution",)}, id="out of distribution"),
+        pytest.param(
+            {"config": dataclasses.replace(CONFIG, confidence_calibration=PlattScaling(1, -9))}, id="low confidence"
+        ),
+    ],
+)
+def test_an_answer_says_when_the_guarantee_does_not_hold(arguments) -> None:
+    segmentation = outlined(SURE, **arguments)
+    assert not segmentation.outlines.guaranteed
+    assert segmentation.notes == (*arguments.get("notes", ()), NOT_GUARANTEED_NOTE)
+
+
+def test_an_empty_mask_has_no_outlines() -> None:
+    segmentation = outlined(SURE, presence=0.1)
+    assert not segmentation.mask.any()
+    assert segmentation.outlines is None
+    assert segmentation.notes == ()
+
+
+def test_a_model_without_margins_says_so() -> None:
+    segmentation = outlined(SURE, dataclasses.replace(CONFIG, outlines=None))
+    assert segmentation.outlines is None
+    assert segmentation.notes == (NO_OUTLINES_NOTE,)
+
+
+def test_an_answer_that_is_left_out_has_no_outlines() -> None:
+    result = FrameResult(Frame(np.zeros(SURE.shape, np.uint8)), outlined(SURE), 0.0)
+    assert result.abstain_below(1.0).segmentation.outlines is None
+    assert result.abstain_below(0.0).segmentation.outlines is not None
+
+
+def test_the_outlines_of_a_scan_area_lie_in_the_frame(outlines_model_folder, speckle) -> None:
+    from service.decoding.cropping import Box
+
+    scan = speckle(3, 60, 80)
+    frame = np.zeros((100, 120), np.uint8)
+    area = Box(30, 20, 80, 60)
+    area.crop(frame)[:] = scan
+    segmenter = Segmenter(outlines_model_folder)
+    alone = segmenter.segment(Frame(scan), outlines=True).outlines
+    placed = segmenter.segment(Frame(frame, scan_area=area), outlines=True).outlines
+    assert alone.outer.any()
+    for region, whole in zip(alone[:2], placed[:2], strict=True):
+        assert np.array_equal(area.crop(whole), region)
+        assert np.count_nonzero(whole) == np.count_nonzero(region)
+    assert segmenter.segment(Frame(scan)).outlines is None
