@@ -130,6 +130,7 @@ def closing_table(responses: Responses, seconds: dict[str, float]) -> Table:
     champion, version = (json.loads(file.read_text()) for file in (paths.CHAMPION, paths.REFIT_RUN))
     test = champion["candidates"][champion["candidate"]]["test"]
     table = Table(title="Results", show_header=False, title_justify="left")
+    table.add_row("frames", describe_frames(nerve_parameters.read_nerve_parameters()))
     table.add_row("champion", f"{champion['candidate']}, version {version['version']}")
     table.add_row("Dice on held-out subjects", f"{test['dice']:.3f} ({test['frames']} frames)")
     table.add_row("  frames with a nerve only", f"{test['dice_with_nerve']:.3f}")
@@ -146,6 +147,13 @@ def closing_table(responses: Responses, seconds: dict[str, float]) -> Table:
     table.add_row("serve the champion", "make serve  then http://127.0.0.1:3000")
     table.add_row("train all candidates", "dvc repro package (. .venv/bin/activate)")
     return table
+
+
+def describe_frames(nerve: nerve_parameters.NerveParameters) -> str:
+    """Return what the frames are; of simulated ones, how hard they are."""
+    if nerve.source != "phantom":
+        return nerve.source
+    return f"simulated, {nerve.phantom.difficulty}; console: {', '.join(nerve.phantom.consoles)}"
 
 
 @contextmanager

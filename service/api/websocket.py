@@ -241,6 +241,8 @@ def _compute_responses(
             response = render(outcome) if isinstance(outcome, FrameFailure) else outcome
             yield encode(response, is_last=number == cine.frame_count)
     except FrameError as error:
+        if smoother:
+            smoother.restart()
         record_failure(error, state)
         yield encode(response_bodies.build_error(error))
     except Exception:

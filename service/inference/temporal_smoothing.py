@@ -90,6 +90,10 @@ class TemporalSmoother:
         self.last = turn.result
         return turn
 
+    def restart(self) -> None:
+        """Start the average again with the next frame: the one before it cannot be read."""
+        self.last = None
+
 
 class SmoothingTurn:
     """The turn of one frame.

@@ -36,7 +36,8 @@ def source_pairs(nerve: NerveParameters, log: IngestLog) -> Iterable[FrameMaskPa
     Raises ParameterError, SourceError.
     """
     if nerve.source == "phantom":
-        return phantom.simulate_pairs(**nerve.phantom.model_dump())
+        kind = phantom.PhantomKind(nerve.phantom.difficulty, tuple(nerve.phantom.consoles))
+        return phantom.simulate_pairs(nerve.phantom.subjects, nerve.phantom.frames, nerve.phantom.seed, kind)
     path = paths.project_root() / nerve.path if nerve.path else None
     if nerve.source == "folder":
         return folder.pairs(path, log, nerve.classes)

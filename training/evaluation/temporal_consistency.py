@@ -2,7 +2,8 @@
 
 `python -m training.evaluation.temporal_consistency [MODEL]` simulates cines in which the probe moves, and segments them
 as the service does. The nerve is known in each frame, so it is known how much a mask has to change from frame to frame.
-It also leaves out frames, as if the probe moved faster. It writes to reports/temporal_consistency
+In every second cine the probe sweeps away until the nerve has left the frame, and back. The command also leaves out
+frames, as if the probe moved faster. It writes to reports/temporal_consistency
   frames.csv  a row for each frame
   table.md    a row for each speed of the probe, without and with smoothing
 """
@@ -60,7 +61,8 @@ class SimulatedCine:
 def score_cine(segmenter: Segmenter, cine: SimulatedCine, smoothing: str) -> Iterator[dict[str, Any]]:
     """Yield the scores of each frame's mask.
 
-    dice: with the nerve. confidence: the expected Dice, 0..1.
+    dice: with the nerve; 1 if both are empty. nerve, mask: whether the frame has one. confidence: the expected Dice,
+        0..1.
     change, true_change: 1 - Dice of the mask, and of the nerve, with that of the frame before; NaN for the first frame.
     seconds: time of the whole cine, by number of frames.
     """
@@ -75,6 +77,8 @@ def score_cine(segmenter: Segmenter, cine: SimulatedCine, smoothing: str) -> Ite
         mask = segmentation.mask > 0
         yield {
             "dice": dice(mask, truth),
+            "nerve": truth.any(),
+            "mask": mask.any(),
             "confidence": segmentation.expected_dice,
             "change": 1 - dice(mask, before[0]) if before else np.nan,
             "true_change": 1 - dice(truth, before[1]) if before else np.nan,
@@ -91,12 +95,14 @@ def summarize_consistency(scores: pd.DataFrame) -> pd.DataFrame:
     scores = scores.assign(
         excess=(scores["change"] - scores["true_change"]).clip(lower=0),
         confidence_error=(scores["confidence"] - scores["dice"]).abs(),
-        missed=scores["dice"] == 0,
+        missed=(scores["dice"] == 0).astype(float).where(scores["nerve"]),
+        false_mask=scores["mask"].astype(float).where(~scores["nerve"]),
     )
     means = scores.groupby(["speed", "smoothing"], sort=False).mean(numeric_only=True).reset_index()
     columns = {
         "dice": "mean Dice",
-        "missed": "Dice of 0",
+        "missed": "Dice of 0, frames with a nerve",
+        "false_mask": "mask, frames without a nerve",
         "confidence_error": "error of the confidence",
         "change": "change of the mask",
         "true_change": "change of the nerve",
@@ -125,7 +131,7 @@ def main(model: Path, cines: int, frames: int) -> None:
     segmenter = Segmenter(model)
     rows = []
     for subject in track(range(FIRST_SUBJECT, FIRST_SUBJECT + cines), "cines"):
-        simulated = list(simulate_cine(SEED, subject, frames))
+        simulated = list(simulate_cine(SEED, subject, frames, sweeps=subject % 2 == 0))
         for speed, smoothing in product(SPEEDS, SMOOTHINGS):
             scores = score_cine(segmenter, SimulatedCine(simulated, speed), smoothing)
             rows += [{"cine": subject, "speed": speed, "smoothing": smoothing, **score} for score in scores]

@@ -19,6 +19,7 @@ Tta = Literal["none", "flip"]
 Encoder = Literal["efficientnet_lite0"]
 # The encoder whose pre-trained weights each value of `Net.encoder_weights` is, apart from random.
 PRETRAINED_ENCODERS: dict[str, Encoder] = {"imagenet": "efficientnet_lite0"}
+Console = Literal["standard", "cart", "portable", "high_contrast"]  # training/data/sources/phantom/consoles.py
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -31,6 +32,10 @@ class Phantom(Section):
     """Number of frames of each subject."""
     seed: int
     """Seed of all random numbers. The same seed gives the same frames, byte for byte."""
+    difficulty: Literal["easy", "hard"]
+    """hard: nerves of all sizes, several nerves, structures that look like nerves, anisotropy."""
+    consoles: Annotated[list[Console], Field(min_length=1)]
+    """Each subject is examined with one of these console styles, at random."""
 
 
 class Split(Section):

@@ -77,6 +77,15 @@ def test_the_frames_of_a_stream_can_be_smoothed_over_time(address, segmenter) ->
     assert answers[5]["nerve"]["presence"] != pytest.approx(segmenter.segment(frames[5]).presence, abs=1e-4)
 
 
+def test_smoothing_starts_again_after_a_message_that_cannot_be_read(address, segmenter) -> None:
+    frames = [Frame(moving_tissue(number)) for number in range(4)]
+    messages = [encode_png(frame.pixels) for frame in frames]
+    answers = send_all(address, "?smooth=true", [*messages[:3], b"nonsense", messages[3]])
+    assert answers[3]["error"]["code"] == "unknown_type"
+    alone = segmenter.segment(frames[3]).presence
+    assert answers[4]["nerve"]["presence"] == pytest.approx(alone, abs=1e-4)
+
+
 def test_drop_skips_all_but_the_newest_waiting_frame(model_folder, tmp_path, speckle) -> None:
     """Twenty frames arrive while the server works on a cine."""
     gate = tmp_path / "gate"

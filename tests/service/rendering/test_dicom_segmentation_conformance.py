@@ -15,6 +15,7 @@ from pydicom.uid import UID
 from service.decoding.cine import open_cine
 from service.rendering.dicom_segmentation import build_dicom_segmentation
 from service.rendering.dicom_segmentation_source import invalid_value_notes
+from service.request import AnswerSettings
 from tests.dicoms import make_region, make_ultrasound, to_bytes
 from tests.service.rendering.segmentations import (
     CHARACTER_SETS,
@@ -83,6 +84,17 @@ def test_dciodvfy_finds_no_error(card, tmp_path) -> None:
         masks = [asymmetric_mask(header.Rows, header.Columns)] * int(header.get("NumberOfFrames") or 1)
         path.write_bytes(build_dicom_segmentation(header, masks, card))
         assert errors_of_dciodvfy(path) == [], name
+
+
+@needs_dciodvfy
+@pytest.mark.parametrize("frames", [1, 3])
+def test_dciodvfy_finds_no_error_in_a_segmentation_with_outlines(card, tmp_path, frames) -> None:
+    source = make_ultrasound(np.zeros((frames, 64, 80) if frames > 1 else (64, 80), np.uint8))
+    masks = [asymmetric_mask(64, 80, shift) for shift in range(3 * frames)]
+    path = tmp_path / "seg.dcm"
+    header, settings = read_header(to_bytes(source)), AnswerSettings(outlines=True)
+    path.write_bytes(build_dicom_segmentation(header, masks, card, settings, {0: ("a note",)}))
+    assert errors_of_dciodvfy(path) == []
 
 
 @needs_dciodvfy

@@ -17,7 +17,10 @@ from training.data.source_ingestion import ingest_source
 from training.workspace.nerve_parameters import Source
 from training.workspace.parameter_validation import ParameterError
 
-PHANTOM = {"source": "phantom", "phantom": {"subjects": 2, "frames": 2, "seed": 1}}
+PHANTOM = {
+    "source": "phantom",
+    "phantom": {"subjects": 2, "frames": 2, "seed": 1, "difficulty": "easy", "consoles": ["standard"]},
+}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

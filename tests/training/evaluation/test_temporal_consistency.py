@@ -29,25 +29,36 @@ def test_a_faster_probe_leaves_out_frames(speckle) -> None:
 def test_the_table_counts_only_changes_beyond_those_of_the_nerve() -> None:
     scores = pd.DataFrame(
         {
-            "cine": [1, 1, 1],
-            "speed": [1, 1, 1],
-            "smoothing": ["none"] * 3,
-            "dice": [0.8, 0.9, 1.0],
-            "confidence": [0.9, 0.9, 0.8],
-            "change": [np.nan, 0.3, 0.1],
-            "true_change": [np.nan, 0.1, 0.2],
-            "seconds": [0.01] * 3,
+            "cine": [1, 1, 1, 1],
+            "speed": 1,
+            "smoothing": "none",
+            "dice": [0.8, 0.0, 1.0, 0.0],
+            "nerve": [True, True, False, False],
+            "mask": [True, True, False, True],
+            "confidence": [0.9, 0.1, 0.8, 0.0],
+            "change": [np.nan, 0.3, 0.1, 0.0],
+            "true_change": [np.nan, 0.1, 0.2, 0.0],
+            "seconds": 0.01,
         }
     )
-    assert list(summarize_consistency(scores).loc[0]) == [
-        *("1", "none"),
-        *("0.9000", "0.0000", "0.1000", "0.2000", "0.1500", "0.1000", "", "10.0"),
-    ]
+    assert summarize_consistency(scores).loc[0].to_dict() == {
+        "speed": "1",
+        "smoothing": "none",
+        "mean Dice": "0.4500",
+        "Dice of 0, frames with a nerve": "0.5000",
+        "mask, frames without a nerve": "0.5000",
+        "error of the confidence": "0.1000",
+        "change of the mask": "0.1333",
+        "change of the nerve": "0.1000",
+        "change beyond the nerve's": "0.0667",
+        "gain in Dice by cine, standard error": "",
+        "milliseconds a frame": "10.0",
+    }
 
 
 def test_the_gain_is_compared_cine_by_cine() -> None:
     rows = [(1, "none", 0.5), (2, "none", 0.7), (1, "temporal", 0.6), (2, "temporal", 0.7)]
     scores = pd.DataFrame([{"cine": cine, "smoothing": smoothing, "dice": dice} for cine, smoothing, dice in rows])
-    scores = scores.assign(speed=1, confidence=0.5, change=0.0, true_change=0.0, seconds=0.01)
+    scores = scores.assign(speed=1, nerve=True, mask=True, confidence=0.5, change=0.0, true_change=0.0, seconds=0.01)
     gains = summarize_consistency(scores)["gain in Dice by cine, standard error"]
     assert list(gains) == ["", "+0.0500, 0.0500"]

@@ -26,8 +26,12 @@ def expected(literal: Any) -> str:
         ({"on_error": "leave_out"}, rf"params.yaml: nerve.on_error: {expected(Literal['stop', 'skip'])}"),
         ({"on_fault": "stop"}, r"params.yaml: nerve.on_fault: Extra inputs are not permitted"),
         (
-            {"phantom": {"subjects": "two", "frames": 2, "seed": 1}},
+            {"phantom": {"subjects": "two", "frames": 2, "seed": 1, "difficulty": "easy", "consoles": ["standard"]}},
             "nerve.phantom.subjects: .* valid integer",
+        ),
+        (
+            {"phantom": {"subjects": 2, "frames": 2, "seed": 1, "difficulty": "easy", "consoles": []}},
+            "nerve.phantom.consoles: List should have at least 1 item",
         ),
         ({"refit": True}, r"nerve.refit: Input should be a valid list"),
         ({"refit": ["kagle"]}, rf"nerve.refit.0: {expected(Source)}"),

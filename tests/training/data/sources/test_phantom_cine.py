@@ -1,6 +1,6 @@
 """A simulated cine moves as a probe does, and its speckle moves with the tissue."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -25,6 +25,13 @@ def test_the_nerve_moves_a_little_from_frame_to_frame() -> None:
     steps = [dice(mask, after) for mask, after in pairwise(cine)]
     assert min(steps) > 0.9
     assert max(steps) < 1
+
+
+def test_in_a_sweep_the_nerve_leaves_the_frame_and_comes_back() -> None:
+    shown = [(labels == NERVE).any() for _, labels in islice(simulate_cine(1, 3, 81, sweeps=True), 0, 81, 8)]
+    assert shown[0]
+    assert shown[-1]
+    assert not all(shown)
 
 
 def test_speckle_moves_with_the_tissue_and_fades_along_the_limb() -> None:

@@ -21,6 +21,7 @@ APERTURE_MM = 0.8  # lateral extent over which the active aperture averages atte
 DEPTH_OF_FIELD = 12  # Rayleigh length of the beam, in wavelengths times f-number squared
 PULSE_WAVELENGTHS = 1.2  # axial extent (FWHM) of the echo of a pulse
 NOISE_SIGMA_PX = 0.8  # of the blur of the receiver's noise
+SPECKLE_WINDOW_PX = 9  # of speckle reduction
 
 ScattererSource = Callable[[int], np.ndarray]
 
@@ -66,6 +67,7 @@ class Scanner:
     grey_map_exponent: float  # above 1 it darkens middle greys
     tgc: float  # time-gain compensation; 1 compensates the attenuation of average soft tissue exactly
     noise_db: float  # of the receiver, before time-gain compensation
+    speckle_reduction: float = 0.0  # of the displayed frame: grey values up to this difference are averaged; 0: none
 
     @property
     def wavelength_mm(self) -> float:
@@ -147,7 +149,10 @@ def log_compress(amplitude: np.ndarray, scanner: Scanner) -> np.ndarray:
     """
     decibel = 20 * np.log10(np.maximum(amplitude, np.float32(1e-6))) + np.float32(scanner.gain_db)
     brightness = np.clip(1 + decibel / np.float32(scanner.dynamic_range_db), 0, 1)
-    return np.rint(255 * brightness ** np.float32(scanner.grey_map_exponent)).astype(np.uint8)
+    frame = np.rint(255 * brightness ** np.float32(scanner.grey_map_exponent)).astype(np.uint8)
+    if scanner.speckle_reduction:  # a bilateral filter keeps edges (Tomasi and Manduchi 1998)
+        frame = cv2.bilateralFilter(frame, SPECKLE_WINDOW_PX, scanner.speckle_reduction, SPECKLE_WINDOW_PX / 2)
+    return frame
 
 
 def _amplitude(decibel: np.ndarray) -> np.ndarray:

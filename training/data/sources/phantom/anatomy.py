@@ -20,9 +20,12 @@ class Subject:
     centre_mm: usual lateral centre of the frame.
     nerve_fraction: fraction of the frames with the nerve.
     nerve_phase: 0..1, where the subject's sequence of frames with and without the nerve begins.
+    further_nerves: in the frames that show the nerve.
+    beam_angle_deviation: standard deviation of Pose.beam_angle over the frames, radians.
     """
 
     scanner: Scanner
+    region: Region
     tissue: Tissue
     nerve: Nerve
     look_alike: Structure | None
@@ -30,6 +33,8 @@ class Subject:
     centre_mm: float
     nerve_fraction: float
     nerve_phase: float
+    further_nerves: tuple[Nerve, ...] = ()
+    beam_angle_deviation: float = 0.0
 
 
 def draw_subject(rng: np.random.Generator) -> Subject:
@@ -42,6 +47,7 @@ def draw_subject(rng: np.random.Generator) -> Subject:
     max_offset_mm = 0.5 * region.width_mm - nerve.outline.max_radius_mm - 1.0
     return Subject(
         scanner=scanner,
+        region=region,
         tissue=Tissue(
             skin=Skin(rng.uniform(1.0, 2.0), _draw_waves(rng, (1.6, 1.1, 0.5), (70, 25, 8))),
             layers=_draw_layers(rng, muscle_db, len(fascias)),

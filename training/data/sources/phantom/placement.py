@@ -18,7 +18,6 @@ from training.data.sources.phantom.structures import (
 )
 
 BLOOD_DB = (-62, -52)  # range of the backscatter of blood
-MIN_GAP_MM = 0.4  # between structures
 CANDIDATE_CENTRES = 60  # random positions that are compared for each fascicle
 
 
@@ -49,12 +48,17 @@ def place_nerve(rng: np.random.Generator, region: Region, fascias: list[Fascia])
         lobes=_draw_lobes(rng, 0.09),
         drift=(rng.normal() * 0.08, rng.normal() * 0.02),
     )
+    return draw_nerve(rng, region, outline)
+
+
+def draw_nerve(rng: np.random.Generator, region: Region, outline: Outline) -> Nerve:
+    """Return a nerve with this outline."""
     stroma_db = region.muscle_db + rng.uniform(3, 11)
     # From the few large fascicles of a plexus to the honeycomb pattern of a nerve of the limb.
     count = int(rng.choice([3, 4, 6, 9, 13, 18]))
     return Nerve(
         outline=outline,
-        fascicles=_draw_fascicles(rng, count, aspect),
+        fascicles=_draw_fascicles(rng, count, outline.half_width_mm / outline.half_height_mm),
         stroma_db=stroma_db,
         fascicle_db=region.muscle_db + rng.uniform(-8, -1),
         epineurium_db=stroma_db + rng.uniform(1, 5),
@@ -82,15 +86,14 @@ def place_other_structures(rng: np.random.Generator, region: Region, nerve: Outl
         if rng.random() < 0.45:
             continue
         aspect = rng.uniform(0.9, 1.0) if kind == "artery" else rng.uniform(0.45, 0.8)
-        outline = _find_free_place(rng, region, outlines, aspect)
+        outline = find_free_place(rng, region, outlines, aspect)
         if outline is None:
             continue
         outlines.append(outline)
         if kind == "look-alike":
             structures.append(_draw_look_alike(rng, region, outline))
         else:
-            wall_db = rng.uniform(-14, -6) if kind == "artery" else rng.uniform(-24, -14)
-            structures.append(Vessel(outline, rng.uniform(*BLOOD_DB), wall_db))
+            structures.append(_draw_vessel(rng, outline, kind))
     bone = [_place_bone(rng, region, outlines)] if rng.random() < 0.33 else []
     widening = rng.uniform(1.1, 1.6)
     fat = replace(nerve, half_width_mm=nerve.half_width_mm * widening, half_height_mm=nerve.half_height_mm + 0.8)
@@ -108,9 +111,31 @@ def _draw_look_alike(rng: np.random.Generator, region: Region, outline: Outline)
     return Vessel(outline, rng.uniform(*BLOOD_DB), rng.uniform(-22, -10))
 
 
-def _find_free_place(
-    rng: np.random.Generator, region: Region, outlines: list[Outline], aspect: float
-) -> Outline | None:
+def _draw_vessel(rng: np.random.Generator, outline: Outline, kind: str) -> Vessel:
+    """kind: artery or vein."""
+    wall_db = rng.uniform(-14, -6) if kind == "artery" else rng.uniform(-24, -14)
+    return Vessel(outline, rng.uniform(*BLOOD_DB), wall_db)
+
+
+def place_vessel(rng: np.random.Generator, region: Region, outlines: list[Outline]) -> list[Structure]:
+    """Return an artery near the nerve, [] if there is no place. Its outline is added to `outlines`."""
+    outline = find_free_place(rng, region, outlines, rng.uniform(0.9, 1.0))
+    if outline is None:
+        return []
+    outlines.append(outline)
+    return [_draw_vessel(rng, outline, "artery")]
+
+
+def place_look_alike_beside(rng: np.random.Generator, region: Region, outlines: list[Outline]) -> list[Structure]:
+    """Return a structure that resembles a nerve, [] if there is no place. Its outline is added to `outlines`."""
+    outline = find_free_place(rng, region, outlines, rng.uniform(0.45, 0.8))
+    if outline is None:
+        return []
+    outlines.append(outline)
+    return [_draw_look_alike(rng, region, outline)]
+
+
+def find_free_place(rng: np.random.Generator, region: Region, outlines: list[Outline], aspect: float) -> Outline | None:
     """Return an outline that overlaps no other, near the nerve if possible; None if there is no place.
 
     aspect: height divided by width.
@@ -120,10 +145,7 @@ def _find_free_place(
     for spread in np.linspace(0.2, 0.9, 25):
         x, z = rng.normal() * spread * region.width_mm, rng.uniform(0.3, 0.75) * region.depth_mm
         place = Outline(x, z, half_width, half_height, rng.normal() * 0.15, _draw_lobes(rng, 0.03))
-        if all(
-            np.hypot(x - other.lateral_mm, z - other.depth_mm) > place.max_radius_mm + other.max_radius_mm + MIN_GAP_MM
-            for other in outlines
-        ):
+        if all(place.is_apart(other) for other in outlines):
             return place
     return None
 

@@ -1,6 +1,6 @@
 """The pose of the probe for one frame, its imaging plane through the subject, and the tissue in that plane."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Pose:
 
     lateral_mm: lateral centre of the frame. elevation_mm: position along the limb. tilt: in-plane rotation, radians.
     compression: factor of depths; 1 is no pressure. displacement: waves of tissue motion, (amplitude_mm, length_mm,
-    phase). gain_db: change of the scanner's gain.
+    phase). gain_db: change of the scanner's gain. beam_angle: see Plane.
     """
 
     lateral_mm: float
@@ -29,6 +29,7 @@ class Pose:
     compression: float
     displacement: tuple[tuple[float, float, float], ...]
     gain_db: float
+    beam_angle: float = 0.0
 
 
 def shows_nerve(subject: Subject, number: int) -> bool:
@@ -50,7 +51,10 @@ def draw_pose(subject: Subject, with_nerve: bool, rng: np.random.Generator) -> P
         outside = half_width_mm + subject.nerve.outline.max_radius_mm + 2.5
         lateral_mm = (1 if subject.centre_mm > 0 else -1) * (outside + rng.uniform(0, 3))
     displacement = tuple((rng.normal() * 0.3, rng.uniform(20, 50), rng.uniform(0, 2 * np.pi)) for _ in range(2))
-    return Pose(lateral_mm, elevation_mm, rng.normal() * 0.035, rng.uniform(0.96, 1.04), displacement, rng.normal())
+    pose = Pose(lateral_mm, elevation_mm, rng.normal() * 0.035, rng.uniform(0.96, 1.04), displacement, rng.normal())
+    if not subject.beam_angle_deviation:
+        return pose
+    return replace(pose, beam_angle=rng.normal() * subject.beam_angle_deviation)
 
 
 def imaging_plane(subject: Subject, pose: Pose) -> Plane:
@@ -62,7 +66,7 @@ def imaging_plane(subject: Subject, pose: Pose) -> Plane:
     shift = sum(size * np.sin(2 * np.pi * x / length + phase) for size, length, phase in pose.displacement)
     lateral_mm = x + pose.lateral_mm - z * np.sin(pose.tilt) + 0.5 * compliance * shift
     depth_mm = z * pose.compression + compliance * (x * np.sin(pose.tilt) + shift)
-    return Plane(lateral_mm.astype(np.float32), depth_mm.astype(np.float32), pose.elevation_mm)
+    return Plane(lateral_mm.astype(np.float32), depth_mm.astype(np.float32), pose.elevation_mm, pose.beam_angle)
 
 
 def build_medium(subject: Subject, plane: Plane, with_nerve: bool) -> Medium:
@@ -72,7 +76,8 @@ def build_medium(subject: Subject, plane: Plane, with_nerve: bool) -> Medium:
     for structure in subject.other_structures:
         structure.paint(medium, plane)
     if with_nerve:
-        subject.nerve.paint(medium, plane)
+        for nerve in (*subject.further_nerves, subject.nerve):
+            nerve.paint(medium, plane)
     elif subject.look_alike is not None:
         subject.look_alike.paint(medium, plane)
     return medium

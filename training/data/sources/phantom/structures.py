@@ -15,6 +15,11 @@ from training.data.sources.phantom.acoustics import Medium
 
 SEARCH_PX = 4  # the window of a cross-section is searched on every fourth pixel; MARGIN_MM is wider than that
 MARGIN_MM = 1.0  # around an outline
+MIN_GAP_MM = 0.4  # between structures
+# Anisotropy: fibres reflect the beam away from the probe unless it meets them at a right angle. Tendons lose more of
+# their echo than nerves (Martinoli et al. 2002, "Ultrasound of tendons and nerves").
+ANISOTROPY_ANGLE = 0.26  # radians, 15 degrees
+NERVE_ANISOTROPY_DB, TENDON_ANISOTROPY_DB = 7, 15
 TENDON_TEXTURE_PX = 64  # rows and columns of a tendon's texture
 
 
@@ -24,11 +29,17 @@ class Plane:
 
     lateral_mm, depth_mm: of each pixel, float32 (rows, columns).
     elevation_mm: position of the plane along the limb.
+    beam_angle: between the beam and the plane at a right angle to the nerve, radians.
     """
 
     lateral_mm: np.ndarray
     depth_mm: np.ndarray
     elevation_mm: float
+    beam_angle: float = 0.0
+
+    def anisotropy_db(self, decibel: float) -> float:
+        """Return how much darker fibres are that lose `decibel` at ANISOTROPY_ANGLE."""
+        return decibel * min(1.0, (self.beam_angle / ANISOTROPY_ANGLE) ** 2)
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,11 @@ class Outline:
     def max_radius_mm(self) -> float:
         """An upper bound of the distance of the outline from its centre."""
         return max(self.half_width_mm, self.half_height_mm) * (1 + sum(abs(lobe[1]) for lobe in self.lobes))
+
+    def is_apart(self, other: "Outline") -> bool:
+        """Return whether there is at least MIN_GAP_MM between the outlines, at elevation 0."""
+        distance = np.hypot(self.lateral_mm - other.lateral_mm, self.depth_mm - other.depth_mm)
+        return bool(distance > self.max_radius_mm + other.max_radius_mm + MIN_GAP_MM)
 
     def cross_section(self, plane: Plane) -> "CrossSection | None":
         """Return the part of the plane around this outline; None if it is outside the frame."""
@@ -149,8 +165,9 @@ class Nerve:
             backscatter_db += (self.fascicle_db - self.stroma_db) * np.clip((1.1 - distance) * 4, 0, 1)
         rim = section.rim(0.22)
         backscatter_db = np.maximum(backscatter_db, self.epineurium_db - 14 * (1 - rim))
-        section.replace_tissue(medium, np.maximum(backscatter_db, self.fascicle_db).astype(np.float32))
-        section.add_specular(medium, 10 ** ((self.epineurium_db + 5) / 20) * rim * section.incidence**3)
+        loss_db = plane.anisotropy_db(NERVE_ANISOTROPY_DB)
+        section.replace_tissue(medium, (np.maximum(backscatter_db, self.fascicle_db) - loss_db).astype(np.float32))
+        section.add_specular(medium, 10 ** ((self.epineurium_db + 5 - loss_db) / 20) * rim * section.incidence**3)
         medium.labels[section.window][section.inside] = NERVE
 
 
@@ -190,7 +207,8 @@ class Tendon:
             return
         column = ((section.u + 2) * (self.outline.half_width_mm / 0.16)).astype(int) % TENDON_TEXTURE_PX
         row = ((section.v + 2) * (self.outline.half_height_mm / 0.09)).astype(int) % TENDON_TEXTURE_PX
-        section.replace_tissue(medium, (self.backscatter_db + 4.5 * self.fibrils[row, column]).astype(np.float32))
+        backscatter_db = self.backscatter_db - plane.anisotropy_db(TENDON_ANISOTROPY_DB)
+        section.replace_tissue(medium, (backscatter_db + 4.5 * self.fibrils[row, column]).astype(np.float32))
 
 
 @dataclass(frozen=True)
