@@ -22,7 +22,7 @@ class FrameArrays(NamedTuple):
     """Frames and their masks at the size of the network input.
 
     frames: float32 (N, height, width), normalised.
-    masks: uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled. Soft targets: float32, 0..1.
+    masks: uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled.
     """
 
     frames: np.ndarray

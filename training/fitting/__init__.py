@@ -1,4 +1,4 @@
-"""Train a candidate: batches, augmentation, pre-training, distillation and the training loop."""
+"""Train a candidate: batches, augmentation, pre-training and the training loop."""
 
 from training.workspace.tensorflow_import import import_tensorflow
 

@@ -32,7 +32,7 @@ def augment(
     The results have the shapes and dtypes of frame and masks.
 
     frame: float32 (height, width), normalised.
-    masks: uint8 or float32 (height, width, C), 0..1.
+    masks: uint8 (height, width, C), 0 or 1.
     """
     frame, masks = _augment_spatially(frame, masks, augmentation, rng)
     frame = _augment_intensity(frame, augmentation, rng)

@@ -10,19 +10,20 @@ from training.fitting.augmentation import augment
 from training.workspace.nerve_parameters import Recipe
 
 
-class ShuffledBatches(keras.utils.PyDataset):
-    """Frames in a new order each epoch. Subclasses make a batch in `__getitem__`.
+class TrainingBatches(keras.utils.PyDataset):
+    """Batches of augmented frames, float32 (B, height, width, 1), and their targets by head; see `head_targets`.
 
-    The same seed gives the same batches: each batch has its own random generator, so the worker threads may make the
-    batches in any order.
+    The frames have a new order in each epoch. The same seed gives the same batches: each batch has its own random
+    generator, so the worker threads may make the batches in any order.
 
-    frames: float32 (N, height, width), normalised.
+    arrays: the training frames.
     """
 
-    def __init__(self, frames: np.ndarray, recipe: Recipe, seed: int):
+    def __init__(self, arrays: FrameArrays, recipe: Recipe, heads: list[str], seed: int):
         super().__init__(workers=2, max_queue_size=8)
-        self.frames = frames
+        self.arrays = arrays
         self.recipe = recipe
+        self.heads = heads
         self.seed = seed
         self.epoch = 0
         self.order = self._shuffle()
@@ -30,11 +31,15 @@ class ShuffledBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.recipe.batch_size)
 
-    def draw(self, index: int) -> tuple[np.ndarray, np.random.Generator]:
-        """Return the frame indices of batch `index`, int (B,), and the batch's random generator."""
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         start = index * self.recipe.batch_size
         indices = self.order[start : start + self.recipe.batch_size]
-        return indices, np.random.default_rng((self.seed, self.epoch, index))
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        frames, masks = self.arrays.frames[indices], self.arrays.masks[indices]
+        if self.recipe.augment is not None:
+            pairs = [augment(*pair, self.recipe.augment, rng) for pair in zip(frames, masks, strict=True)]
+            frames, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+        return frames[..., np.newaxis], head_targets(masks, self.heads)
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
@@ -43,30 +48,10 @@ class ShuffledBatches(keras.utils.PyDataset):
     def _shuffle(self) -> np.ndarray:
         """Return the frame indices of this epoch: as many permutations as its steps need."""
         rng = np.random.default_rng((self.seed, self.epoch))
-        count, steps = len(self.frames), self.recipe.steps_per_epoch
+        count, steps = len(self.arrays.frames), self.recipe.steps_per_epoch
         length = steps * self.recipe.batch_size if steps else count
         permutations = [rng.permutation(count) for _ in range(math.ceil(length / count))]
         return np.concatenate(permutations)[:length]
-
-
-class TrainingBatches(ShuffledBatches):
-    """Batches of augmented frames, float32 (B, height, width, 1), and their targets by head; see `head_targets`.
-
-    arrays: the training frames.
-    """
-
-    def __init__(self, arrays: FrameArrays, recipe: Recipe, heads: list[str], seed: int):
-        super().__init__(arrays.frames, recipe, seed)
-        self.masks = arrays.masks
-        self.heads = heads
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        indices, rng = self.draw(index)
-        frames, masks = self.frames[indices], self.masks[indices]
-        if self.recipe.augment is not None:
-            pairs = [augment(*pair, self.recipe.augment, rng) for pair in zip(frames, masks, strict=True)]
-            frames, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-        return frames[..., np.newaxis], head_targets(masks, self.heads)
 
 
 def head_targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:

@@ -9,8 +9,6 @@ import pandas as pd
 from training.data.prepared_arrays import FrameArrays
 from training.fitting.batches import TrainingBatches, head_targets
 from training.fitting.devices import fastest_dtype_policy, training_strategy
-from training.fitting.distillation import distillation_folds, soft_targets
-from training.fitting.masked_pretraining import pretrain_on_masked_frames
 from training.fitting.optimizer import build_optimizer
 from training.fitting.phantom_pretraining import pretrain_on_phantom
 from training.models import losses
@@ -34,14 +32,10 @@ def train(
     """
     recipe, training, validation = candidate.recipe, splits["train"], splits["validation"]
     net = candidate.net.model_copy(update={"heads": trainable_heads(candidate.net.heads, training.masks)})
-    if recipe.distillation_folds:
-        training = training._replace(masks=soft_targets(training, _train_teachers(candidate, splits, seed)))
 
     keras.utils.set_random_seed(seed)
     with training_strategy().scope():
         model = _build_initial_model(net, candidate.input)
-        if recipe.masked_pretraining_epochs:
-            pretrain_on_masked_frames(model, training.frames, recipe, seed, build_optimizer(recipe))
         _compile(model, net, recipe)
     if recipe.phantom_pretraining_epochs:
         pretrain_on_phantom(model, candidate.input, recipe, training.masks.shape[-1], seed)
@@ -72,14 +66,6 @@ def trainable_heads(heads: list[Head], masks: np.ndarray) -> list[Head]:
     if has_nerve.all() or not has_nerve.any():
         untrainable.add("presence")
     return [head for head in heads if head not in untrainable]
-
-
-def _train_teachers(candidate: Candidate, splits: dict[str, FrameArrays], seed: int) -> list[keras.Model]:
-    """Return one network for each distillation fold, trained with the candidate's recipe and a seed of its own."""
-    recipe = candidate.recipe.model_copy(update={"distillation_folds": 0})
-    teacher = candidate.model_copy(update={"recipe": recipe})
-    folds = distillation_folds(splits["train"], candidate.recipe.distillation_folds)
-    return [train(teacher, {**splits, "train": fold}, seed + number)[0] for number, fold in enumerate(folds, start=1)]
 
 
 def _build_initial_model(net: Net, parameters: InputParameters) -> keras.Model:

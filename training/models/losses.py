@@ -10,7 +10,6 @@ import tensorflow as tf
 from keras import ops
 
 SMOOTH = 1.0
-FRAME_SMOOTH_PX = 20.0  # limits the loss of a frame in which only the edge of a nerve is visible
 EDGE_PX = 3  # distance from the nerve's outline, in pixels of the network input
 EDGE_WEIGHT = 5.0
 MAX_DISTANCE_PX = 16  # from the nerve's outline, in pixels of the network input; larger distances count as this
@@ -52,18 +51,6 @@ def cross_entropy_dice(truth, probability):
     """
     entropy = ops.mean(keras.losses.binary_crossentropy(truth, probability))
     return entropy + 1.0 - _soft_dice_score(truth, probability)
-
-
-def cross_entropy_frame_dice(truth, probability):
-    """Return the mean cross-entropy of the pixels plus one minus the mean soft Dice of the frames.
-
-    Masks are evaluated frame by frame, while in a batch's Dice a large nerve outweighs several small ones.
-    """
-    axes = (1, 2, 3)
-    overlap = ops.sum(truth * probability, axis=axes)  # (N,)
-    truth_area, predicted_area = ops.sum(truth, axis=axes), ops.sum(probability, axis=axes)  # (N,) each
-    frame_dice = (2.0 * overlap + FRAME_SMOOTH_PX) / (truth_area + predicted_area + FRAME_SMOOTH_PX)  # (N,)
-    return ops.mean(keras.losses.binary_crossentropy(truth, probability)) + 1.0 - ops.mean(frame_dice)
 
 
 def focal_tversky(truth, probability):

@@ -70,26 +70,10 @@ def _build_decoder(bottleneck: KerasTensor, skips: list[KerasTensor], net: Net) 
     levels = []
     for filters, skip in zip(reversed(net.decoder_filters), reversed(skips), strict=True):
         x = layers.Conv2DTranspose(filters, 2, strides=2, padding="same")(x)  # (N, 2h, 2w, filters)
-        if net.attention_gates:
-            skip = _attention_gate(skip, x)  # (N, 2h, 2w, C of the skip connection)
         x = layers.Concatenate()([x, skip])  # (N, 2h, 2w, filters + C of the skip connection)
         x = _double_conv(x, filters, net.batch_norm)  # (N, 2h, 2w, filters)
         levels.append(x)
     return levels
-
-
-def _attention_gate(skip: KerasTensor, gating: KerasTensor) -> KerasTensor:
-    """Return the skip connection, each pixel weighted by an attention coefficient in 0..1.
-
-    Oktay et al. 2018 (arXiv 1804.03999), equations 1 and 2. Here the gating signal is already upsampled to the
-    resolution of the skip connection.
-    """
-    filters = skip.shape[-1] // 2
-    theta = layers.Conv2D(filters, 1, use_bias=False)(skip)  # (N, h, w, C / 2)
-    phi = layers.Conv2D(filters, 1)(gating)  # (N, h, w, C / 2)
-    activation = layers.ReLU()(layers.Add()([theta, phi]))  # (N, h, w, C / 2)
-    coefficients = layers.Conv2D(1, 1, activation="sigmoid")(activation)  # (N, h, w, 1)
-    return layers.Multiply()([skip, coefficients])  # (N, h, w, C)
 
 
 def _double_conv(x: KerasTensor, filters: int, batch_norm: bool) -> KerasTensor:

@@ -12,9 +12,7 @@ from training.workspace.parameter_validation import Name, ParameterError, Sectio
 # The data sources. Each name is a module of training.data.sources with a function `pairs`.
 Source = Literal["phantom", "usgra", "kaggle", "folder"]
 Head = Literal["mask", "presence", "vessel", "deep_supervision"]
-Loss = Literal[
-    "soft_dice", "cross_entropy_dice", "cross_entropy_frame_dice", "focal_tversky", "edge_weighted", "boundary"
-]
+Loss = Literal["soft_dice", "cross_entropy_dice", "focal_tversky", "edge_weighted", "boundary"]
 Tta = Literal["none", "flip"]
 Encoder = Literal["efficientnet_lite0"]
 # The encoder whose pre-trained weights each value of `Net.encoder_weights` is, apart from random.
@@ -117,8 +115,6 @@ class Net(Section):
     """A standard encoder in place of the U-net's own. It works at 1/2 to 1/32 of the input resolution."""
     encoder_weights: Literal["random", "imagenet"] = "random"
     """Initial weights of `encoder`: random, or pre-trained on ImageNet (only the encoders of PRETRAINED_ENCODERS)."""
-    attention_gates: bool = False
-    """Whether attention gates weight the skip connections (Oktay et al. 2018, arXiv 1804.03999)."""
 
     @property
     def halvings(self) -> int:
@@ -211,14 +207,8 @@ class Recipe(PhasedTraining):
     None: train all epochs and keep the last weights."""
     encoder_lr_multiplier: NonNegativeFloat = 1.0
     """Learning rate of the encoder, as a multiple of the others'. Below 1 it protects pre-trained weights."""
-    masked_pretraining_epochs: NonNegativeInt = 0
-    """Epochs of masked-image pre-training: reconstruct hidden squares of training frames, without masks. They come
-    before all other epochs."""
     phantom_pretraining_epochs: NonNegativeInt = 0
     """Epochs of synthetic pre-training on phantom frames, before the training on real frames."""
-    distillation_folds: NonNegativeInt = 0
-    """Number of teachers, one for each fold left out of the training frames. The mean of their predictions is half of
-    the soft targets. 0: no distillation."""
 
 
 class Candidate(Section):

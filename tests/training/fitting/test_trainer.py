@@ -38,7 +38,7 @@ def test_every_candidate_trains(name, eager_keras):
     assert tuple(predicted["presence"].shape) == (2, 1)
 
 
-@pytest.mark.parametrize("change", [{}, {"attention_gates": True, "heads": ["mask"]}])
+@pytest.mark.parametrize("change", [{}, {"heads": ["mask"]}])
 def test_a_network_overfits_one_batch(change):
     batch = make_discs(8)
     candidate = make_candidate(make_recipe(20), **change)
@@ -80,7 +80,7 @@ def test_early_stopping_keeps_the_best_weights():
 
 def test_deep_supervision_trains_the_coarser_levels(eager_keras):
     splits = {"train": make_discs(16), "validation": make_discs(8, seed=1)}
-    recipe = make_recipe(3, steps_per_epoch=4, masked_pretraining_epochs=1)
+    recipe = make_recipe(3, steps_per_epoch=4)
     candidate = make_candidate(recipe, heads=["mask", "presence", "deep_supervision"], filters=[4, 8, 8])
     model, history = train(candidate, splits, seed=1)
     assert list(model.output) == ["mask", "presence", "deep_supervision_4"]

@@ -11,7 +11,6 @@ from training.models.losses import (
     MAX_DISTANCE_PX,
     boundary,
     cross_entropy_dice,
-    cross_entropy_frame_dice,
     dice,
     edge_weighted,
     focal_tversky,
@@ -41,12 +40,6 @@ def test_soft_dice_counts_the_whole_batch(batch):
 def test_cross_entropy_dice_is_the_sum_of_both(batch):
     expected = mean_cross_entropy(*batch) + 1 + float(soft_dice(*batch))
     assert float(cross_entropy_dice(*batch)) == pytest.approx(expected, rel=1e-4)
-
-
-def test_cross_entropy_frame_dice_averages_over_frames(batch):
-    frame_dice = [(2 * (t * p).sum() + 20) / (t.sum() + p.sum() + 20) for t, p in zip(*batch, strict=True)]
-    expected = mean_cross_entropy(*batch) + 1 - np.mean(frame_dice)
-    assert float(cross_entropy_frame_dice(*batch)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_focal_tversky_weights_false_negatives_more_than_false_positives(batch):
