@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--outlines",
         action="store_true",
-        help="add an inner and an outer outline with a guarantee, to JSON, overlays and DICOM Segmentations",
+        help="add an inner and an outer outline with a guarantee, to overlays, JSON and DICOM Segmentations",
     )
     parser.add_argument("--at-once", type=int, default=4, help="number of files in flight (default: 4)")
     parser.add_argument(
@@ -75,6 +75,8 @@ def main() -> None:
         # Imported here because httpx and rich would slow down --help.
         from service.clients.batch_client import segment_files
 
+        if arguments.outlines and plan.kind in (OUTPUT_KINDS["mask"], OUTPUT_KINDS["geojson"]):
+            raise ClientError("a mask and GeoJSON cannot contain outlines: use --as overlay, json or dicom")
         kind = plan.kind.with_parameters(answer_parameters(arguments))
         failures = segment_files(arguments.server, kind, files, arguments.at_once)
     except (ClientError, OSError) as error:

@@ -127,7 +127,7 @@ def outlines_model_folder(tmp_path_factory: pytest.TempPathFactory, model_folder
     shutil.copytree(model_folder, folder)
     card = Card.read(folder)
     postprocessing = dataclasses.replace(
-        card.postprocessing, outlines=ConformalOutlines(0.6, 0.4, 0.9, 0.9, min_confidence=0.5, frames=27)
+        card.postprocessing, outlines=ConformalOutlines(0.6, 0.4, 0.9, 0.9, min_confidence=0.5, frames=27, subjects=9)
     )
     dataclasses.replace(card, postprocessing=postprocessing).write(folder)
     return folder

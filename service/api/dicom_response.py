@@ -19,7 +19,7 @@ from service.inference.segmentation_result import MIN_CONFIDENCE, FrameFailure
 def dicom_response(request: FrameRequest) -> DeferredResponse:
     """Return the response with the DICOM Segmentation of the uploaded DICOM file. Raises FrameError."""
     from service.decoding.dicom.dicom_cine import DicomCine  # pydicom and highdicom would slow every start
-    from service.rendering.dicom_segmentation import build_dicom_segmentation
+    from service.rendering.dicom_segmentation import build_dicom_segmentation, has_outlines
     from service.rendering.dicom_segmentation_source import invalid_value_notes
 
     request.read_settings(default_min_confidence=MIN_CONFIDENCE)
@@ -31,7 +31,8 @@ def dicom_response(request: FrameRequest) -> DeferredResponse:
     def compute(report_step: ReportStep) -> Response:
         frame_notes: dict[int, tuple[str, ...]] = {}
         try:
-            masks = _segment_all(request, cine, report_step, frame_notes)
+            with_outlines = has_outlines(request.card, request.state.settings)
+            masks = _segment_all(request, cine, report_step, frame_notes, with_outlines)
             data = build_dicom_segmentation(cine.header, masks, request.card, request.state.settings, frame_notes)
         except FrameError as error:
             return frame_error_response(error)
@@ -48,11 +49,17 @@ def _count_notes(frame_notes: dict[int, tuple[str, ...]], frame_count: int) -> t
 
 
 def _segment_all(
-    request: FrameRequest, cine: Cine, report_step: ReportStep, frame_notes: dict[int, tuple[str, ...]]
+    request: FrameRequest,
+    cine: Cine,
+    report_step: ReportStep,
+    frame_notes: dict[int, tuple[str, ...]],
+    with_outlines: bool,
 ) -> Iterator[np.ndarray]:
     """Yield the masks of all segments of all frames, each uint8 (height, width), 0 or 255.
 
-    They are empty where the service abstains. With `outlines` the outer and the inner region follow each mask.
+    They are empty where the service abstains.
+
+    with_outlines: the outer and the inner region follow each mask.
 
     report_step: called after each frame.
     frame_notes: gets the notes on each mask that has some, by frame, from 0.
@@ -67,6 +74,6 @@ def _segment_all(
         if notes := outcome.notes + outcome.confidence_notes:
             frame_notes[index] = notes
         yield outcome.mask
-        if request.state.settings.outlines:
+        if with_outlines:
             empty = np.zeros_like(outcome.mask)
             yield from (outcome.outlines.outer, outcome.outlines.inner) if outcome.outlines else (empty, empty)

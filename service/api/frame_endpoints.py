@@ -33,7 +33,6 @@ def mask(request: FrameRequest) -> Response:
 def overlay(request: FrameRequest) -> Response:
     """Return the frame with the mask's outline and tint, and its outlines if the client asks: a colour PNG."""
     request.state.memory.rendered_bytes_per_pixel = OVERLAY_BYTES
-
     return _picture_response(request, response_bodies.draw_result)
 
 
@@ -42,6 +41,9 @@ def segment(request: FrameRequest) -> Response:
     picture_kind = request.picture_kind()
     request.read_settings()
     as_geojson = request.accepts_geojson
+    if as_geojson and request.state.settings.outlines:
+        message = "GeoJSON cannot contain outlines: remove the parameter outlines, or accept application/json."
+        raise FrameError(ErrorCode.OUTLINES, message)
     cine = request.open_cine()
     if request.asks_for_all_frames(cine):
 

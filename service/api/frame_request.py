@@ -78,9 +78,6 @@ class FrameRequest:
         )
         if settings.outlines:
             self.state.memory.rendered_bytes_per_pixel += OUTLINES_BYTES
-            if self.accepts_geojson:
-                message = "GeoJSON cannot contain outlines: remove the parameter outlines, or accept application/json."
-                raise FrameError(ErrorCode.OUTLINES, message)
 
     def open_cine(self) -> Cine:
         """Return the frames of the uploaded file. Raises FrameError."""

@@ -77,7 +77,8 @@ PARAMETERS: dict[str, Json] = {
     },
     "outlines": {
         "description": "add an inner and an outer outline with a guarantee (schema Outlines): to the JSON, to the "
-        "picture of the overlay, to the DICOM Segmentation as two more segments. Default: false",
+        "picture of the overlay, to the DICOM Segmentation as two more segments. GeoJSON cannot contain them. "
+        "Default: false",
         "schema": {"type": "boolean"},
     },
 }

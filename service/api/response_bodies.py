@@ -17,7 +17,7 @@ from service.rendering.overlay import draw_overlay
 
 PHANTOM_WARNING = "the model was trained on simulated frames: its masks of real frames mean nothing"
 PICTURE_KINDS = ("mask", "overlay", "frame")  # values of the parameter `picture`
-OUTLINES_BYTES = 4  # of a pixel: the regions inside the outlines, and copies while they are drawn
+OUTLINES_BYTES = 13  # of a pixel: the regions inside the outlines, beside what segmentation takes
 RENDERED_PICTURE_BYTES = 24  # of a pixel: an overlay that does not compress, as base64, with the copies of the JSON
 
 

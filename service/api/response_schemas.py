@@ -71,8 +71,8 @@ class NerveMeasures(TypedDict):
 class Outlines(TypedDict):
     """With `?outlines=true`: an inner and an outer outline around the mask.
 
-    In `level` of the frames the outer outline holds at least `coverage` of the nerve, and in `level` of the frames at
-    least `coverage` of the inner outline is nerve, if `guaranteed` is true.
+    Of the frames with `guaranteed` and a nerve, the outer outline holds at least `coverage` of the nerve in `level`. Of
+    the frames with `guaranteed`, at least `coverage` of the inner outline is nerve in `level`. It may be empty.
     """
 
     outer: Contours

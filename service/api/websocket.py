@@ -241,15 +241,20 @@ def _compute_responses(
             response = render(outcome) if isinstance(outcome, FrameFailure) else outcome
             yield encode(response, is_last=number == cine.frame_count)
     except FrameError as error:
-        if smoother:
-            smoother.restart()
+        _restart(smoother)
         record_failure(error, state)
         yield encode(response_bodies.build_error(error))
     except Exception:
+        _restart(smoother)
         log.exception("message %d of a stream failed", message.number)
         internal_error = FrameError(ErrorCode.INTERNAL, INTERNAL_ERROR_MESSAGE)
         record_failure(internal_error, state)
         yield encode(response_bodies.build_error(internal_error))
+
+
+def _restart(smoother: TemporalSmoother | None) -> None:
+    if smoother:
+        smoother.restart()
 
 
 def _has_same_origin(socket: WebSocket) -> bool:

@@ -34,9 +34,19 @@ def bin_indices(probability: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=8)
 def calibrated_bins(scaling: PlattScaling) -> np.ndarray:
     """Return the calibrated probability at the middle of each bin, ascending, float64 (BIN_COUNT,)."""
+    return scaling.calibrate_array(_bin_middles())
+
+
+@lru_cache(maxsize=8)
+def log_odds_bins(scaling: PlattScaling) -> np.ndarray:
+    """Return the log-odds of `calibrated_bins`, ascending, float64 (BIN_COUNT,). They are finite for 0 and 1, too."""
+    return scaling.log_odds_array(_bin_middles())
+
+
+def _bin_middles() -> np.ndarray:
     first = np.arange(BIN_COUNT, dtype=np.uint32) << DROPPED_BITS
     middle = first | 1 << (DROPPED_BITS - 1)
-    return scaling.calibrate_array(np.minimum(middle.view(np.float32), 1))
+    return np.minimum(middle.view(np.float32), 1)
 
 
 def calibrate_pixels(probability: np.ndarray, scaling: PlattScaling) -> np.ndarray:

@@ -161,11 +161,17 @@ class Segmenter:
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
         segmentation = replace(segmentation, notes=notes)
         if outlines:
-            segmentation = add_outlines(segmentation, probability, config, is_smoothed=turn is not None)
+            segmentation = add_outlines(segmentation, probability, config, self._other_network(turn))
         if frame.scan_area is not None:
             segmentation = _place_in_frame(segmentation, frame, frame.scan_area)
         milliseconds = (time.perf_counter() - start - (turn.waited_seconds if turn else 0.0)) * 1000
         return replace(segmentation, milliseconds=milliseconds)
+
+    def _other_network(self, turn: SmoothingTurn | None) -> str | None:
+        """Return why the calibration frames of the outlines were segmented in another way; None if they were not."""
+        if self.card.refit:
+            return "the model is a refit, and they were fitted to the model before it"
+        return "they are fitted to masks that are not smoothed" if turn else None
 
 
 def _submit(

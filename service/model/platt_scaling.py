@@ -31,8 +31,15 @@ class PlattScaling:
 
         probability: float (N,), 0 to 1.
         """
+        return (1 + np.tanh(self.log_odds_array(probability) / 2)) / 2
+
+    def log_odds_array(self, probability: np.ndarray) -> np.ndarray:
+        """Return the log-odds of the calibrated probabilities, float64 (N,), always finite.
+
+        probability: float (N,), 0 to 1.
+        """
         clipped = np.clip(probability.astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-        return (1 + np.tanh((self.slope * np.log(clipped / (1 - clipped)) + self.intercept) / 2)) / 2
+        return self.slope * np.log(clipped / (1 - clipped)) + self.intercept
 
 
 def log_odds(probability: float) -> float:

@@ -14,15 +14,18 @@ Share = Annotated[float, Field(ge=0, le=1)]  # of a whole, or a probability
 class ConformalOutlines:
     """An inner and an outer outline around each mask, with a guarantee by conformal prediction.
 
-    In at least `level` of the frames the outer outline holds at least `coverage` of the nerve, and in at least `level`
-    of the frames at least `coverage` of the inner outline is nerve. This is so for frames like the calibration frames,
-    if the mask's expected Dice is at least `min_confidence`.
+    Take the frames whose mask has an expected Dice of at least `min_confidence`. In `level` of those with a nerve, the
+    outer outline holds at least `coverage` of the nerve. In `level` of them all, at least `coverage` of the inner
+    outline is nerve. Three things are assumed. New frames are like the calibration frames; frames of few subjects say
+    less about others. The evaluated model is served, not a refit. The calibration frames also fitted the other values
+    of the postprocessing, which has little effect.
 
     outer_margin, inner_margin: from the mask's threshold, in log-odds of the calibrated probability, 0 or more. The
         outer outline holds the pixels down to the outer margin below the threshold; the inner one those of the mask
         from the inner margin above it.
     coverage, level, min_confidence: shares, 0 to 1.
-    frames: number of calibration frames: validation frames of the evaluated model.
+    frames: number of calibration frames with a nerve: validation frames of the evaluated model.
+    subjects: number of their subjects. None: not recorded.
     """
 
     outer_margin: NonNegativeFloat
@@ -31,6 +34,7 @@ class ConformalOutlines:
     level: Share
     min_confidence: Share
     frames: PositiveInt
+    subjects: PositiveInt | None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -45,7 +49,7 @@ class PostprocessingConfig:
     confidence_calibration: from the mean calibrated probability of the mask's pixels to the expected Dice, 0 to 1.
     min_peak_ratio: a component is dropped if its highest calibrated probability is a smaller share of the frame's
         highest; 0 to 1.
-    outlines: None: too few validation frames for a guarantee, or an earlier release wrote the card.
+    outlines: None: too few validation frames, or an earlier release wrote the card.
 
     A calibration is the identity where the validation frames cannot fit it.
     """

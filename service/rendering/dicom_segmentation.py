@@ -34,12 +34,12 @@ NERVE_LABEL = "Nerve"
 OUTLINE_LABELS = ("Nerve, outer outline", "Nerve, inner outline")
 # Segment Descriptions (value representation ST) of the outlines.
 OUTLINE_PROMISES = (
-    "In {level} of the frames it holds at least {coverage} of the nerve, unless the frame's comment says otherwise.",
-    "In {level} of the frames at least {coverage} of it is nerve, unless the frame's comment says otherwise.",
+    "In {level} of the frames with a nerve and a mask it holds {coverage} of the nerve, unless the comment denies it.",
+    "In {level} of the frames with a mask {coverage} of it is nerve, unless the comment denies it. It may be empty.",
 )
-NO_OUTLINES = "Empty: this model has no outlines."
 MANUFACTURER = "Nervemask"
-SMOOTHING = "smooth 1"  # change it when smoothing changes: other masks need other UIDs
+# Change these when the methods change: other masks need other UIDs.
+SMOOTHING, OUTLINES = "smooth 1", "outlines 1"
 UTF_8 = "ISO_IR 192"  # not the source's character set: highdicom refuses some of those
 MAX_TEXT_LENGTH = 64  # of Content Description and Series Description (value representation LO)
 
@@ -54,11 +54,11 @@ def build_dicom_segmentation(
     settings: AnswerSettings = DEFAULT_SETTINGS,
     frame_notes: Mapping[int, tuple[str, ...]] | None = None,
 ) -> bytes:
-    """Return a DICOM file with a binary segment "Nerve", and with two more if the client asks for outlines.
+    """Return a DICOM file with a binary segment "Nerve", and with two more if `has_outlines`.
 
     source: header of the ultrasound.
-    masks: uint8 (rows, columns), 0 or 255, one for each segment of each frame of the source: the nerve, and if the
-        client asks for outlines the regions inside the outer and the inner one. At most eight are in memory at once.
+    masks: uint8 (rows, columns), 0 or 255, one for each segment of each frame of the source: the nerve, then the
+        regions inside the outer and the inner outline. At most eight are in memory at once.
     card: describes the model. The file holds its name, version, run ID, commit and data hash.
     settings: what the client asked of the masks. The file holds whether they are smoothed over time.
     frame_notes: by frame, from 0: what a reader must know about its mask. They become Frame Comments (PS3.3
@@ -111,20 +111,28 @@ def _build_without_pixels(source: Dataset, card: Card, settings: AnswerSettings)
     )
     segmentation.PatientOrientation = None  # type 2C; unknown for a hand-held probe
     segmentation.BurnedInAnnotation = "NO"
+    segmentation.SegmentsOverlap = "YES" if len(segments) > 1 else "NO"
     _restore_source_class(segmentation, source)
     if "NumberOfFrames" in source:
         add_frames(segmentation, int(source.NumberOfFrames or 1))
     return segmentation
 
 
+def has_outlines(card: Card, settings: AnswerSettings) -> bool:
+    """Return whether there are segments for the outlines: the client asks for them, and the model has them."""
+    return settings.outlines and card.postprocessing.outlines is not None
+
+
 def _describe_segments(card: Card, settings: AnswerSettings) -> list[SegmentDescription]:
-    labels = [NERVE_LABEL, *(OUTLINE_LABELS if settings.outlines else ())]
-    segments = [_describe_nerve(number, label, card, settings) for number, label in enumerate(labels, 1)]
+    nerve = _describe_nerve(1, NERVE_LABEL, card, settings)
     margins = card.postprocessing.outlines
-    for segment, promise in zip(segments[1:], OUTLINE_PROMISES, strict=False):
-        coverage, level = (f"{100 * share:g} %" for share in (margins.coverage, margins.level)) if margins else ("", "")
-        segment.SegmentDescription = promise.format(coverage=coverage, level=level) if margins else NO_OUTLINES
-    return segments
+    if not (settings.outlines and margins):
+        return [nerve]
+    outlines = [_describe_nerve(number, label, card, settings) for number, label in enumerate(OUTLINE_LABELS, 2)]
+    shares = {"coverage": f"at least {margins.coverage:.0%}", "level": f"{margins.level:.0%}"}
+    for segment, promise in zip(outlines, OUTLINE_PROMISES, strict=True):
+        segment.SegmentDescription = promise.format(**shares)
+    return [nerve, *outlines]
 
 
 def _describe_nerve(number: int, label: str, card: Card, settings: AnswerSettings) -> SegmentDescription:
@@ -172,5 +180,5 @@ def derive_uid(source_uid: str, run_id: str, settings: AnswerSettings) -> UID:
     if settings.smooth:
         origin.append(SMOOTHING)
     if settings.outlines:
-        origin.append("outlines")
+        origin.append(OUTLINES)
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join(origin)).int}")

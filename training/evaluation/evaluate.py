@@ -25,6 +25,7 @@ from service.model.postprocessing_config import PostprocessingConfig
 from training.data.near_duplicates import mark_near_duplicates
 from training.data.split_table import rows_of_split
 from training.evaluation.baselines import MeanMask
+from training.evaluation.conformal_outlines_fit import summarize_outlines
 from training.evaluation.example_sheets import select_examples, write_sheet
 from training.evaluation.frame_scores import score
 from training.evaluation.inference import Network, open_network
@@ -46,7 +47,8 @@ def main(candidate: str) -> None:
         "data": provenance.data_digest(),
         "tta": tta,
         "postprocessing": dataclasses.asdict(config),
-        **{split: summarize(split_scores) for split, split_scores in scores.items()},
+        "validation": summarize(scores["validation"]),
+        "test": summarize(scores["test"]) | summarize_outlines(scores["test"]),
         "groups": summarize_subgroups(scores["test"]),
     }
     with output_folder(paths.EVALUATION / candidate) as folder:

@@ -42,7 +42,7 @@ def score(
             **score_mask(mask, truth),
             "presence": segmentation.presence,
             "confidence": np.nan if segmentation.confidence is None else segmentation.confidence,
-            **score_outlines(probability, segmentation.mask, truth, config),
+            **score_outlines(probability, segmentation, truth, config),
             "iou": iou(mask, truth),
             "hausdorff95_px": hausdorff95(mask, truth),
             "dice_empty": float(not truth.any()),

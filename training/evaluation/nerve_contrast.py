@@ -15,7 +15,8 @@ from training.workspace import paths
 from training.workspace.output_checksums import check_outputs
 
 GREY_BINS = 32
-RING_WIDTH = 0.8  # as a multiple of the radius of a disc of the nerve's area
+RING_WIDTH = 0.8  # as a multiple of the radius of a disc of the largest nerve's area
+MIN_NERVE_PX = 10  # a smaller component is a speck of the annotation
 QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -25,11 +26,12 @@ def measure_contrast(grey: np.ndarray, nerve: np.ndarray) -> dict[str, float]:
     contrast_to_noise: the difference of the mean grey values, over the root mean square of both standard deviations
         (Patterson and Foster 1983, "The improvement and quantitative assessment of B-mode images").
     overlap: of both histograms of grey values, 0..1; 1 if they are equal.
-    area_share: the nerve's share of the frame. nerves: the number of its connected components.
+    area_share: the nerve's share of the frame. nerves: number of connected components with at least MIN_NERVE_PX.
 
-    grey: uint8 (height, width). nerve: bool (height, width), not empty.
+    grey: uint8 (height, width). nerve: bool (height, width), neither empty nor the whole frame.
     """
-    side = 2 * round(RING_WIDTH * float(np.sqrt(nerve.sum() / np.pi))) + 5
+    areas = cv2.connectedComponentsWithStats(nerve.astype(np.uint8))[2][1:, cv2.CC_STAT_AREA]
+    side = 2 * round(RING_WIDTH * float(np.sqrt(areas.max() / np.pi))) + 5
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     ring = (cv2.dilate(nerve.astype(np.uint8), disc) > 0) & ~nerve
     inside, around = (grey[region].astype(np.float64) for region in (nerve, ring))
@@ -39,7 +41,7 @@ def measure_contrast(grey: np.ndarray, nerve: np.ndarray) -> dict[str, float]:
         "contrast_to_noise": float((inside.mean() - around.mean()) / max(deviation, 1e-6)),
         "overlap": float(np.minimum(*histograms).sum()),
         "area_share": float(nerve.mean()),
-        "nerves": float(cv2.connectedComponents(nerve.astype(np.uint8))[0] - 1),
+        "nerves": float((areas >= MIN_NERVE_PX).sum()),
     }
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from training.evaluation.bootstrap import bootstrap_interval
 from training.evaluation.calibration import expected_calibration_error
-from training.evaluation.conformal_outlines_fit import summarize_outlines
 
 LOW_DICE = 0.2  # a mask with a lower Dice misses the nerve, or is on another structure
 
@@ -38,7 +37,6 @@ def summarize(scores: pd.DataFrame) -> dict[str, Any]:
         "presence_calibration_error": expected_calibration_error(presence, nerve) if both_classes else None,
         "confidence_correlation": with_mask["confidence"].corr(with_mask["dice"]) if correlated else None,
         "confidence_error": (with_mask["confidence"] - with_mask["dice"]).abs().mean(),
-        **summarize_outlines(scores),
         "baseline_empty": scores["dice_empty"].mean(),
         "baseline_mean_mask": scores["dice_mean_mask"].mean(),
     }

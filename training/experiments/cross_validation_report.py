@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from skimage.io import imread, imsave
 
+from training.evaluation.conformal_outlines_fit import summarize_outlines
 from training.evaluation.failure_modes import count_failures
 from training.evaluation.summary import (
     round_metrics,
@@ -57,7 +58,7 @@ def main() -> None:
     with output_folder(paths.CROSS_VALIDATION_REPORT) as folder:
         for name, scores in candidates.items():
             folds = {fold: round_metrics(fold_metrics) for fold, fold_metrics in summarize_folds(scores).items()}
-            metrics[name] = {"all": summarize(scores), "folds": folds}
+            metrics[name] = {"all": summarize(scores) | summarize_outlines(scores), "folds": folds}
             subgroups = to_markdown(subgroup_table(summarize_subgroups(scores)))
             (folder / f"{name}.md").write_text(f"{subgroups}\n{to_markdown(count_failures(scores))}")
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -12,7 +12,7 @@ const viewer = new Viewer(element("frame-canvas"), element("show-mask"), element
 const resultPanel = new ResultPanel();
 const cine = new Cine(showFrame);
 
-let answerParameters = {}; // query parameters of /segment and /stream
+let answerParameters = {}; // query parameters of /segment, /stream and /dicom; the model's card decides
 let file = null; // the file that the downloads are made from
 let session = new AbortController(); // of the file or live source on the page; the next one aborts it
 
@@ -50,6 +50,7 @@ async function openFile(chosenFile) {
   setBusy(true);
   resultPanel.showStatus(`Segmenting ${chosenFile.name} …`);
   try {
+    await cardIsRead;
     const dicom = await isDicom(chosenFile);
     for await (const result of frameResults(chosenFile, answerParameters, signal)) {
       signal.throwIfAborted();
@@ -90,6 +91,7 @@ async function openLive(source, button) {
   resultPanel.showStatus(`Waiting for the ${source.name} …`);
   setBusy(true);
   try {
+    await cardIsRead;
     await streamFrames(source, answerParameters, signal, (picture, result, { rate, delay }) => {
       setBusy(false);
       draw(picture, result, "Live frame");
@@ -159,17 +161,21 @@ element("download-mask").addEventListener("click", ({ target }) => {
   const number = cine.count > 1 ? `_${String(cine.index).padStart(4, "0")}` : "";
   save(target, `mask?index=${cine.index}`, `${number}_mask.png`);
 });
-element("download-dicom").addEventListener("click", ({ target }) => save(target, "dicom", "_segmentation.dcm"));
+element("download-dicom").addEventListener("click", ({ target }) => {
+  save(target, `dicom?${new URLSearchParams(answerParameters)}`, "_segmentation.dcm");
+});
 element("open-card").addEventListener("click", () => {
   showError(null);
   openCard().catch(showError);
 });
-request("model")
+const cardIsRead = request("model")
   .then((response) => response.json())
-  .then(({ metrics, postprocessing }) => {
+  .then(({ metrics, postprocessing: { outlines } }) => {
     resultPanel.presenceIsCalibrated = metrics.validation?.presence_auc !== null;
-    if (postprocessing.outlines) answerParameters = { outlines: true };
-    element("outlines-toggle").hidden = !postprocessing.outlines;
+    if (!outlines) return;
+    answerParameters = { outlines: true };
+    element("outlines-toggle").hidden = element("outlines-note").hidden = false;
+    element("outlines-note").textContent = describe.guarantee(outlines);
   })
   .catch(showError);
 element("example-command").textContent = `curl -F frame=@frame.png ${new URL("mask", location.href)} -o mask.png`;

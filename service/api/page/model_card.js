@@ -26,6 +26,7 @@ const METRIC_LABELS = {
   outer_outline_held: "Outer outline: fraction of frames in which it holds at least 90 % of the nerve",
   inner_outline_held: "Inner outline: fraction of frames in which at least 90 % of it is nerve",
   outer_outline_area: "Outer outline: median area, as a multiple of the nerve's",
+  inner_outline_area: "Inner outline: median area, as a multiple of the nerve's",
   without_outline_guarantee: "Fraction of frames with a nerve whose outlines have no guarantee",
   empty: "Baseline: Dice of empty masks",
   mean_mask: "Baseline: Dice of the training frames' mean mask",
@@ -55,6 +56,12 @@ function describeCommit({ commit, commit_error, dirty }) {
   return dirty ? `${commit}, with uncommitted changes` : commit;
 }
 
+function describeOutlines(margins) {
+  if (!margins) return "none";
+  const subjects = margins.subjects ? plural(margins.subjects, "subject") : "an unrecorded number of subjects";
+  return `guarantee from ${plural(margins.frames, "validation frame")} of ${subjects}, for frames like these`;
+}
+
 function listFacts(card) {
   const { source, licence, frames, subjects } = card.trained_on;
   const subjectCount = subjects ? plural(subjects, "subject") : "an unrecorded number of subjects";
@@ -66,6 +73,7 @@ function listFacts(card) {
     Candidate: card.candidate,
     "Trained on": `${source}: ${plural(frames, "frame")} of ${subjectCount}; ${licence}${card.refit ? REFIT_NOTE : ""}`,
     Method: describeMethod(card.method),
+    Outlines: describeOutlines(card.postprocessing.outlines),
     "Input size": `${width} × ${height} pixels; every frame is scaled to it`,
     "MLflow run": card.run_id,
     Commit: describeCommit(card),

@@ -51,9 +51,13 @@ export const describe = {
 
   outlines({ nerve: { outlines } }) {
     if (!outlines) return "";
-    if (!outlines.guaranteed) return "no guarantee for this frame";
-    const [coverage, level] = [outlines.coverage, outlines.level].map((share) => percent.format(share));
-    return `in ${level} of such frames the outer one holds ${coverage} of the nerve, and ${coverage} of the inner one is nerve`;
+    return outlines.guaranteed ? "with their guarantee" : "without a guarantee for this frame";
+  },
+
+  /** What the outlines of a model promise. margins: of its card. */
+  guarantee({ coverage, level }) {
+    const [least, frames] = [coverage, level].map((share) => percent.format(share));
+    return `Blue: the outer outline holds at least ${least} of the nerve in ${frames} of such frames. In ${frames}, at least ${least} of the inner one is nerve.`;
   },
 
   frame({ frame }) {

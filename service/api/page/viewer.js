@@ -41,10 +41,11 @@ export class Viewer {
     const { width, height } = this.canvas;
     this.context.clearRect(0, 0, width, height);
     if (this.picture) this.context.drawImage(this.picture, 0, 0);
+    if (this.mask && this.showMask.checked) {
+      const pixels = this.context.getImageData(0, 0, width, height);
+      drawMask(pixels, this.mask);
+      this.context.putImageData(pixels, 0, 0);
+    }
     if (this.outlines && this.showOutlines.checked) drawOutlines(this.context, this.outlines);
-    if (!this.mask || !this.showMask.checked) return;
-    const pixels = this.context.getImageData(0, 0, width, height);
-    drawMask(pixels, this.mask);
-    this.context.putImageData(pixels, 0, 0);
   }
 }

@@ -92,7 +92,8 @@ def test_a_segmentation_has_a_segment_for_each_outline(client, outlines_model_fo
     assert segmentation.SOPInstanceUID != plain.SOPInstanceUID
     labels = [segment.SegmentLabel for segment in segmentation.SegmentSequence]
     assert labels == ["Nerve", "Nerve, outer outline", "Nerve, inner outline"]
-    assert "90 %" in segmentation.SegmentSequence[1].SegmentDescription
+    assert "at least 90%" in segmentation.SegmentSequence[1].SegmentDescription
+    assert (segmentation.SegmentsOverlap, plain.SegmentsOverlap) == ("YES", "NO")
     segmenter = Segmenter(outlines_model_folder)
     pixels = segmentation.pixel_array.reshape(-1, *frames[0].shape) * 255
     for number, frame in enumerate(frames):
@@ -127,12 +128,27 @@ def test_a_request_that_cannot_have_outlines_is_refused(client, speckle, route, 
     assert (response.status_code, response.json()["error"]["code"]) == (400, "outlines")
 
 
+def test_a_model_without_outlines_says_so(model_folder, speckle, tmp_path) -> None:
+    """The session's server has such a model, but this module's fixtures hide it."""
+    source = to_bytes(make_ultrasound(speckle(3, 61, 83)))
+    with serving(model_folder, tmp_path) as server, httpx.Client(base_url=server.address, timeout=30) as client:
+        query = {"outlines": "true"}
+        answer = client.post("/segment", params=query, content=source, headers=DICOM).json()
+        segmentation = client.post("/dicom", params=query, content=source, headers=DICOM)
+    assert "outlines" not in answer["nerve"]
+    assert "the model has no outlines" in answer["warnings"]
+    assert len(dcmread(io.BytesIO(segmentation.content)).SegmentSequence) == 1
+
+
 @pytest.mark.browser
 def test_the_page_draws_the_outlines_and_says_what_they_promise(page, expected, speckle) -> None:  # noqa: F811
     page.wait(lambda: not page.run("return document.getElementById('outlines-toggle').hidden"), "the model card")
     page.upload(encode_png(speckle(3)), "frame.png")
     page.wait_for_text("result-title", "Nerve shown")
-    assert "90%" in page["fact-outlines"].text or "no guarantee" in page["fact-outlines"].text
+    assert page["fact-outlines"].text == "with their guarantee"
+    assert "at least 90% of the nerve in 90% of such frames" in page["outlines-note"].text
+    blue = (page.canvas_pixels() == SKY_BLUE_BGR[::-1]).all(axis=2)
+    assert blue[expected.outlines.inner > 0].any()  # the mask's tint does not cover it
     page["show-mask"].click()
     with_outlines = page.canvas_pixels()
     page["show-outlines"].click()

@@ -1,6 +1,7 @@
 """The outlines enclose each other, and say when their guarantee does not hold."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -8,14 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.decoding.frame import Frame
-from service.inference.conformal_outlines import NO_OUTLINES_NOTE, NOT_GUARANTEED_NOTE, add_outlines, find_outlines
+from service.inference.conformal_outlines import NO_GUARANTEE_NOTE, NO_OUTLINES_NOTE, add_outlines, find_outlines
 from service.inference.postprocessing import postprocess
 from service.inference.segmentation_result import FrameResult
 from service.inference.segmenter import Segmenter, build_segmentation
+from service.inference.temporal_smoothing import TemporalSmoother
+from service.model.card import Card
 from service.model.platt_scaling import PlattScaling
 from service.model.postprocessing_config import ConformalOutlines, PostprocessingConfig
 
-MARGINS = ConformalOutlines(outer_margin=2.0, inner_margin=1.0, coverage=0.9, level=0.9, min_confidence=0.5, frames=30)
+MARGINS = ConformalOutlines(
+    outer_margin=2.0, inner_margin=1.0, coverage=0.9, level=0.9, min_confidence=0.5, frames=30, subjects=None
+)
 CONFIG = PostprocessingConfig(0.5, 0.0, outlines=MARGINS)
 PIXELS = PlattScaling(0.8, -0.3)
 # Probability falls with the distance from the centre.
@@ -24,9 +29,9 @@ HILL = (1 / (1 + np.exp(np.hypot(ROWS - 40, COLUMNS - 50) / 3 - 5))).astype(np.f
 SURE = np.where(HILL >= 0.5, np.float32(0.97), np.float32(0.001))  # a mask with a high confidence
 
 
-def outlined(probability, config=CONFIG, presence=1.0, is_smoothed=False, notes=()):
+def outlined(probability, config=CONFIG, presence=1.0, other_network=None, notes=()):
     segmentation = dataclasses.replace(build_segmentation(probability, presence, config), notes=notes)
-    return add_outlines(segmentation, probability, config, is_smoothed)
+    return add_outlines(segmentation, probability, config, other_network)
 
 
 @given(st.floats(0, 12), st.floats(0, 12), st.integers(0, 20))
@@ -59,6 +64,17 @@ def test_a_large_margin_gives_the_whole_frame_or_nothing() -> None:
     assert not inner.any()
 
 
+@pytest.mark.parametrize("calibration", [PlattScaling(), PlattScaling(1.4, -0.5), PlattScaling(0.3, 2.0)])
+def test_probabilities_of_0_and_1_are_finite_log_odds(calibration) -> None:
+    """A network in half precision returns both."""
+    probability = np.where(HILL >= 0.5, np.float32(1), np.float32(0))
+    mask = postprocess(probability, 1.0, CONFIG)
+    margins = dataclasses.replace(MARGINS, outer_margin=80.0, inner_margin=80.0)
+    outer, inner = find_outlines(probability, mask, calibration, margins)
+    assert outer.all()
+    assert not inner.any()
+
+
 def test_the_guarantee_holds_for_a_sure_mask_of_a_usual_frame() -> None:
     segmentation = outlined(SURE)
     assert segmentation.confidence > MARGINS.min_confidence
@@ -67,19 +83,36 @@ def test_the_guarantee_holds_for_a_sure_mask_of_a_usual_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "reason"),
     [
-        pytest.param({"is_smoothed": True}, id="smoothed"),
-        pytest.param({"notes": ("out of distribution",)}, id="out of distribution"),
-        pytest.param(
-            {"config": dataclasses.replace(CONFIG, confidence_calibration=PlattScaling(1, -9))}, id="low confidence"
+        ({"other_network": "the model is a refit"}, "the model is a refit"),
+        ({"notes": ("unlike the training frames",)}, "the frame is out of distribution"),
+        (
+            {"config": dataclasses.replace(CONFIG, confidence_calibration=PlattScaling(1, -9))},
+            "the confidence is below 0.5",
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_answer_says_when_the_guarantee_does_not_hold(arguments) -> None:
+def test_an_answer_says_why_there_is_no_guarantee(arguments, reason) -> None:
     segmentation = outlined(SURE, **arguments)
     assert not segmentation.outlines.guaranteed
-    assert segmentation.notes == (*arguments.get("notes", ()), NOT_GUARANTEED_NOTE)
+    assert segmentation.notes == (*arguments.get("notes", ()), NO_GUARANTEE_NOTE + reason)
+
+
+def test_refits_and_smoothed_masks_have_no_guarantee(outlines_model_folder, tmp_path, speckle) -> None:
+    folder = tmp_path / "champion"
+    shutil.copytree(outlines_model_folder, folder)
+    dataclasses.replace(Card.read(folder), refit=True).write(folder)
+    frame = Frame(speckle(3))
+    segmenter = Segmenter(outlines_model_folder)
+    assert segmenter.segment(frame, outlines=True).outlines.guaranteed
+    refit = Segmenter(folder).segment(frame, outlines=True)
+    assert not refit.outlines.guaranteed
+    assert "refit" in refit.notes[-1]
+    smoothed = segmenter._segment_in_flight(frame, True, TemporalSmoother().next_frame(segmenter))
+    assert not smoothed.outlines.guaranteed
+    assert "smoothed" in smoothed.notes[-1]
 
 
 def test_an_empty_mask_has_no_outlines() -> None:

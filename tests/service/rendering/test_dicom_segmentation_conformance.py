@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import UID
 
 from service.decoding.cine import open_cine
+from service.model.card import Card
 from service.rendering.dicom_segmentation import build_dicom_segmentation
 from service.rendering.dicom_segmentation_source import invalid_value_notes
 from service.request import AnswerSettings
@@ -88,7 +89,8 @@ def test_dciodvfy_finds_no_error(card, tmp_path) -> None:
 
 @needs_dciodvfy
 @pytest.mark.parametrize("frames", [1, 3])
-def test_dciodvfy_finds_no_error_in_a_segmentation_with_outlines(card, tmp_path, frames) -> None:
+def test_dciodvfy_finds_no_error_in_a_segmentation_with_outlines(outlines_model_folder, tmp_path, frames) -> None:
+    card = Card.read(outlines_model_folder)
     source = make_ultrasound(np.zeros((frames, 64, 80) if frames > 1 else (64, 80), np.uint8))
     masks = [asymmetric_mask(64, 80, shift) for shift in range(3 * frames)]
     path = tmp_path / "seg.dcm"

@@ -22,10 +22,6 @@ def scores() -> pd.DataFrame:
             "size": np.where(np.arange(90) % 3, "580x420", "761x632"),
             "presence": 0.9,
             "confidence": dice - 0.05,
-            "has_outlines": False,
-            "outer_coverage": np.nan,
-            "inner_coverage": np.nan,
-            "outer_area": np.nan,
             "dice": dice,
             "iou": dice,
             "hausdorff95_px": 1.0,
@@ -65,8 +61,6 @@ def test_confidence_is_compared_with_dice(scores: pd.DataFrame) -> None:
     assert metrics["confidence_correlation"] == 1.0
     assert metrics["confidence_error"] == 0.05
     assert metrics["presence_calibration_error"] is None  # every frame shows a nerve
-    assert metrics["outer_outline_held"] is None  # no frame has outlines
-    assert metrics["without_outline_guarantee"] == 1
 
 
 def test_subgroups_are_thirds_by_nerve_size_and_sizes_of_frames(scores: pd.DataFrame) -> None:

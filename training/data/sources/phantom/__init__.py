@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -43,7 +43,7 @@ class PhantomKind(NamedTuple):
         `consoles`.
     """
 
-    difficulty: str = "easy"
+    difficulty: Literal["easy", "hard"] = "easy"
     consoles: tuple[str, ...] = ("standard",)
 
 
@@ -68,7 +68,7 @@ def simulate_frame(
 
 
 def simulate_pair(seed: int, subject_number: int, number: int, kind: PhantomKind = EASY) -> FrameMaskPair:
-    """Return one frame as an 8-bit LZW TIFF file with its labels. The same three numbers give the same bytes."""
+    """Return one frame as an 8-bit LZW TIFF file with its labels. The same arguments give the same bytes."""
     pixels, labels = simulate_frame(seed, subject_number, number, kind)
     written, tiff = cv2.imencode(".tif", pixels, [cv2.IMWRITE_TIFF_COMPRESSION, TIFF_LZW])
     assert written, "this OpenCV has no TIFF support"

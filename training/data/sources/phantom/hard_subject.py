@@ -14,10 +14,11 @@ from training.data.sources.phantom.placement import (
     Region,
     draw_nerve,
     find_free_place,
-    place_look_alike_beside,
-    place_vessel,
+    place_look_alike,
+    place_other_structures,
+    place_structure,
 )
-from training.data.sources.phantom.structures import Nerve, Outline, Structure, Vessel
+from training.data.sources.phantom.structures import Bone, FatPad, Nerve, Vessel
 
 # Of the 204 frames of usgra-seg: the nerve's share of the frame has the median 0.026 and the 10 and 90 % quantiles
 # 0.009 and 0.065; 74 % have one nerve, 19 % two, 7 % more; 90 % show a vessel.
@@ -34,23 +35,24 @@ def make_hard(subject: Subject, rng: np.random.Generator) -> Subject:
     """Return the subject with hard nerves and more structures around them."""
     region = subject.region
     nerve = _vary_nerve(subject.nerve, region, rng)
-    outlines = [nerve.outline]
-    nerves = [nerve]
+    structures = place_other_structures(rng, region, nerve.outline)
+    # Fat may lie under a nerve. Bone is below the nerve, and the frame shows only the top of its outline.
+    outlines = [nerve.outline, *(s.outline for s in structures if not isinstance(s, FatPad | Bone))]
+    further_nerves = []
     for _ in range(int(rng.choice(FURTHER_NERVES, p=FURTHER_NERVE_PROBABILITIES))):
         if outline := find_free_place(rng, region, outlines, aspect=rng.uniform(0.5, 0.9)):
             outlines.append(outline)
-            nerves.append(_vary_backscatter(draw_nerve(rng, region, outline), region, rng))
-    structures = _without_overlap(subject.other_structures, outlines)
-    outlines += [structure.outline for structure in structures]
+            further_nerves.append(_vary_backscatter(draw_nerve(rng, region, outline), region, rng))
     has_vessel = any(isinstance(structure, Vessel) for structure in structures)
-    if not has_vessel and rng.random() < VESSEL_PROBABILITY:
-        structures += place_vessel(rng, region, outlines)
-    for _ in range(int(rng.choice(LOOK_ALIKES, p=LOOK_ALIKE_PROBABILITIES))):
-        structures += place_look_alike_beside(rng, region, outlines)
+    kinds = ["artery"] if not has_vessel and rng.random() < VESSEL_PROBABILITY else []
+    kinds += ["look-alike"] * int(rng.choice(LOOK_ALIKES, p=LOOK_ALIKE_PROBABILITIES))
+    for kind in kinds:
+        structures += place_structure(rng, region, outlines, kind)
     return replace(
         subject,
         nerve=nerve,
-        further_nerves=tuple(nerves[1:]),
+        further_nerves=tuple(further_nerves),
+        look_alike=subject.look_alike and place_look_alike(rng, region, nerve.outline),
         other_structures=structures,
         beam_angle_deviation=BEAM_ANGLE_DEVIATION,
     )
@@ -80,12 +82,3 @@ def _vary_backscatter(nerve: Nerve, region: Region, rng: np.random.Generator) ->
         fascicle_db=region.muscle_db + rng.uniform(*FASCICLE_DB),
         epineurium_db=stroma_db + rng.uniform(*EPINEURIUM_DB),
     )
-
-
-def _without_overlap(structures: list[Structure], nerves: list[Outline]) -> list[Structure]:
-    """Return the structures that overlap no nerve, apart from the fat around the main one."""
-
-    def is_free(structure: Structure) -> bool:
-        return all(structure.outline.is_apart(nerve) for nerve in nerves)
-
-    return [structure for number, structure in enumerate(structures) if number == 0 or is_free(structure)]

@@ -83,21 +83,26 @@ def place_other_structures(rng: np.random.Generator, region: Region, nerve: Outl
     """Return fat around the nerve, vessels, sometimes a look-alike, and bone below. Only fat overlaps the nerve."""
     outlines, structures = [nerve], list[Structure]()
     for kind in rng.permutation(["artery", "vein", "look-alike"]):
-        if rng.random() < 0.45:
-            continue
-        aspect = rng.uniform(0.9, 1.0) if kind == "artery" else rng.uniform(0.45, 0.8)
-        outline = find_free_place(rng, region, outlines, aspect)
-        if outline is None:
-            continue
-        outlines.append(outline)
-        if kind == "look-alike":
-            structures.append(_draw_look_alike(rng, region, outline))
-        else:
-            structures.append(_draw_vessel(rng, outline, kind))
+        if rng.random() >= 0.45:
+            structures += place_structure(rng, region, outlines, kind)
     bone = [_place_bone(rng, region, outlines)] if rng.random() < 0.33 else []
     widening = rng.uniform(1.1, 1.6)
     fat = replace(nerve, half_width_mm=nerve.half_width_mm * widening, half_height_mm=nerve.half_height_mm + 0.8)
     return [FatPad(fat, rng.uniform(1, 6)), *bone, *structures]
+
+
+def place_structure(rng: np.random.Generator, region: Region, outlines: list[Outline], kind: str) -> list[Structure]:
+    """Return a structure that overlaps no other, near the nerve if possible; [] if there is no place.
+
+    outlines: of the nerves and other structures; that of the new one is added.
+    kind: artery, vein or look-alike.
+    """
+    aspect = rng.uniform(0.9, 1.0) if kind == "artery" else rng.uniform(0.45, 0.8)
+    outline = find_free_place(rng, region, outlines, aspect)
+    if outline is None:
+        return []
+    outlines.append(outline)
+    return [_draw_look_alike(rng, region, outline) if kind == "look-alike" else _draw_vessel(rng, outline, kind)]
 
 
 def _draw_look_alike(rng: np.random.Generator, region: Region, outline: Outline) -> Structure:
@@ -115,24 +120,6 @@ def _draw_vessel(rng: np.random.Generator, outline: Outline, kind: str) -> Vesse
     """kind: artery or vein."""
     wall_db = rng.uniform(-14, -6) if kind == "artery" else rng.uniform(-24, -14)
     return Vessel(outline, rng.uniform(*BLOOD_DB), wall_db)
-
-
-def place_vessel(rng: np.random.Generator, region: Region, outlines: list[Outline]) -> list[Structure]:
-    """Return an artery near the nerve, [] if there is no place. Its outline is added to `outlines`."""
-    outline = find_free_place(rng, region, outlines, rng.uniform(0.9, 1.0))
-    if outline is None:
-        return []
-    outlines.append(outline)
-    return [_draw_vessel(rng, outline, "artery")]
-
-
-def place_look_alike_beside(rng: np.random.Generator, region: Region, outlines: list[Outline]) -> list[Structure]:
-    """Return a structure that resembles a nerve, [] if there is no place. Its outline is added to `outlines`."""
-    outline = find_free_place(rng, region, outlines, rng.uniform(0.45, 0.8))
-    if outline is None:
-        return []
-    outlines.append(outline)
-    return [_draw_look_alike(rng, region, outline)]
 
 
 def find_free_place(rng: np.random.Generator, region: Region, outlines: list[Outline], aspect: float) -> Outline | None:
