@@ -28,7 +28,7 @@ from benchmarks.peers import NERVEMASK, RunningServer, decode_upload, run_server
 from benchmarks.report import record, table
 from benchmarks.sample_uploads import SampleUploads, encode_image, make_sample_uploads, sample_frames
 from service.inference.dynamic_batching import BATCH_SIZES
-from service.inference.execution_providers import open_gpu_runtimes
+from service.inference.gpu_runtimes import open_gpu_runtimes
 from service.inference.onnx_runtime import CPU, OnnxRuntime
 from service.inference.openvino_runtime import OpenVinoRuntime
 from service.inference.preprocessing import preprocess

@@ -71,12 +71,12 @@ def main() -> None:
     arguments = parse_arguments()
     try:
         plan = plan_outputs(arguments.frames, arguments.out, arguments.kind)
+        if arguments.outlines and plan.kind in (OUTPUT_KINDS["mask"], OUTPUT_KINDS["geojson"]):
+            raise ClientError("a mask and GeoJSON cannot contain outlines: use --as overlay, json or dicom")
         files = OutputFiles(plan, arguments.overwrite)
         # Imported here because httpx and rich would slow down --help.
         from service.clients.batch_client import segment_files
 
-        if arguments.outlines and plan.kind in (OUTPUT_KINDS["mask"], OUTPUT_KINDS["geojson"]):
-            raise ClientError("a mask and GeoJSON cannot contain outlines: use --as overlay, json or dicom")
         kind = plan.kind.with_parameters(answer_parameters(arguments))
         failures = segment_files(arguments.server, kind, files, arguments.at_once)
     except (ClientError, OSError) as error:

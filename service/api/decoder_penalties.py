@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from service.api.client_backoff import ClientBackoff
 from service.errors import ErrorCode, FrameError
-from service.request import RequestState
+from service.request_state import RequestState
 
 MAX_FREE_ENDS = 3  # frames of a client that may end their decoder processes before it has to wait
 FIRST_PENALTY_SECONDS = 1.0

@@ -8,7 +8,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.request import RequestState
+from service.request_state import RequestState
 
 ReportStep = Callable[[], None]
 # With a limit on threads, requests that hold a slot could wait for a thread, while requests that hold a thread wait for

@@ -71,7 +71,7 @@ def _segment_all(
         if isinstance(outcome, FrameFailure):
             raise outcome.error
         report_step()
-        if notes := outcome.notes + outcome.confidence_notes:
+        if notes := outcome.all_notes:
             frame_notes[index] = notes
         yield outcome.mask
         if with_outlines:

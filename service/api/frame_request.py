@@ -11,7 +11,7 @@ from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.inference.temporal_smoothing import TemporalSmoother
 from service.monitoring.monitored_segmenter import MonitoredSegmenter
-from service.request import AnswerSettings, RequestState
+from service.request_state import AnswerSettings, RequestState
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -19,7 +19,7 @@ from service.decoding.video_decoder import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import MIN_CONFIDENCE, FrameFailure, FrameResult, FrameSegmentation
 from service.model.card import WORST_FRAMES_IMAGE, Card
-from service.request import FRAME_ROUTES
+from service.request_state import FRAME_ROUTES
 
 Json = dict[str, Any]
 

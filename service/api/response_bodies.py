@@ -17,7 +17,7 @@ from service.rendering.overlay import draw_overlay
 
 PHANTOM_WARNING = "the model was trained on simulated frames: its masks of real frames mean nothing"
 PICTURE_KINDS = ("mask", "overlay", "frame")  # values of the parameter `picture`
-OUTLINES_BYTES = 13  # of a pixel: the regions inside the outlines, beside what segmentation takes
+OUTLINES_BYTES = 13  # of a pixel: with the frame and its mask, four more than segmentation takes (SEGMENTED_BYTES)
 RENDERED_PICTURE_BYTES = 24  # of a pixel: an overlay that does not compress, as base64, with the copies of the JSON
 
 
@@ -146,7 +146,7 @@ def _describe_outlines(outlines: Outlines, card: Card) -> models.Outlines:
         "inner": contours.find_contours(outlines.inner),
         "coverage": margins.coverage,
         "level": margins.level,
-        "guaranteed": outlines.guaranteed,
+        "guaranteed": outlines.no_guarantee is None,
     }
 
 

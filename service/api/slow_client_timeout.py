@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from starlette.types import Message, Receive, Send
 
-from service.request import RequestState
+from service.request_state import RequestState
 
 MAX_CLIENT_WAIT_SECONDS = 30.0  # for one client, during one request
 MIN_BYTES_PER_SECOND = 64 * 1024  # at this rate a client may take longer

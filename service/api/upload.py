@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.slow_client_timeout import MIN_BYTES_PER_SECOND, SlowClientTimeout
 from service.errors import ErrorCode, FrameError
-from service.request import FRAME_ROUTES, RequestState, is_frame_request
+from service.request_state import FRAME_ROUTES, RequestState, is_frame_request
 from service.resources.worker_memory import FILE_MEMORY, RequestMemory
 
 log = logging.getLogger("bentoml.nervemask")

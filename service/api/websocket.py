@@ -19,13 +19,13 @@ from service.api import response_bodies
 from service.api.decoder_penalties import PENALTIES
 from service.api.error_responses import INTERNAL_ERROR_MESSAGE, frame_error_response
 from service.api.fair_concurrency_limiter import LIMITER
-from service.api.stream_settings import StreamSettings
+from service.api.stream_query import StreamQuery
 from service.decoding.cine import open_cine
 from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.inference.temporal_smoothing import TemporalSmoother
 from service.monitoring.monitored_segmenter import MonitoredSegmenter, record_failure
-from service.request import RequestState
+from service.request_state import RequestState
 from service.resources.worker_memory import FREE_SHARES, WORKER_MEMORY, SharedLimit
 
 MAX_STREAMS = 16  # of one worker
@@ -162,7 +162,7 @@ async def serve_stream(socket: WebSocket) -> None:
 async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None:
     await socket.accept()
     try:
-        settings = StreamSettings.parse(socket.query_params)
+        settings = StreamQuery.parse(socket.query_params)
     except FrameError as error:
         await socket.send_text(json.dumps(response_bodies.build_error(error)))
         await socket.close(WS_1008_POLICY_VIOLATION)
@@ -180,7 +180,7 @@ async def _serve_counted_stream(socket: WebSocket, streams: OpenStreams) -> None
         queue.clear()
 
 
-async def _respond_to_all(socket: WebSocket, queue: FrameQueue, settings: StreamSettings) -> None:
+async def _respond_to_all(socket: WebSocket, queue: FrameQueue, settings: StreamQuery) -> None:
     smoother = TemporalSmoother() if settings.answers.smooth else None
     while message := await queue.next():
         try:
@@ -190,7 +190,7 @@ async def _respond_to_all(socket: WebSocket, queue: FrameQueue, settings: Stream
 
 
 async def _respond(
-    message: StreamMessage, socket: WebSocket, settings: StreamSettings, smoother: TemporalSmoother | None = None
+    message: StreamMessage, socket: WebSocket, settings: StreamQuery, smoother: TemporalSmoother | None = None
 ) -> None:
     """Send the responses to one message, each computed in a slot of the concurrency limiter."""
     state = RequestState.of(socket.scope)
@@ -216,7 +216,7 @@ class EncodedResponse(NamedTuple):
 
 
 def _compute_responses(
-    message: StreamMessage, socket: WebSocket, settings: StreamSettings, smoother: TemporalSmoother | None
+    message: StreamMessage, socket: WebSocket, settings: StreamQuery, smoother: TemporalSmoother | None
 ) -> Generator[EncodedResponse, None, None]:
     """Yield the responses to one message: one, or one per frame of a cine."""
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from service.api.client_backoff import ClientBackoff
-from service.request import client_network
+from service.request_state import client_network
 
 MAX_FREE_WRONG_KEYS = 5  # of one client, before the service refuses it for some time
 FIRST_RETRY_AFTER_SECONDS = 2

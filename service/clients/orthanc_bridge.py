@@ -31,7 +31,7 @@ from service.clients.orthanc_forms import (
 )
 from service.clients.response_forms import MODEL_DESCRIPTION
 from service.clients.retries import DELETED_STATUSES, MAX_SERVER_FAILURES, UNUSABLE_STATUSES
-from service.request import AnswerSettings
+from service.request_state import AnswerSettings
 
 log = logging.getLogger("nervemask.bridge")
 

@@ -17,33 +17,25 @@ from service.model.platt_scaling import PlattScaling
 from service.model.postprocessing_config import ConformalOutlines, PostprocessingConfig
 
 NO_OUTLINES_NOTE = "the model has no outlines"
-NO_GUARANTEE_NOTE = "the outlines have no guarantee: "
 
 
 def add_outlines(
-    segmentation: FrameSegmentation, probability: np.ndarray, config: PostprocessingConfig, other_network: str | None
+    segmentation: FrameSegmentation, probability: np.ndarray, config: PostprocessingConfig, no_guarantee: str | None
 ) -> FrameSegmentation:
-    """Return the segmentation with the outlines of its mask, and with a note if they have no guarantee.
+    """Return the segmentation with the outlines of its mask. An empty mask has none.
 
-    An empty mask has no outlines.
-
-    segmentation: of the probabilities; its notes say whether the frame is out of distribution.
     probability: float32 (height, width), 0..1, as `postprocess` gets it.
-    other_network: why the calibration frames were segmented in another way; None if they were not.
+    no_guarantee: why the guarantee does not hold, whatever the confidence; None if nothing speaks against it.
     """
     margins = config.outlines
     if margins is None:
         return replace(segmentation, notes=(*segmentation.notes, NO_OUTLINES_NOTE))
     if segmentation.confidence is None:
         return segmentation
-    reason = other_network
-    if segmentation.notes:
-        reason = "the frame is out of distribution"
-    elif segmentation.confidence < margins.min_confidence:
-        reason = f"the confidence is below {margins.min_confidence:g}"
+    if no_guarantee is None and segmentation.confidence < margins.min_confidence:
+        no_guarantee = f"the confidence is below {margins.min_confidence:g}"
     outer, inner = find_outlines(probability, segmentation.mask, config.pixel_calibration, margins)
-    notes = (*segmentation.notes, NO_GUARANTEE_NOTE + reason) if reason else segmentation.notes
-    return replace(segmentation, notes=notes, outlines=Outlines(outer, inner, guaranteed=reason is None))
+    return replace(segmentation, outlines=Outlines(outer, inner, no_guarantee))
 
 
 def find_outlines(

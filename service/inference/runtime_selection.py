@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from service.inference.dynamic_batching import DynamicBatchingRuntime
-from service.inference.execution_providers import open_gpu_runtimes
+from service.inference.gpu_runtimes import open_gpu_runtimes
 from service.inference.openvino_runtime import OpenVinoRuntime
 from service.inference.runtime_interface import Runtime
 from service.inference.tta import with_tta

@@ -14,6 +14,7 @@ from service.errors import FrameError
 MIN_CONFIDENCE = 0.5
 LOW_CONFIDENCE_NOTE = f"the confidence is below {MIN_CONFIDENCE}: the mask may be wrong"
 UNCERTAIN_ABSENCE_NOTE = "no nerve was found, but the frame may show one"
+NO_GUARANTEE_NOTE = "the outlines have no guarantee: "  # and the reason
 UNKNOWN_ABSENCE_NOTE = (
     "no nerve was found, but the model was trained only on frames that show one: it may have missed the nerve"
 )
@@ -22,12 +23,12 @@ UNKNOWN_ABSENCE_NOTE = (
 class Outlines(NamedTuple):
     """The regions inside the two outlines of a mask: uint8 (height, width), 0 or 255. inner <= mask <= outer.
 
-    guaranteed: the guarantee of the model's card holds for this frame.
+    no_guarantee: why the guarantee of the model's card does not hold for this frame; None if it holds.
     """
 
     outer: np.ndarray
     inner: np.ndarray
-    guaranteed: bool
+    no_guarantee: str | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class FrameSegmentation:
     presence: probability that the frame shows a nerve, 0..1.
     confidence: expected Dice of the mask, 0..1; None for an empty mask.
     milliseconds: time from preprocessing to the mask.
-    notes: sentences for the reader of the response.
+    notes: sentences for the reader of the response; `all_notes` has more.
     can_exclude_nerve: whether the model was also trained on frames without a nerve. Otherwise an empty mask says
         nothing about the frame.
     abstained: the mask was left out, because its expected Dice is too low; see `FrameResult.abstain_below`.
@@ -78,6 +79,12 @@ class FrameSegmentation:
             return (LOW_CONFIDENCE_NOTE,)
         return (UNCERTAIN_ABSENCE_NOTE if self.can_exclude_nerve else UNKNOWN_ABSENCE_NOTE,)
 
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Return the sentences for the reader of the response: also on the confidence, and on the outlines."""
+        reason = self.outlines.no_guarantee if self.outlines else None
+        return self.notes + self.confidence_notes + ((NO_GUARANTEE_NOTE + reason,) if reason else ())
+
 
 @dataclass(frozen=True)
 class FrameResult:
@@ -93,7 +100,7 @@ class FrameResult:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the reader of the response, about the frame and about its segmentation."""
-        return self.frame.notes + self.segmentation.notes + self.segmentation.confidence_notes
+        return self.frame.notes + self.segmentation.all_notes
 
     def abstain_below(self, min_confidence: float) -> "FrameResult":
         """Return this result, or one without mask and answer if the expected Dice is below `min_confidence`, 0..1."""

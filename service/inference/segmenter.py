@@ -15,7 +15,7 @@ from service.decoding.frame import Frame
 from service.errors import FrameError, ModelFolderError
 from service.inference.cine_frame_queue import CineFrameQueue
 from service.inference.conformal_outlines import add_outlines
-from service.inference.core_allocation import CoreAllocation
+from service.inference.frames_in_flight import FramesInFlight
 from service.inference.mask_confidence import mask_confidence
 from service.inference.out_of_distribution import out_of_distribution_notes
 from service.inference.postprocessing import postprocess
@@ -48,7 +48,7 @@ class Segmenter:
         self.folder = folder.resolve()  # a symbolic link may change later
         self.card = Card.read(folder)
         self.can_exclude_nerve = can_exclude_nerve(self.card)
-        self.in_flight = CoreAllocation()
+        self.in_flight = FramesInFlight()
         try:
             if precision is None:
                 card = self.card
@@ -161,17 +161,23 @@ class Segmenter:
         notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
         segmentation = replace(segmentation, notes=notes)
         if outlines:
-            segmentation = add_outlines(segmentation, probability, config, self._other_network(turn))
+            reason = self._missing_guarantee(is_smoothed=turn is not None, is_out_of_distribution=bool(notes))
+            segmentation = add_outlines(segmentation, probability, config, reason)
         if frame.scan_area is not None:
             segmentation = _place_in_frame(segmentation, frame, frame.scan_area)
         milliseconds = (time.perf_counter() - start - (turn.waited_seconds if turn else 0.0)) * 1000
         return replace(segmentation, milliseconds=milliseconds)
 
-    def _other_network(self, turn: SmoothingTurn | None) -> str | None:
-        """Return why the calibration frames of the outlines were segmented in another way; None if they were not."""
+    def _missing_guarantee(self, is_smoothed: bool, is_out_of_distribution: bool) -> str | None:
+        """Return why the guarantee of the outlines does not hold, whatever the confidence; None if it may hold.
+
+        It is for the network and the frames that the margins were fitted to.
+        """
         if self.card.refit:
-            return "the model is a refit, and they were fitted to the model before it"
-        return "they are fitted to masks that are not smoothed" if turn else None
+            return "the model is a refit"
+        if is_smoothed:
+            return "the masks are smoothed"
+        return "the frame is out of distribution" if is_out_of_distribution else None
 
 
 def _submit(

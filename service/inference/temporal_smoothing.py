@@ -91,7 +91,7 @@ class TemporalSmoother:
         return turn
 
     def restart(self) -> None:
-        """Start the average again with the next frame: the one before it cannot be read."""
+        """Start the average again with the next frame: the one before it has no mask."""
         self.last = None
 
 

@@ -31,7 +31,7 @@ import numpy as np
 from service.inference.segmentation_result import FrameResult
 from service.model.card import Card
 from service.monitoring.audit_log_file import HANGING, MAX_WRITE_SECONDS, AuditLogFile
-from service.request import RequestState
+from service.request_state import RequestState
 
 log = logging.getLogger("bentoml.nervemask")
 

@@ -24,7 +24,7 @@ from service.monitoring.prometheus_metrics import (
     STEP_DURATION_SECONDS,
 )
 from service.monitoring.review_spool import open_review_spool
-from service.request import RequestState
+from service.request_state import RequestState
 
 log = logging.getLogger("bentoml.nervemask")
 T = TypeVar("T")

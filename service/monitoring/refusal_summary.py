@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from service.monitoring import audit_log
-from service.request import client_network
+from service.request_state import client_network
 
 INTERVAL_SECONDS = 60.0
 MAX_CLIENTS = 256  # of one worker and interval; the others are summed up as OTHERS

@@ -25,7 +25,7 @@ from service.rendering.dicom_segmentation_source import (
     raise_as_header_error,
     read_number,
 )
-from service.request import DEFAULT_SETTINGS, AnswerSettings
+from service.request_state import DEFAULT_SETTINGS, AnswerSettings
 
 NERVE = Code("3057000", "SCT", "Nerve")
 AMBER = CIELabColor(82.0, 10.0, 83.0)  # the colour of overlay.NERVE_BGR
@@ -124,18 +124,23 @@ def has_outlines(card: Card, settings: AnswerSettings) -> bool:
 
 
 def _describe_segments(card: Card, settings: AnswerSettings) -> list[SegmentDescription]:
-    nerve = _describe_nerve(1, NERVE_LABEL, card, settings)
-    margins = card.postprocessing.outlines
-    if not (settings.outlines and margins):
+    nerve = _describe_nerve(1, NERVE_LABEL, AMBER, card, settings)
+    if not has_outlines(card, settings):
         return [nerve]
-    outlines = [_describe_nerve(number, label, card, settings) for number, label in enumerate(OUTLINE_LABELS, 2)]
-    shares = {"coverage": f"at least {margins.coverage:.0%}", "level": f"{margins.level:.0%}"}
+    margins = card.postprocessing.outlines
+    outlines = [_describe_nerve(n, label, SKY_BLUE, card, settings) for n, label in enumerate(OUTLINE_LABELS, 2)]
     for segment, promise in zip(outlines, OUTLINE_PROMISES, strict=True):
-        segment.SegmentDescription = promise.format(**shares)
+        if margins is None or card.refit or settings.smooth:
+            segment.SegmentDescription = "Without a guarantee."
+        else:
+            shares = {"coverage": f"at least {margins.coverage:.0%}", "level": f"{margins.level:.0%}"}
+            segment.SegmentDescription = promise.format(**shares)
     return [nerve, *outlines]
 
 
-def _describe_nerve(number: int, label: str, card: Card, settings: AnswerSettings) -> SegmentDescription:
+def _describe_nerve(
+    number: int, label: str, colour: CIELabColor, card: Card, settings: AnswerSettings
+) -> SegmentDescription:
     smoothing = {"smooth": "true"} if settings.smooth else {}
     algorithm = highdicom.AlgorithmIdentificationSequence(
         card.name,
@@ -151,7 +156,7 @@ def _describe_nerve(number: int, label: str, card: Card, settings: AnswerSetting
         segmented_property_type=NERVE,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        display_color=AMBER if label == NERVE_LABEL else SKY_BLUE,
+        display_color=colour,
     )
 
 

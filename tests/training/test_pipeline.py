@@ -23,8 +23,8 @@ from service.model.card import Card
 from tests.project_copy import ROOT, clean_environment, project_copy, run, run_modules, toy
 from tests.training.workspace.test_output_checksums import flip_bit
 from training.evaluation.inference import open_network
-from training.release.dice_regression_check import MAX_TEST_DICE_DROP, check_test_dice
 from training.release.model_card import build_card
+from training.release.served_model_dice_check import MAX_TEST_DICE_DROP, check_test_dice
 from training.workspace.output_checksums import CHECKSUMS, DamagedOutputError, write_checksums
 
 pytestmark = pytest.mark.training

@@ -150,7 +150,7 @@ if __name__ == "__main__":
         "model", nargs="?", type=Path, default=paths.CHAMPION_FOLDER, help="a model folder (the champion)"
     )
     parser.add_argument("--cines", type=int, default=20, help="number of cines, each of another subject (20)")
-    parser.add_argument("--frames", type=int, default=60, help="of each cine, 20 a second (60)")
+    parser.add_argument("--frames", type=int, default=80, help="of each cine, 20 a second (80)")
     arguments = parser.parse_args()
     try:
         main(arguments.model, arguments.cines, arguments.frames)

@@ -31,13 +31,13 @@ from training.data.sources import phantom
 from training.data.split_table import rows_of_split
 from training.evaluation.out_of_distribution_fit import measure_training_frames
 from training.release.bento import build_bento
-from training.release.dice_regression_check import check_test_dice
 from training.release.export_check import ExportMismatchError, check_export
 from training.release.float16_conversion import convert_to_float16
 from training.release.int8_quantization import quantize
 from training.release.model_card import build_card
 from training.release.precision_choice import choose_precisions
 from training.release.reference_stats import measure_reference_stats
+from training.release.served_model_dice_check import check_test_dice
 from training.release.served_model_frames import sample_rows, served_model_rows
 from training.workspace import paths
 from training.workspace.atomic_folder import atomic_folder
@@ -62,7 +62,7 @@ def complete_card(folder: Path, card: Card, evaluation: dict[str, Any]) -> Card:
 
     evaluation: metrics.json of the evaluated model.
 
-    Raises ExportMismatchError, DiceRegressionError.
+    Raises ExportMismatchError, ServedModelDiceError.
     """
     parity = check_export(folder, card)
     precision, gpu_precision, precision_metrics = choose_precisions(paths.UNETS / card.candidate, card)

@@ -23,8 +23,8 @@ from pydantic import TypeAdapter
 from service.model.card import NetworkInput
 from training.data.prepared_arrays import FrameArrays, read_arrays, write_arrays
 from training.evaluation.inference import open_network
-from training.release.dice_regression_check import check_test_dice
 from training.release.model_registry import register_model
+from training.release.served_model_dice_check import check_test_dice
 from training.release.served_model_frames import served_model_rows
 from training.workspace import nerve_parameters, paths, tracking
 from training.workspace.nerve_parameters import Candidate
@@ -56,7 +56,7 @@ def train_on_all_frames(candidate: Candidate, evaluated: Path, seed: int, scratc
     scratch: a folder for the prepared frames; this function removes it.
     """
     from training.fitting.trainer import train
-    from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
+    from training.workspace.progress_callbacks import MlflowMetrics, ProgressBar
 
     history = pd.read_csv(evaluated / "history.csv")
     network_input = TypeAdapter(NetworkInput).validate_json((evaluated / "input.json").read_bytes())
@@ -77,7 +77,7 @@ def refit(name: str, evaluation: dict[str, Any], folder: Path) -> None:
 
     evaluation: metrics.json of the evaluated model.
 
-    Raises DiceRegressionError.
+    Raises ServedModelDiceError.
     """
     from training.models.onnx_export import export_onnx
 

@@ -30,9 +30,9 @@ class Phantom(Section):
     """Number of frames of each subject."""
     seed: int
     """Seed of all random numbers. The same seed gives the same frames, byte for byte."""
-    difficulty: Literal["easy", "hard"]
+    difficulty: Literal["easy", "hard"] = "easy"
     """hard: nerves of all sizes, several nerves, structures that look like nerves, anisotropy."""
-    consoles: Annotated[list[Console], Field(min_length=1)]
+    consoles: list[Console] = Field(["standard"], min_length=1)
     """Each subject is examined with one of these console styles, at random."""
 
 

@@ -51,6 +51,7 @@ async function openFile(chosenFile) {
   resultPanel.showStatus(`Segmenting ${chosenFile.name} …`);
   try {
     await cardIsRead;
+    signal.throwIfAborted();
     const dicom = await isDicom(chosenFile);
     for await (const result of frameResults(chosenFile, answerParameters, signal)) {
       signal.throwIfAborted();
@@ -92,6 +93,7 @@ async function openLive(source, button) {
   setBusy(true);
   try {
     await cardIsRead;
+    signal.throwIfAborted();
     await streamFrames(source, answerParameters, signal, (picture, result, { rate, delay }) => {
       setBusy(false);
       draw(picture, result, "Live frame");
@@ -170,9 +172,9 @@ element("open-card").addEventListener("click", () => {
 });
 const cardIsRead = request("model")
   .then((response) => response.json())
-  .then(({ metrics, postprocessing: { outlines } }) => {
+  .then(({ metrics, refit, postprocessing: { outlines } }) => {
     resultPanel.presenceIsCalibrated = metrics.validation?.presence_auc !== null;
-    if (!outlines) return;
+    if (!outlines || refit) return; // the outlines of a refit have no guarantee
     answerParameters = { outlines: true };
     element("outlines-toggle").hidden = element("outlines-note").hidden = false;
     element("outlines-note").textContent = describe.guarantee(outlines);

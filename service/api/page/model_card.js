@@ -23,8 +23,8 @@ const METRIC_LABELS = {
   presence_calibration_error: "Presence: expected calibration error",
   confidence_correlation: "Confidence: correlation with the Dice",
   confidence_error: "Confidence: mean absolute error of the expected Dice",
-  outer_outline_held: "Outer outline: fraction of frames in which it holds at least 90 % of the nerve",
-  inner_outline_held: "Inner outline: fraction of frames in which at least 90 % of it is nerve",
+  outer_outline_held: "Outer outline: fraction of frames with a guarantee in which it held",
+  inner_outline_held: "Inner outline: fraction of frames with a guarantee in which it held",
   outer_outline_area: "Outer outline: median area, as a multiple of the nerve's",
   inner_outline_area: "Inner outline: median area, as a multiple of the nerve's",
   without_outline_guarantee: "Fraction of frames with a nerve whose outlines have no guarantee",
@@ -56,8 +56,9 @@ function describeCommit({ commit, commit_error, dirty }) {
   return dirty ? `${commit}, with uncommitted changes` : commit;
 }
 
-function describeOutlines(margins) {
+function describeOutlines({ refit, postprocessing: { outlines: margins } }) {
   if (!margins) return "none";
+  if (refit) return "without a guarantee: the model is a refit";
   const subjects = margins.subjects ? plural(margins.subjects, "subject") : "an unrecorded number of subjects";
   return `guarantee from ${plural(margins.frames, "validation frame")} of ${subjects}, for frames like these`;
 }
@@ -73,7 +74,7 @@ function listFacts(card) {
     Candidate: card.candidate,
     "Trained on": `${source}: ${plural(frames, "frame")} of ${subjectCount}; ${licence}${card.refit ? REFIT_NOTE : ""}`,
     Method: describeMethod(card.method),
-    Outlines: describeOutlines(card.postprocessing.outlines),
+    Outlines: describeOutlines(card),
     "Input size": `${width} × ${height} pixels; every frame is scaled to it`,
     "MLflow run": card.run_id,
     Commit: describeCommit(card),

@@ -57,7 +57,7 @@ export const describe = {
   /** What the outlines of a model promise. margins: of its card. */
   guarantee({ coverage, level }) {
     const [least, frames] = [coverage, level].map((share) => percent.format(share));
-    return `Blue: the outer outline holds at least ${least} of the nerve in ${frames} of such frames. In ${frames}, at least ${least} of the inner one is nerve.`;
+    return `Blue: the outer outline holds at least ${least} of the nerve in ${frames} of the frames like the validation frames. In ${frames}, at least ${least} of the inner one is nerve.`;
   },
 
   frame({ frame }) {

@@ -9,7 +9,7 @@ from service.api.error_responses import ErrorMiddleware
 from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
 from service.api.in_flight_limit import InFlightLimitMiddleware
 from service.errors import ErrorCode, FrameError
-from service.request import RequestState
+from service.request_state import RequestState
 from tests.service.api.asgi import FrameRequest
 from tests.service.api.virtual_time import run_in_virtual_time
 

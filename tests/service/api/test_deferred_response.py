@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api.deferred_response import DeferredResponse
 from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
-from service.request import RequestState
+from service.request_state import RequestState
 from tests.conftest import patched
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.service.api.asgi import FrameRequest, post_frames, with_middlewares

@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Message
 
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND, SlowClientTimeout
-from service.request import RequestState
+from service.request_state import RequestState
 from tests.service.api.virtual_time import run_in_virtual_time
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from service.api.websocket import StreamMessage, StreamSettings, _respond
+from service.api.websocket import StreamMessage, StreamQuery, _respond
 from service.errors import ErrorCode, FrameError
 from service.rendering.image_encoding import encode_png
-from service.request import RequestState
+from service.request_state import RequestState
 
 
 class NoModel:
@@ -36,7 +36,7 @@ def test_a_client_that_disconnects_before_its_response_holds_no_memory() -> None
     message = StreamMessage(0, encode_png(np.zeros((64, 64), np.uint8)))
 
     async def respond() -> None:
-        await _respond(message, socket, StreamSettings(drop=False, picture=None))
+        await _respond(message, socket, StreamQuery(drop=False, picture=None))
 
     with pytest.raises((WebSocketDisconnect, RuntimeError, OSError)):
         asyncio.run(respond())

@@ -18,7 +18,7 @@ from service.api.upload import MAX_MEMORY_WAIT_SECONDS, MAX_UPLOAD_BYTES, Upload
 from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
 from service.rendering.image_encoding import encode_png
-from service.request import RequestState
+from service.request_state import RequestState
 from service.resources.worker_memory import FILE_MEMORY, SharedLimit
 from tests.service.api.asgi import PNG, FrameRequest, disconnect
 from tests.service.api.virtual_time import run_in_virtual_time

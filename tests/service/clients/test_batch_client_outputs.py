@@ -131,6 +131,16 @@ def test_the_masks_of_a_cine_can_be_smoothed(run_client) -> None:
     assert alone[1:] != smoothed[1:]
 
 
+def test_outlines_are_asked_for_where_the_output_can_hold_them(run_client, frame_files) -> None:
+    write_file("a.png", frame_files[".png"])
+    output = run_client("a.png", "--out", "a.json", "--outlines")
+    assert "the model has no outlines" in output.stderr  # the service's warning: it was asked
+    for out, kind in (("masks", "mask"), ("shapes", "geojson")):
+        output = run_client("a.png", "--out", out, "--as", kind, "--outlines", status=2)
+        assert "cannot contain outlines" in output.stderr
+        assert not Path(out).exists()
+
+
 def test_a_min_confidence_above_1_is_a_wrong_argument(run_client, frame_files) -> None:
     write_file("a.png", frame_files[".png"])
     output = run_client("a.png", "--out", "out", "--min-confidence", "1.5", status=2)

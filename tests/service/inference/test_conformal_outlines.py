@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.decoding.frame import Frame
-from service.inference.conformal_outlines import NO_GUARANTEE_NOTE, NO_OUTLINES_NOTE, add_outlines, find_outlines
+from service.inference.conformal_outlines import NO_OUTLINES_NOTE, add_outlines, find_outlines
+from service.inference.out_of_distribution import image_features
 from service.inference.postprocessing import postprocess
 from service.inference.segmentation_result import FrameResult
 from service.inference.segmenter import Segmenter, build_segmentation
@@ -17,6 +18,7 @@ from service.inference.temporal_smoothing import TemporalSmoother
 from service.model.card import Card
 from service.model.platt_scaling import PlattScaling
 from service.model.postprocessing_config import ConformalOutlines, PostprocessingConfig
+from training.evaluation.out_of_distribution_fit import fit_stats
 
 MARGINS = ConformalOutlines(
     outer_margin=2.0, inner_margin=1.0, coverage=0.9, level=0.9, min_confidence=0.5, frames=30, subjects=None
@@ -29,9 +31,8 @@ HILL = (1 / (1 + np.exp(np.hypot(ROWS - 40, COLUMNS - 50) / 3 - 5))).astype(np.f
 SURE = np.where(HILL >= 0.5, np.float32(0.97), np.float32(0.001))  # a mask with a high confidence
 
 
-def outlined(probability, config=CONFIG, presence=1.0, other_network=None, notes=()):
-    segmentation = dataclasses.replace(build_segmentation(probability, presence, config), notes=notes)
-    return add_outlines(segmentation, probability, config, other_network)
+def outlined(probability, config=CONFIG, presence=1.0, no_guarantee=None):
+    return add_outlines(build_segmentation(probability, presence, config), probability, config, no_guarantee)
 
 
 @given(st.floats(0, 12), st.floats(0, 12), st.integers(0, 20))
@@ -78,26 +79,26 @@ def test_probabilities_of_0_and_1_are_finite_log_odds(calibration) -> None:
 def test_the_guarantee_holds_for_a_sure_mask_of_a_usual_frame() -> None:
     segmentation = outlined(SURE)
     assert segmentation.confidence > MARGINS.min_confidence
-    assert segmentation.outlines.guaranteed
-    assert segmentation.notes == ()
+    assert segmentation.outlines.no_guarantee is None
+    assert segmentation.all_notes == ()
+
+
+UNSURE = dataclasses.replace(CONFIG, confidence_calibration=PlattScaling(1, -9))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("config", "reason", "expected"),
     [
-        ({"other_network": "the model is a refit"}, "the model is a refit"),
-        ({"notes": ("unlike the training frames",)}, "the frame is out of distribution"),
-        (
-            {"config": dataclasses.replace(CONFIG, confidence_calibration=PlattScaling(1, -9))},
-            "the confidence is below 0.5",
-        ),
+        (CONFIG, "the model is a refit", "the model is a refit"),
+        (UNSURE, None, "the confidence is below 0.5"),
+        (UNSURE, "the model is a refit", "the model is a refit"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["refit", "unsure", "both"],
 )
-def test_an_answer_says_why_there_is_no_guarantee(arguments, reason) -> None:
-    segmentation = outlined(SURE, **arguments)
-    assert not segmentation.outlines.guaranteed
-    assert segmentation.notes == (*arguments.get("notes", ()), NO_GUARANTEE_NOTE + reason)
+def test_an_answer_says_why_there_is_no_guarantee(config, reason, expected) -> None:
+    segmentation = outlined(SURE, config, no_guarantee=reason)
+    assert segmentation.outlines.no_guarantee == expected
+    assert segmentation.all_notes[-1] == f"the outlines have no guarantee: {expected}"
 
 
 def test_refits_and_smoothed_masks_have_no_guarantee(outlines_model_folder, tmp_path, speckle) -> None:
@@ -106,13 +107,22 @@ def test_refits_and_smoothed_masks_have_no_guarantee(outlines_model_folder, tmp_
     dataclasses.replace(Card.read(folder), refit=True).write(folder)
     frame = Frame(speckle(3))
     segmenter = Segmenter(outlines_model_folder)
-    assert segmenter.segment(frame, outlines=True).outlines.guaranteed
-    refit = Segmenter(folder).segment(frame, outlines=True)
-    assert not refit.outlines.guaranteed
-    assert "refit" in refit.notes[-1]
+    assert segmenter.segment(frame, outlines=True).outlines.no_guarantee is None
+    assert Segmenter(folder).segment(frame, outlines=True).outlines.no_guarantee == "the model is a refit"
     smoothed = segmenter._segment_in_flight(frame, True, TemporalSmoother().next_frame(segmenter))
-    assert not smoothed.outlines.guaranteed
-    assert "smoothed" in smoothed.notes[-1]
+    assert smoothed.outlines.no_guarantee == "the masks are smoothed"
+
+
+def test_a_frame_out_of_distribution_has_no_guarantee(outlines_model_folder, tmp_path, speckle) -> None:
+    folder = tmp_path / "champion"
+    shutil.copytree(outlines_model_folder, folder)
+    stats = fit_stats(np.stack([image_features(speckle(seed)) for seed in range(20)]))
+    dataclasses.replace(Card.read(folder), out_of_distribution=stats).write(folder)
+    segmenter = Segmenter(folder)
+    noise = np.random.default_rng(1).integers(0, 256, speckle(3).shape, np.uint8)
+    noise[100:200, 100:300] = 255  # the network finds a nerve there
+    reason = segmenter.segment(Frame(noise), outlines=True).outlines.no_guarantee
+    assert reason == "the frame is out of distribution"
 
 
 def test_an_empty_mask_has_no_outlines() -> None:
@@ -128,10 +138,12 @@ def test_a_model_without_margins_says_so() -> None:
     assert segmentation.notes == (NO_OUTLINES_NOTE,)
 
 
-def test_an_answer_that_is_left_out_has_no_outlines() -> None:
-    result = FrameResult(Frame(np.zeros(SURE.shape, np.uint8)), outlined(SURE), 0.0)
-    assert result.abstain_below(1.0).segmentation.outlines is None
-    assert result.abstain_below(0.0).segmentation.outlines is not None
+def test_an_answer_that_is_left_out_has_neither_outlines_nor_their_note() -> None:
+    unsure = FrameResult(Frame(np.zeros(SURE.shape, np.uint8)), outlined(SURE, UNSURE), 0.0)
+    assert any("outlines" in note for note in unsure.notes)
+    left_out = unsure.abstain_below(0.5)
+    assert left_out.segmentation.outlines is None
+    assert left_out.notes == ("the answer is left out: its confidence is below 0.5",)
 
 
 def test_the_outlines_of_a_scan_area_lie_in_the_frame(outlines_model_folder, speckle) -> None:

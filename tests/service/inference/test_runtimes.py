@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.inference.execution_providers import gpu_providers
+from service.inference.gpu_runtimes import gpu_providers
 from service.inference.runtime_selection import open_runtime
 from service.inference.tta import FlipTta
 
@@ -77,7 +77,7 @@ def test_openvino_sends_no_usage_data(model_folder, tmp_path) -> None:
 
 def test_an_unusable_gpu_is_logged_and_the_cpu_is_used(model_folder, monkeypatch, caplog) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # its import fails, even where it is installed
-    monkeypatch.setattr("service.inference.execution_providers.gpu_name", lambda: "a GPU")
+    monkeypatch.setattr("service.inference.gpu_runtimes.gpu_name", lambda: "a GPU")
     runtime = open_runtime(model_folder)
     assert runtime.device.startswith("CPU") and runtime.precision == "float32"
     assert "install nervemask[gpu]" in caplog.text
@@ -88,7 +88,7 @@ def test_a_gpu_uses_tensorrt_where_its_library_is_installed(model_folder, monkey
     (cuda, options), cpu = gpu_providers(network, "float32")
     assert (cuda, cpu) == ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert all(isinstance(value, str) for value in options.values())
-    monkeypatch.setattr("service.inference.execution_providers.TENSORRT_LIBRARY", "libc.so.6")  # one that exists
+    monkeypatch.setattr("service.inference.gpu_runtimes.TENSORRT_LIBRARY", "libc.so.6")  # one that exists
     monkeypatch.setenv("BENTOML_HOME", "/a/folder")
     (tensorrt, options), (cuda, _), cpu = gpu_providers(network, "float16")
     assert tensorrt == "TensorrtExecutionProvider"

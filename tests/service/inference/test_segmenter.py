@@ -13,7 +13,7 @@ from service.decoding.cropping import Box
 from service.decoding.frame import Frame
 from service.decoding.image_file import decode_image
 from service.errors import ErrorCode, FrameError, ModelFolderError
-from service.inference.core_allocation import ALL_CORES_AFTER_SECONDS, CoreAllocation
+from service.inference.frames_in_flight import ALL_CORES_AFTER_SECONDS, FramesInFlight
 from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.inference.segmenter import Segmenter
 from service.model.card import Card
@@ -162,8 +162,8 @@ def test_a_network_with_other_output_names_is_rejected(card: Card, folder) -> No
 
 def test_a_frame_uses_all_cores_only_if_no_other_was_in_flight_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("service.inference.core_allocation.time.monotonic", lambda: now)
-    in_flight = CoreAllocation()
+    monkeypatch.setattr("service.inference.frames_in_flight.time.monotonic", lambda: now)
+    in_flight = FramesInFlight()
     with in_flight:
         assert in_flight.may_use_all_cores
         with in_flight:

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from service.api.access_log import AccessLogMiddleware
 from service.monitoring.audit_log import digest
 from service.rendering.image_encoding import encode_png
-from service.request import RequestState
+from service.request_state import RequestState
 from tests.conftest import RunningServer, serving
 from tests.dicoms import make_ultrasound, to_bytes
 

@@ -16,7 +16,7 @@ from service.decoding.cine import open_cine
 from service.model.card import Card
 from service.rendering.dicom_segmentation import build_dicom_segmentation
 from service.rendering.dicom_segmentation_source import invalid_value_notes
-from service.request import AnswerSettings
+from service.request_state import AnswerSettings
 from tests.dicoms import make_region, make_ultrasound, to_bytes
 from tests.service.rendering.segmentations import (
     CHARACTER_SETS,

@@ -56,7 +56,7 @@ def draw_subject(rng: np.random.Generator) -> Subject:
         ),
         nerve=nerve,
         look_alike=place_look_alike(rng, region, nerve.outline) if rng.random() < 0.55 else None,
-        other_structures=place_other_structures(rng, region, nerve.outline),
+        other_structures=place_other_structures(rng, region, [nerve.outline]),
         centre_mm=rng.uniform(-0.75, 0.75) * max_offset_mm,
         nerve_fraction=rng.uniform(0.3, 0.7),
         nerve_phase=rng.random(),

@@ -16,16 +16,15 @@ from training.data.sources.phantom.placement import (
     find_free_place,
     place_look_alike,
     place_other_structures,
-    place_structure,
 )
-from training.data.sources.phantom.structures import Bone, FatPad, Nerve, Vessel
+from training.data.sources.phantom.structures import Nerve
 
 # Of the 204 frames of usgra-seg: the nerve's share of the frame has the median 0.026 and the 10 and 90 % quantiles
 # 0.009 and 0.065; 74 % have one nerve, 19 % two, 7 % more; 90 % show a vessel.
 MEDIAN_AREA_SHARE, LOG_AREA_DEVIATION = 0.026, 0.75
 MIN_AREA_SHARE, MAX_AREA_SHARE = 0.007, 0.08
 FURTHER_NERVES, FURTHER_NERVE_PROBABILITIES = (0, 1, 2), (0.6, 0.28, 0.12)
-VESSEL_PROBABILITY = 0.9
+ANOTHER_ARTERY_PROBABILITY = 0.55
 LOOK_ALIKES, LOOK_ALIKE_PROBABILITIES = (0, 1, 2, 3), (0.2, 0.4, 0.3, 0.1)
 STROMA_DB, FASCICLE_DB, EPINEURIUM_DB = (5, 14), (-4, 4), (-2, 3)  # above muscle, above muscle, above stroma
 BEAM_ANGLE_DEVIATION = 0.11  # radians, about 6 degrees
@@ -35,25 +34,19 @@ def make_hard(subject: Subject, rng: np.random.Generator) -> Subject:
     """Return the subject with hard nerves and more structures around them."""
     region = subject.region
     nerve = _vary_nerve(subject.nerve, region, rng)
-    structures = place_other_structures(rng, region, nerve.outline)
-    # Fat may lie under a nerve. Bone is below the nerve, and the frame shows only the top of its outline.
-    outlines = [nerve.outline, *(s.outline for s in structures if not isinstance(s, FatPad | Bone))]
-    further_nerves = []
+    outlines, further_nerves = [nerve.outline], []
     for _ in range(int(rng.choice(FURTHER_NERVES, p=FURTHER_NERVE_PROBABILITIES))):
         if outline := find_free_place(rng, region, outlines, aspect=rng.uniform(0.5, 0.9)):
             outlines.append(outline)
             further_nerves.append(_vary_backscatter(draw_nerve(rng, region, outline), region, rng))
-    has_vessel = any(isinstance(structure, Vessel) for structure in structures)
-    kinds = ["artery"] if not has_vessel and rng.random() < VESSEL_PROBABILITY else []
-    kinds += ["look-alike"] * int(rng.choice(LOOK_ALIKES, p=LOOK_ALIKE_PROBABILITIES))
-    for kind in kinds:
-        structures += place_structure(rng, region, outlines, kind)
+    more = ["artery"] if rng.random() < ANOTHER_ARTERY_PROBABILITY else []
+    more += ["look-alike"] * int(rng.choice(LOOK_ALIKES, p=LOOK_ALIKE_PROBABILITIES))
     return replace(
         subject,
         nerve=nerve,
         further_nerves=tuple(further_nerves),
         look_alike=subject.look_alike and place_look_alike(rng, region, nerve.outline),
-        other_structures=structures,
+        other_structures=place_other_structures(rng, region, outlines, more),
         beam_angle_deviation=BEAM_ANGLE_DEVIATION,
     )
 

@@ -1,5 +1,6 @@
 """Place the nerve and other structures in a subject, and draw the appearance of each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,19 +80,27 @@ def place_look_alike(rng: np.random.Generator, region: Region, nerve: Outline) -
     return _draw_look_alike(rng, region, outline)
 
 
-def place_other_structures(rng: np.random.Generator, region: Region, nerve: Outline) -> list[Structure]:
-    """Return fat around the nerve, vessels, sometimes a look-alike, and bone below. Only fat overlaps the nerve."""
-    outlines, structures = [nerve], list[Structure]()
+def place_other_structures(
+    rng: np.random.Generator, region: Region, nerves: list[Outline], more: Sequence[str] = ()
+) -> list[Structure]:
+    """Return fat around the first nerve, vessels, sometimes a look-alike, and bone below. Only fat overlaps a nerve.
+
+    more: kinds of structures that are placed besides: artery, vein or look-alike.
+    """
+    outlines, structures = list(nerves), list[Structure]()
     for kind in rng.permutation(["artery", "vein", "look-alike"]):
         if rng.random() >= 0.45:
-            structures += place_structure(rng, region, outlines, kind)
+            structures += _place_structure(rng, region, outlines, kind)
+    for kind in more:
+        structures += _place_structure(rng, region, outlines, kind)
     bone = [_place_bone(rng, region, outlines)] if rng.random() < 0.33 else []
     widening = rng.uniform(1.1, 1.6)
+    nerve = nerves[0]
     fat = replace(nerve, half_width_mm=nerve.half_width_mm * widening, half_height_mm=nerve.half_height_mm + 0.8)
     return [FatPad(fat, rng.uniform(1, 6)), *bone, *structures]
 
 
-def place_structure(rng: np.random.Generator, region: Region, outlines: list[Outline], kind: str) -> list[Structure]:
+def _place_structure(rng: np.random.Generator, region: Region, outlines: list[Outline], kind: str) -> list[Structure]:
     """Return a structure that overlaps no other, near the nerve if possible; [] if there is no place.
 
     outlines: of the nerves and other structures; that of the new one is added.

@@ -8,13 +8,13 @@ from starlette.datastructures import QueryParams
 from service.api.frame_request import parse_min_confidence
 from service.api.response_bodies import OUTLINES_BYTES, PICTURE_KINDS, RENDERED_PICTURE_BYTES
 from service.errors import ErrorCode, FrameError
-from service.request import DEFAULT_SETTINGS, AnswerSettings
+from service.request_state import DEFAULT_SETTINGS, AnswerSettings
 
 FLAGS = ("drop", "smooth", "outlines")
 
 
 @dataclass(frozen=True)
-class StreamSettings:
+class StreamQuery:
     """The query parameters of a stream.
 
     drop: respond only to the newest frame of the queue, and report the others as dropped.
@@ -28,7 +28,7 @@ class StreamSettings:
 
     @classmethod
     def parse(cls, query: QueryParams) -> Self:
-        """Return the settings in a query. Raises FrameError (400) for an unknown parameter or value."""
+        """Return the parameters of a query. Raises FrameError (400) for an unknown parameter or value."""
         flags = {name: query.get(name, "false") for name in FLAGS}
         picture = query.get("picture")
         if (

@@ -7,7 +7,7 @@ import time
 ALL_CORES_AFTER_SECONDS = 0.1  # without a second frame in flight
 
 
-class CoreAllocation:
+class FramesInFlight:
     """Counts the frames that are being segmented. A context manager for each frame; thread-safe."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from training.evaluation.summary import format_interval
 MAX_TEST_DICE_DROP = 0.05  # larger than the difference between two seeds (docs/accuracy.md, Ablations)
 
 
-class DiceRegressionError(SystemExit):
+class ServedModelDiceError(SystemExit):
     """The model to serve is worse than the evaluated model. It ends the stage with this message alone."""
 
 
@@ -21,12 +21,12 @@ def check_test_dice(network: Network, evaluation: dict[str, Any]) -> float:
 
     evaluation: metrics.json of the evaluated model.
 
-    Raises DiceRegressionError if the Dice is more than MAX_TEST_DICE_DROP below that model's.
+    Raises ServedModelDiceError if the Dice is more than MAX_TEST_DICE_DROP below that model's.
     """
     postprocessing = read_postprocessing(evaluation)
     dice = float(dice_scores(network, postprocessing, rows_of_split("test"), "model to serve").mean())
     if dice < evaluation["test"]["dice"] - MAX_TEST_DICE_DROP:
-        raise DiceRegressionError(
+        raise ServedModelDiceError(
             f"The model to serve has a Dice of {dice:.3f} on the test split; the evaluated model has "
             f"{format_interval(evaluation['test'], 'dice')}. The stage stops. To serve the evaluated model, remove the "
             "source from nerve.refit in params.yaml. To train all candidates again, change nerve.seed."
