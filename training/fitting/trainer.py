@@ -9,7 +9,6 @@ import pandas as pd
 from training.data.prepared_arrays import FrameArrays
 from training.fitting.batches import TrainingBatches, head_targets
 from training.fitting.devices import fastest_dtype_policy, training_strategy
-from training.fitting.optimizer import build_optimizer
 from training.fitting.phantom_pretraining import pretrain_on_phantom
 from training.models import losses
 from training.models.batch_norm_recalibration import recalibrate_batch_norm
@@ -86,7 +85,8 @@ def _compile(model: keras.Model, net: Net, recipe: Recipe) -> None:
     # Without its own head, presence is computed from the mask and has no loss.
     heads_with_loss = [head for head in model.output if head != "presence" or head in net.heads]
     model.compile(
-        optimizer=build_optimizer(recipe),
+        # The schedule sets the learning rate before each epoch.
+        optimizer=keras.optimizers.Adam(use_ema=bool(recipe.ema_momentum), ema_momentum=recipe.ema_momentum or 0.0),
         loss={head: "binary_crossentropy" if head == "presence" else mask_loss for head in heads_with_loss},
         loss_weights={head: losses.loss_weight(head) for head in heads_with_loss},
         metrics={"mask": [keras.metrics.MeanMetricWrapper(losses.dice, name="dice")]},

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from keras import KerasTensor, layers
 
-ENCODER_PREFIX = "encoder."  # of all encoder layers: they have their own learning rate
+ENCODER_PREFIX = "encoder."  # of all encoder layers
 STEM_FILTERS = 32
 
 

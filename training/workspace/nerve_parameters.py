@@ -205,8 +205,6 @@ class Recipe(PhasedTraining):
     patience: PositiveInt | None = None
     """Epochs without a better validation Dice before the training stops. The weights of the best epoch are the result.
     None: train all epochs and keep the last weights."""
-    encoder_lr_multiplier: NonNegativeFloat = 1.0
-    """Learning rate of the encoder, as a multiple of the others'. Below 1 it protects pre-trained weights."""
     phantom_pretraining_epochs: NonNegativeInt = 0
     """Epochs of synthetic pre-training on phantom frames, before the training on real frames."""
 
