@@ -57,7 +57,7 @@ def _constant_data() -> AbstractContextManager[Any]:
 
 
 def _float32() -> AbstractContextManager[Any]:
-    return patch("training.fitting.trainer.fastest_dtype_policy", return_value="float32")
+    return patch("training.fitting.trainer.choose_dtype_policy", return_value="float32")
 
 
 def to_markdown(figures: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from benchmarks.report import table
@@ -21,6 +22,7 @@ from benchmarks.report import table
 EPOCHS = 2
 REPEATS = 20
 MATRIX_SIZE = 2048
+BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}  # of a CPU
 CONVOLUTION_SHAPE = (16, 80, 112, 64)  # N, H, W, C: as in the middle of a U-net
 DENSE, DEPTHWISE, MATRIX = "convolution", "depthwise convolution", "matrix product"
 OTHER_PRIMITIVES, OUTSIDE = "oneDNN's other primitives", "outside of oneDNN"
@@ -81,9 +83,8 @@ def sum_primitives(log: str, steps: int) -> list[dict[str, Any]]:
 
 def measure_peaks() -> dict[str, dict[str, float]]:
     """Return the 10^9 operations per second of large layers, by number format and kind of layer."""
-    from training.fitting.devices import fastest_dtype_policy
-
-    dtypes = ["float32"] + (["bfloat16"] if fastest_dtype_policy() != "float32" else [])
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    dtypes = ["float32"] + (["bfloat16"] if flags & BFLOAT16_FLAGS else [])
     return {
         dtype: {
             kind: round(operations / _median_seconds(layer) / 1e9, 1)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from training.data.prepared_arrays import FrameArrays
 from training.fitting.batches import TrainingBatches, head_targets
-from training.fitting.devices import fastest_dtype_policy, training_strategy
+from training.fitting.devices import choose_dtype_policy, training_strategy
 from training.fitting.phantom_pretraining import pretrain_on_phantom
 from training.models import losses
 from training.models.batch_norm_recalibration import recalibrate_batch_norm
@@ -68,8 +68,8 @@ def trainable_heads(heads: list[Head], masks: np.ndarray) -> list[Head]:
 
 
 def _build_initial_model(net: Net, parameters: InputParameters) -> keras.Model:
-    """Return the network before training, in the fastest dtype policy, with its initial weights."""
-    keras.config.set_dtype_policy(fastest_dtype_policy(has_encoder=bool(net.encoder)))
+    """Return the network before training, in the dtype policy of this machine, with its initial weights."""
+    keras.config.set_dtype_policy(choose_dtype_policy())
     try:
         model = build_unet(net, parameters)
     finally:
