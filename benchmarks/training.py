@@ -12,6 +12,7 @@ from benchmarks import training_memory, training_roofline
 from benchmarks.report import table
 from benchmarks.training_steps import measure_steps
 from training.fitting.batches import TrainingBatches
+from training.fitting.devices import choose_dtype_policy
 from training.workspace import nerve_parameters
 
 TITLE = "Training steps: against the machine's peak, by memory allocator, by data"
@@ -31,7 +32,7 @@ def measure() -> dict[str, Any]:
 
 def _measure_data(name: str) -> dict[str, Any]:
     conditions = {REAL_DATA: nullcontext, CONSTANT_DATA: _constant_data}
-    if not nerve_parameters.read_candidate(name).net.encoder:  # a network with an encoder trains in float32 anyway
+    if choose_dtype_policy() != "float32":
         conditions[FLOAT32] = _float32
     rounds = [{key: _wall_ms(name, condition()) for key, condition in conditions.items()} for _ in range(ROUNDS)]
     medians = {key: round(statistics.median(times[key] for times in rounds), 1) for key in conditions}

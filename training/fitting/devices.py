@@ -1,4 +1,4 @@
-"""The devices of a training, and the number format that they compute fastest in."""
+"""The devices of a training, and the number format that it computes in."""
 
 import tensorflow as tf
 
