@@ -26,6 +26,7 @@ from service.inference.out_of_distribution import out_of_distribution_notes
 from service.inference.segmentation_result import MIN_CONFIDENCE
 from service.inference.segmenter import build_segmentation
 from service.model.postprocessing_config import PostprocessingConfig
+from service.rendering.image_encoding import to_8_bits
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 from training.data.split_table import rows_of_split
 from training.evaluation.image_corruptions import INTENSITY_CORRUPTIONS, SPATIAL_CORRUPTIONS
@@ -44,8 +45,7 @@ WRONG_DICE, RIGHT_DICE = 0.3, 0.6  # a mask with a lower Dice is wrong, one with
 def shifted_test_frames() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield the name of a shift, a shifted frame, uint8 (height, width), and its nerve, bool (height, width)."""
     for row in track(rows_of_split("test"), "shifted test frames"):
-        pixels, truth = read_frame(row).pixels, read_nerve_mask(row)
-        grey = pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
+        grey, truth = to_8_bits(read_frame(row)), read_nerve_mask(row)
         for name, corrupt in INTENSITY_CORRUPTIONS.items():
             yield name, corrupt(grey), truth
         for name, corrupt in SPATIAL_CORRUPTIONS.items():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from service.rendering.image_encoding import to_8_bits
 from training.data.frame_mask_pair import NERVE, VESSEL
 from training.data.manifest import ManifestRow, read_frame, read_labels, read_manifest
 from training.evaluation.summary import to_markdown
@@ -47,9 +48,8 @@ def measure_contrast(grey: np.ndarray, nerve: np.ndarray) -> dict[str, float]:
 
 def measure_row(row: ManifestRow) -> dict[str, float]:
     """Return `measure_contrast` of a frame that shows a nerve, and whether a vessel is labelled, 0 or 1."""
-    pixels, labels = read_frame(row).pixels, read_labels(row)
-    grey = pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
-    return {**measure_contrast(grey, labels == NERVE), "vessel": float((labels == VESSEL).any())}
+    labels = read_labels(row)
+    return {**measure_contrast(to_8_bits(read_frame(row)), labels == NERVE), "vessel": float((labels == VESSEL).any())}
 
 
 def summarize_contrast(frames: pd.DataFrame) -> pd.DataFrame:

@@ -57,15 +57,15 @@ class TrainingBatches(keras.utils.PyDataset):
 def head_targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:
     """Return the float32 target of each head: presence (B, 1), the others (B, height, width, 1).
 
-    masks: (B, height, width, C), 0..1: nerve, then vessel, after augmentation. Presence is 1 if any pixel of the nerve
-    is in the augmented frame.
+    masks: (B, height, width, C), 0 or 1: nerve, then vessel, after augmentation. Presence is 1 if any pixel of the
+    nerve is in the augmented frame.
     """
     masks = masks.astype(np.float32)
     nerve = masks[..., :1]
     targets = {}
     for head in heads:
         if head == "presence":
-            targets[head] = np.rint(nerve.max(axis=(1, 2)))
+            targets[head] = nerve.max(axis=(1, 2))
         elif head == "vessel":
             targets[head] = masks[..., 1:2]
         else:  # mask, deep_supervision_K
