@@ -68,13 +68,13 @@ lint: setup  ## run ruff, mypy and the import contracts
 
 lock:  ## update the locked requirements
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
-	  --extra training --extra dev pyproject.toml -o requirements.txt
+	  --extra training --extra cluster --extra dev pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  -c requirements.txt pyproject.toml -o deploy/requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  -c requirements.txt --extra gpu pyproject.toml -o deploy/requirements-gpu.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  -c requirements.txt --extra training pyproject.toml -o deploy/requirements-training.txt
+	  -c requirements.txt --extra training --extra cluster pyproject.toml -o deploy/requirements-training.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  tests/contract/requirements.in -o tests/contract/requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \

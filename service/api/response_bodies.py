@@ -44,7 +44,7 @@ def build_segmentation(result: FrameResult, card: Card, picture_kind: str | None
             "rate_hz": frame.frame_rate_hz,
         },
         "nerve": {
-            **_measure_nerve(result),
+            **measure_nerve(result),
             "contours": contours.find_contours(segmentation.mask),
             "rle": run_lengths.encode_run_lengths(segmentation.mask),
         },
@@ -73,7 +73,7 @@ def build_feature(result: FrameResult, card: Card) -> models.Feature:
         "properties": {
             "classification": {"name": "nerve"},
             "index": result.frame.index,
-            **_measure_nerve(result),
+            **measure_nerve(result),
             "confidence": _confidence(result),
             "model": _model(card),
             "warnings": collect_warnings(card, *result.notes),
@@ -122,7 +122,8 @@ def model_headers(card: Card, notes: tuple[str, ...]) -> dict[str, str]:
     return headers
 
 
-def _measure_nerve(result: FrameResult) -> models.NerveMeasures:
+def measure_nerve(result: FrameResult) -> models.NerveMeasures:
+    """Return the presence of the nerve, and the area and box of its mask."""
     frame = result.frame
     segmentation = result.segmentation
     area_px = cv2.countNonZero(segmentation.mask)

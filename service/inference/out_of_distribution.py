@@ -81,6 +81,9 @@ def mahalanobis_distance(pixels: np.ndarray, stats: OutOfDistributionStats) -> f
     return float(np.linalg.norm(np.array(stats.whitening) @ (image_features(pixels) - stats.mean)))
 
 
-def out_of_distribution_notes(pixels: np.ndarray, stats: OutOfDistributionStats | None) -> tuple[str, ...]:
-    """Return the note for a frame that is out of distribution; nothing for others, or if the card holds no stats."""
-    return (OUT_OF_DISTRIBUTION_NOTE,) if stats and mahalanobis_distance(pixels, stats) > stats.limit else ()
+def out_of_distribution_notes(distance: float | None, stats: OutOfDistributionStats | None) -> tuple[str, ...]:
+    """Return the note for a frame that is out of distribution; nothing for others, or if the card holds no stats.
+
+    distance: of `mahalanobis_distance`.
+    """
+    return (OUT_OF_DISTRIBUTION_NOTE,) if stats and distance is not None and distance > stats.limit else ()

@@ -44,6 +44,8 @@ class FrameSegmentation:
         nothing about the frame.
     abstained: the mask was left out, because its expected Dice is too low; see `FrameResult.abstain_below`.
     outlines: around the mask; None if the client does not ask for them, or there are none.
+    out_of_distribution_distance: Mahalanobis distance from the training frames, in standard deviations; None if the
+        card does not describe them.
     """
 
     mask: np.ndarray
@@ -54,6 +56,7 @@ class FrameSegmentation:
     can_exclude_nerve: bool = True
     abstained: bool = False
     outlines: Outlines | None = None
+    out_of_distribution_distance: float | None = None
 
     @property
     def present(self) -> bool | None:

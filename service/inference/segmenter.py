@@ -17,7 +17,7 @@ from service.inference.cine_frame_queue import CineFrameQueue
 from service.inference.conformal_outlines import add_outlines
 from service.inference.frames_in_flight import FramesInFlight
 from service.inference.mask_confidence import mask_confidence
-from service.inference.out_of_distribution import out_of_distribution_notes
+from service.inference.out_of_distribution import mahalanobis_distance, out_of_distribution_notes
 from service.inference.postprocessing import postprocess
 from service.inference.preprocessing import preprocess, resample_to_frame
 from service.inference.runtime_interface import Runtime
@@ -158,8 +158,10 @@ class Segmenter:
             output = turn.smooth(frame.pixels.shape, network_input, output)
         probability = resample_to_frame(output.probability, scan)
         segmentation = build_segmentation(probability, output.presence, config, self.can_exclude_nerve)
-        notes = out_of_distribution_notes(scan.content_box.crop(scan.pixels), self.card.out_of_distribution)
-        segmentation = replace(segmentation, notes=notes)
+        stats = self.card.out_of_distribution
+        distance = mahalanobis_distance(scan.content_box.crop(scan.pixels), stats) if stats else None
+        notes = out_of_distribution_notes(distance, stats)
+        segmentation = replace(segmentation, notes=notes, out_of_distribution_distance=distance)
         if outlines:
             reason = self._missing_guarantee(is_smoothed=turn is not None, is_out_of_distribution=bool(notes))
             segmentation = add_outlines(segmentation, probability, config, reason)

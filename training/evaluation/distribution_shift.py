@@ -22,7 +22,7 @@ from rich.progress import track
 from service.decoding.cine import open_cine
 from service.decoding.frame import Frame
 from service.errors import FrameError
-from service.inference.out_of_distribution import out_of_distribution_notes
+from service.inference.out_of_distribution import mahalanobis_distance
 from service.inference.segmentation_result import MIN_CONFIDENCE
 from service.inference.segmenter import build_segmentation
 from service.model.postprocessing_config import PostprocessingConfig
@@ -87,7 +87,7 @@ class Scorer:
             "dice": dice(segmentation.mask > 0, truth),
             "expected_dice": segmentation.expected_dice,
             "low_confidence": bool(segmentation.confidence_notes),
-            "out_of_distribution": bool(out_of_distribution_notes(content, self.stats)),
+            "out_of_distribution": mahalanobis_distance(content, self.stats) > self.stats.limit,
         }
 
 

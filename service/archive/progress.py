@@ -1,0 +1,82 @@
+"""What the archive command prints: progress, failures, and a closing table."""
+
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import ray
+from rich.console import Console
+from rich.table import Table
+
+from service.clients.printable_text import print_problem
+
+LINE_SECONDS = 10.0  # between two lines of progress
+MAX_PRINTED_FAILURES = 20
+
+
+class Progress:
+    """Counts files and frames, and prints a line every LINE_SECONDS to standard error.
+
+    counts: the sums of what `SegmentationActor` returns.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.printed_failures = 0
+        self.start = self.last_line = time.monotonic()
+
+    def update(self, counts: dict[str, Any], total: Any) -> None:
+        """Add the counts of a task. total: the future number of files."""
+        for location, reason in counts.pop("failures"):
+            self._print_failure(location, reason)
+        self.counts.update(counts)
+        now = time.monotonic()
+        if now - self.last_line >= LINE_SECONDS:
+            self.last_line = now
+            print(self._line(now - self.start, _known(total)), file=sys.stderr, flush=True)
+
+    def _print_failure(self, location: str, reason: str) -> None:
+        self.printed_failures += 1
+        if self.printed_failures <= MAX_PRINTED_FAILURES:
+            print_problem(reason, location)
+        elif self.printed_failures == MAX_PRINTED_FAILURES + 1:
+            print_problem("further failures are only in the table (column error)")
+
+    def _line(self, seconds: float, total: int | None) -> str:
+        counts = self.counts
+        files = f"{counts['files']} of {total} files" if total else f"{counts['files']} files"
+        parts = [files, f"{counts['segmented']} frames", f"{counts['segmented'] / seconds:.0f} frames/s"]
+        if counts["done_before"]:
+            parts.append(f"{counts['done_before']} done before")
+        if counts["failed"]:
+            parts.append(f"{counts['failed']} failed")
+        if total and counts["files"]:
+            left = (total - counts["files"]) * seconds / counts["files"]
+            parts.append(f"{_duration(left)} left")
+        return ", ".join(parts)
+
+    def finish(self) -> None:
+        """Print the closing table to standard output."""
+        seconds = time.monotonic() - self.start
+        counts = self.counts
+        table = Table("", "", show_header=False, box=None)
+        table.add_row("Files", str(counts["files"]))
+        table.add_row("Frames segmented", str(counts["segmented"]))
+        table.add_row("Frames done before", str(counts["done_before"]))
+        table.add_row("Failures", str(counts["failed"]))
+        table.add_row("Files that are no ultrasound", str(counts["skipped"]))
+        table.add_row("Time", _duration(seconds))
+        table.add_row("Frames per second", f"{counts['segmented'] / seconds:.1f}")
+        Console().print(table)
+
+
+def _known(total: Any) -> int | None:
+    """Return the value of a future; None if it is not ready."""
+    ready, _ = ray.wait([total], timeout=0)
+    return int(ray.get(ready[0])) if ready else None
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds) // 60, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {round(seconds) % 60:02d} s"

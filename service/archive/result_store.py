@@ -1,0 +1,101 @@
+"""The output folder of an archive: a record and the output files of each input file, written once.
+
+    frames/MODEL/part-A.parquet         the table: a row for each frame
+    records/MODEL/AB/DIGEST.jsonl       the rows of one input file
+    mask/MODEL/AB/DIGEST.png            its outputs; those of a cine are DIGEST_0000.png, DIGEST_0001.png ...
+
+DIGEST is the SHA-256 of the input file; A and AB are its first digits. MODEL is the version and run of the model. Each
+file is complete or absent, and the same input gives the same bytes. So a second attempt, a second run, or two runs at
+once give one record for each input file. The record is written after the outputs: where it is, nothing is left to do.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from service.clients.output_files import atomic_file
+from service.model.card import Card
+
+RECORDS, TABLE = "records", "frames"
+PARTS = "0123456789abcdef"  # first digits of digests
+
+
+class OutputError(Exception):
+    """A result cannot be written. The message names the file and the reason."""
+
+
+class ResultStore:
+    """The results of one model. Several processes may use it at once.
+
+    folder: the output folder. model: name of the model's folders, of `model_key`. kind: of the output files; "none":
+    no output files.
+    """
+
+    def __init__(self, folder: Path, model: str, kind: str):
+        self.folder, self.model, self.kind = folder, model, kind
+
+    @property
+    def table(self) -> Path:
+        """The folder of the table's parts."""
+        return self.folder / TABLE / self.model
+
+    @property
+    def records(self) -> Path:
+        """The folder of the records. It has a folder for each first two digits of the digests."""
+        return self.folder / RECORDS / self.model
+
+    def record(self, digest: str) -> Path:
+        """Return the record of an input file."""
+        return self.records / digest[:2] / f"{digest}.jsonl"
+
+    def output(self, digest: str, suffix: str, index: int | None = None) -> Path:
+        """Return the output file of an input file, or of frame `index` of a cine."""
+        frame = "" if index is None else f"_{index:04d}"
+        return self.folder / self.kind / self.model / digest[:2] / f"{digest}{frame}{suffix}"
+
+    def read_record(self, digest: str) -> list[dict[str, Any]]:
+        """Return the rows of an input file; none if it has no record yet."""
+        try:
+            return [json.loads(line) for line in self.record(digest).read_bytes().splitlines()]
+        except FileNotFoundError:
+            return []
+
+    def is_finished(self, rows: list[dict[str, Any]]) -> bool:
+        """Return whether nothing is left to do for the input file with these rows."""
+        has_outputs = self.kind == "none" or all(self.kind in row["outputs"] for row in rows)
+        return bool(rows) and has_outputs and not any(row["try_again"] for row in rows)
+
+    def write_record(self, digest: str, rows: list[dict[str, Any]]) -> None:
+        """Write the rows of an input file, after its outputs. Raises OutputError."""
+        with _writing(self.record(digest)) as file:
+            file.writelines(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
+
+    def remove_record(self, digest: str) -> None:
+        """Remove the record of a file that could not be read before. Raises OutputError."""
+        try:
+            self.record(digest).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.record(digest)} cannot be removed ({error.strerror})") from error
+
+    def write_output(self, digest: str, suffix: str, index: int | None, data: bytes) -> None:
+        """Write an output file. Raises OutputError."""
+        with _writing(self.output(digest, suffix, index)) as file:
+            file.write(data)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing; it is complete or absent. Raises OutputError."""
+    try:
+        with atomic_file(path) as file:
+            yield file
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def model_key(card: Card) -> str:
+    """Return the name of a model's folders: its version and its run."""
+    text = f"{card.version}-{card.run_id[:8]}"
+    return "".join(character if character.isalnum() or character in "._-" else "_" for character in text)

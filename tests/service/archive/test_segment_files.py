@@ -1,0 +1,142 @@
+"""Each file of an archive gets its outputs and its record once."""
+
+import hashlib
+import io
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from service.archive import segment_files
+from service.archive.locations import list_source
+from service.archive.result_store import OutputError
+from service.archive.segment_files import FileOutcome
+from service.decoding.frame import Frame
+from service.errors import ErrorCode, FrameError
+from tests import frames
+from tests.dicoms import make_ultrasound, to_bytes
+
+
+def rows_of(store) -> list[dict]:
+    return [json.loads(line) for path in store.records.rglob("*.jsonl") for line in path.read_text().splitlines()]
+
+
+def total(outcomes: list[FileOutcome]) -> FileOutcome:
+    """Return the sums of the outcomes, without the reasons."""
+    return FileOutcome(*(sum(values) for values in list(zip(*outcomes, strict=True))[:-1]))
+
+
+def test_every_frame_gets_a_mask_and_a_row(source, open_store, segment_all, archive_segmenter) -> None:
+    store = open_store()
+    outcomes = segment_all(store, list_source(str(source)))
+    # b.png, a.png and its copy, three frames of the cine; the damaged picture; the notes
+    assert total(outcomes) == FileOutcome(segmented=5, done_before=1, skipped=1, failed=1)
+    rows = rows_of(store)
+    assert sorted(str(row.get("error")) for row in rows) == ["None"] * 5 + ["malformed"]
+    digest = hashlib.sha256((source / "a.png").read_bytes()).hexdigest()
+    mask = cv2.imread(str(store.output(digest, ".png")), cv2.IMREAD_UNCHANGED)
+    expected = archive_segmenter.segment(Frame(frames.speckle(1, 60, 80)))
+    assert np.array_equal(mask, expected.mask)
+    (row,) = (row for row in rows if row["digest"] == digest)
+    assert row["area_px"] == np.count_nonzero(mask)
+    assert row["presence"] == pytest.approx(expected.presence, abs=1e-4)
+    cine = hashlib.sha256((source / "nested" / "IM0001").read_bytes()).hexdigest()
+    assert all(store.output(cine, ".png", index).exists() for index in range(3))
+    assert {row["month"] for row in rows if row["digest"] == cine} == {"2026-11"}
+
+
+def test_rows_hold_no_path_and_no_identifier_of_a_patient(source, open_store, segment_all) -> None:
+    segment_all(open_store(), list_source(str(source)))
+    written = b"".join(path.read_bytes() for path in (source.parent / "out").rglob("*") if path.is_file())
+    names = "".join(str(path) for path in (source.parent / "out").rglob("*"))
+    for secret in ("Doe", "Jane", "4711", "19700101", "20261123", "nested", "a again"):
+        assert secret.encode() not in written
+        assert secret not in names.replace(str(source.parent), "")
+
+
+def test_paths_are_kept_if_asked(source, open_store, segment_all) -> None:
+    store = open_store()
+    segment_all(store, [source / "a.png"], keep_paths=True)
+    assert [row["path"] for row in rows_of(store)] == [str(source / "a.png")]
+
+
+def test_a_second_run_changes_nothing(source, open_store, segment_all) -> None:
+    store = open_store()
+    segment_all(store, list_source(str(source)))
+    before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*") if path.is_file()}
+    outcomes = segment_all(store, list_source(str(source)))
+    assert total(outcomes) == FileOutcome(done_before=7, skipped=1)
+    assert before == {path: path.stat().st_mtime_ns for path in store.folder.rglob("*") if path.is_file()}
+
+
+def test_another_kind_of_output_is_made_later(source, open_store, segment_all) -> None:
+    segment_all(open_store("none"), [source / "a.png"])
+    overlays = open_store("overlay")
+    assert total(segment_all(overlays, [source / "a.png"])).segmented == 1
+    assert [path.suffix for path in (overlays.folder / "overlay").rglob("*.*")] == [".png"]
+    assert len(rows_of(overlays)) == 1
+    assert total(segment_all(open_store("none"), [source / "a.png"])).done_before == 1
+    masks = open_store("mask")
+    segment_all(masks, [source / "a.png"])
+    assert total(segment_all(overlays, [source / "a.png"])).done_before == 1  # both kinds are there
+
+
+def test_segmentations_are_those_of_the_service(open_store, segment_all, tmp_path) -> None:
+    cine = np.stack([frames.speckle(seed, 60, 80) for seed in range(3)])
+    (tmp_path / "cine.dcm").write_bytes(to_bytes(make_ultrasound(cine)))
+    (tmp_path / "a.png").write_bytes(frames.png(cine[0]))
+    store = open_store("segmentation")
+    done, refused = segment_all(store, [tmp_path / "cine.dcm", tmp_path / "a.png"])
+    assert done == FileOutcome(segmented=3)
+    assert refused.failed == 1
+    (path,) = (store.folder / "segmentation").rglob("*.dcm")
+    segmentation = dcmread(io.BytesIO(path.read_bytes()))
+    assert segmentation.Modality == "SEG"
+    assert segmentation.NumberOfFrames == 3
+
+
+def test_an_unreadable_file_is_a_row_and_is_tried_again(source, open_store, segment_all) -> None:
+    store = open_store()
+    link = source / "link.png"
+    link.symlink_to(source / "later.png")
+    (outcome,) = segment_all(store, [link])
+    assert (outcome.failed, outcome.reasons) == (1, ("No such file or directory",))
+    assert [(row["error"], row["digest"]) for row in rows_of(store)] == [("unreadable", None)]
+    (source / "later.png").write_bytes((source / "a.png").read_bytes())
+    assert total(segment_all(store, [link])).segmented == 1
+    assert [row.get("error") for row in rows_of(store)] == [None]
+
+
+def test_a_frame_that_failed_for_a_while_is_tried_again(source, open_store, segment_all, monkeypatch) -> None:
+    store = open_store()
+
+    def fail(*_: object) -> None:
+        raise FrameError(ErrorCode.NO_DECODER, "stopped from outside")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment_files.FileSegmenter, "_segment_frame", fail)
+        assert total(segment_all(store, [source / "a.png"])).failed == 1
+    assert total(segment_all(store, [source / "a.png"])) == FileOutcome(segmented=1)
+    assert [row.get("error") for row in rows_of(store)] == [None]
+
+
+def test_a_bug_over_one_file_does_not_stop_the_others(source, open_store, segment_all, monkeypatch) -> None:
+    monkeypatch.setattr(segment_files, "frame_row", lambda *_: {}["missing"])
+    with pytest.raises(KeyError):  # writing rows is not decoding: the job must stop
+        segment_all(open_store(), [source / "a.png"])
+    monkeypatch.undo()
+    monkeypatch.setattr("service.inference.segmenter.preprocess", lambda *_: {}["missing"])
+    first, second = segment_all(open_store(), [source / "a.png", source / "nested" / "b.png"])
+    assert first.reasons == ("frame 0: KeyError: 'missing'",)
+    assert second.failed == 1
+
+
+def test_a_file_in_place_of_the_output_folder_stops_the_job(source, open_store, segment_all) -> None:
+    store = open_store()
+    store.folder.mkdir()
+    (store.folder / "mask").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written"):
+        segment_all(store, [source / "a.png"])
+    assert rows_of(store) == []
