@@ -14,7 +14,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export DVC_NO_ANALYTICS := 1
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: help demo serve ui setup check test lint lock bench fuzz soak attacks kills seeds pin audit sbom licences
+.PHONY: help demo serve ui setup check test lint lock bench fuzz soak attacks kills archive seeds pin audit sbom licences
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -101,6 +101,9 @@ attacks: setup  ## 1,000 hostile connections without a key for 3 minutes (ATTACK
 kills: setup  ## kill `dvc repro` and the service 200 times (KILLS): benchmarks/pipeline_kills.md, service_kills.md
 	python -m benchmarks.pipeline_kills $(if $(KILLS),--kills $(KILLS))
 	python -m benchmarks.service_kills $(if $(KILLS),--faults $(KILLS))
+
+archive: setup  ## segment 20,000 frames (FRAMES) with Ray; kill nodes and drivers (KILLS): benchmarks/archive.md
+	python -m benchmarks.archive $(if $(FRAMES),--frames $(FRAMES)) $(if $(KILLS),--kills $(KILLS))
 
 seeds: setup  ## train each digits network with seeds 2 and 3 (an hour): docs/digits-seeds.csv
 	python -m training.digits.seeds

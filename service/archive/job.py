@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from service.archive.locations import SourceError, list_source
 from service.archive.progress import Progress
+from service.archive.report import write_report
 from service.archive.result_store import PARTS, OutputError, ResultStore, model_key
 from service.archive.segmentation_actor import CREDENTIALS, ArchiveJob, SegmentationActor, pack_folder, unpack_segmenter
 from service.archive.table import write_part
@@ -27,7 +28,8 @@ from service.model.model_folder import model_folder
 from service.resources.machine import cpu_cores
 from service.resources.worker_count import MAX_WORKERS, WORKERS_VARIABLE
 
-FILES_PER_TASK = 32
+FILES_PER_TASK = 64
+THREADS_PER_CORE = 2  # one frame is decoded in a decoder process while another is in the network
 # What they say is of Ray's own working, and not of the archive.
 QUIET_LOGGERS = {"ray.data": logging.ERROR, "ray._private.authentication": logging.ERROR}
 CONNECT_SECONDS = 5.0
@@ -49,10 +51,11 @@ def run_job(sources: list[str], out: Path, kind: str, address: str | None, keep_
     credentials = {name: os.environ[name] for name in CREDENTIALS if name in os.environ}
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cores = int(ray.cluster_resources()["CPU"])
-    threads = 2 * max(1, cores // gpus) if gpus else 1
+    threads = THREADS_PER_CORE * max(1, cores // (gpus or cores))
     model = ray.put(pack_folder(model_folder()))
     job = ArchiveJob(model, out.resolve(), kind, keep_paths, threads, credentials)
-    store = ResultStore(job.out, model_key(Card.read(model_folder())), kind)
+    card = Card.read(model_folder())
+    store = ResultStore(job.out, model_key(card), kind)
     progress = Progress()
     try:
         ray.get(ray.remote(num_gpus=1 if gpus else 0)(check_model).remote(model))
@@ -61,9 +64,10 @@ def run_job(sources: list[str], out: Path, kind: str, address: str | None, keep_
             progress.update(counts, total)
         write = ray.remote(write_part)
         ray.get([write.remote(store, digit) for digit in PARTS])
+        report = ray.get(ray.remote(write_report).remote(store, card))
     except (RayError, OSError) as error:
         raise JobError(explain(error)) from error
-    progress.finish()
+    progress.finish(store, report)
     return progress.counts["failed"]
 
 
@@ -127,7 +131,7 @@ def segment_archive(sources: list[str], job: ArchiveJob, gpus: int, cores: int) 
         SegmentationActor,
         fn_constructor_args=(job,),
         batch_size=None,
-        compute=ActorPoolStrategy(min_size=1, max_size=gpus or cores),
+        compute=ActorPoolStrategy(min_size=1, max_size=gpus or cores, initial_size=gpus or cores),
         num_cpus=cores // gpus if gpus else 1,
         num_gpus=1 if gpus else 0,
     )

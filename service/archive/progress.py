@@ -3,12 +3,14 @@
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import ray
 from rich.console import Console
 from rich.table import Table
 
+from service.archive.result_store import ResultStore
 from service.clients.printable_text import print_problem
 
 LINE_SECONDS = 10.0  # between two lines of progress
@@ -56,8 +58,8 @@ class Progress:
             parts.append(f"{_duration(left)} left")
         return ", ".join(parts)
 
-    def finish(self) -> None:
-        """Print the closing table to standard output."""
+    def finish(self, store: ResultStore, report: Path | None) -> None:
+        """Print the closing table to standard output. report: the page, if there is one."""
         seconds = time.monotonic() - self.start
         counts = self.counts
         table = Table("", "", show_header=False, box=None)
@@ -68,7 +70,10 @@ class Progress:
         table.add_row("Files that are no ultrasound", str(counts["skipped"]))
         table.add_row("Time", _duration(seconds))
         table.add_row("Frames per second", f"{counts['segmented'] / seconds:.1f}")
-        Console().print(table)
+        if report:
+            table.add_row("Table", str(store.table))
+            table.add_row("Report", str(report))
+        Console(soft_wrap=True).print(table)
 
 
 def _known(total: Any) -> int | None:

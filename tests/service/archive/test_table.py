@@ -1,6 +1,7 @@
 """The table has the rows of all records, each once."""
 
 import os
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import pytest
 
 from service.archive.frame_rows import SCHEMA
 from service.archive.locations import list_source
+from service.archive.report import write_report
 from service.archive.result_store import PARTS
 from service.archive.table import read_table, write_part
 from tests import frames
@@ -71,3 +73,25 @@ def test_runs_that_write_the_table_at_once_lose_no_row(tmp_path, open_store, seg
         path.stem for path in store.records.rglob("*.jsonl")
     )
     assert read_table(store, ["digest"]).num_rows == 40
+
+
+def test_the_report_shows_months_errors_and_the_least_certain_masks(
+    source, open_store, segment_all, archive_segmenter
+) -> None:
+    store = open_store()
+    segment_all(store, list_source(str(source)))
+    write_table(store)
+    path = write_report(store, archive_segmenter.card)
+    assert path
+    page = path.read_text()
+    assert "Archive: 5 frames" in page
+    assert "2026-11" in page
+    assert "malformed" in page
+    assert "simulated frames" in page
+    pictures = re.findall(r'img src="([^"]+)"', page)
+    assert pictures
+    assert all((store.folder / picture).exists() for picture in pictures)
+
+
+def test_there_is_no_report_without_rows(open_store, archive_segmenter) -> None:
+    assert write_report(open_store(), archive_segmenter.card) is None

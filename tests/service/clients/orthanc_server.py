@@ -22,6 +22,7 @@ from tests.dicoms import make_ultrasound, to_bytes
 
 ROOT = Path(__file__).parents[3]
 USER, PASSWORD = "bridge", "s3cret"
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 class Orthanc:
@@ -43,6 +44,7 @@ class Orthanc:
             "OverwriteInstances": True,  # an instance that is stored twice is a new change
             "AuthenticationEnabled": True,
             "RegisteredUsers": {USER: PASSWORD},
+            "Plugins": [str(DICOMWEB_PLUGIN)] if DICOMWEB_PLUGIN.exists() else [],
         }
         (folder / "orthanc.json").write_text(json.dumps(configuration))
 
