@@ -1,17 +1,12 @@
 """Run an archive's job on Ray: list the sources, segment the files in actors, write the table."""
 
-import logging
 import os
-import socket
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
-
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
@@ -25,14 +20,12 @@ from service.archive.table import write_part
 from service.errors import ModelFolderError
 from service.model.card import Card
 from service.model.model_folder import model_folder
+from service.resources import ray_cluster
 from service.resources.machine import cpu_cores
 from service.resources.worker_count import MAX_WORKERS, WORKERS_VARIABLE
 
 FILES_PER_TASK = 64
 THREADS_PER_CORE = 2  # one frame is decoded in a decoder process while another is in the network
-# What they say is of Ray's own working, and not of the archive.
-QUIET_LOGGERS = {"ray.data": logging.ERROR, "ray._private.authentication": logging.ERROR}
-CONNECT_SECONDS = 5.0
 LISTING_CPUS = 0  # listing waits for disks and servers; a share of a core would keep an actor from its core
 
 
@@ -88,24 +81,9 @@ def explain(error: BaseException) -> str:
 
 def connect(address: str | None) -> None:
     """Connect to a Ray cluster, or start Ray on this machine. Raises ConnectionError."""
-    if address and "://" not in address and ":" in address:
-        host, _, port = address.rpartition(":")
-        try:  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-        except (OSError, ValueError) as error:
-            raise ConnectionError(f"no Ray cluster answers at {address} ({error})") from error
     # Decoders and memory are shared by the actors of a node, as by the workers of the service.
     environment = {WORKERS_VARIABLE: str(min(cpu_cores(), MAX_WORKERS)), "OPENBLAS_NUM_THREADS": "1"}
-    options: dict[str, Any] = {} if address else {"num_cpus": cpu_cores(), "include_dashboard": False}
-    for name, level in QUIET_LOGGERS.items():
-        logging.getLogger(name).setLevel(level)
-    ray.init(
-        address=address or "local",
-        runtime_env={"env_vars": environment},
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        **options,
-    )
+    ray_cluster.connect(address, environment, show_output=False)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # each row, a list of files or of counts, is a task of its own

@@ -13,15 +13,15 @@ def read_ablation_scores() -> pd.DataFrame:
 
     Raises SystemExit if the base is not trained, and DamagedOutputError.
     """
-    folders = {name: paths.ABLATION / name for name in read_ablations().changes}
-    trained = {name: folder / "frames.csv" for name, folder in folders.items() if folder.exists()}
-    if BASE not in trained:
+    trained = {name: sorted((paths.ABLATION / name).glob("*/frames.csv")) for name in read_ablations().changes}
+    if not trained.get(BASE):
         raise SystemExit(
             "ablation_report: the base is not trained. Train it with "
             f"`dvc repro training/experiments/dvc.yaml:ablation@{BASE}`."
         )
-    check_outputs(*(folders[name] for name in trained))
-    return pd.concat(map(pd.read_csv, trained.values()), ignore_index=True)
+    tables = [table for name in trained for table in trained[name]]
+    check_outputs(*(table.parent for table in tables))
+    return pd.concat(map(pd.read_csv, tables), ignore_index=True)
 
 
 def compare_with_base(scores: pd.DataFrame) -> pd.DataFrame:

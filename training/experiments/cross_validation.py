@@ -1,8 +1,8 @@
-"""Stage cross_validation: train and score a candidate on one of five folds.
+"""Stage cross_validation: train and score a candidate on each of five folds.
 
-`python -m training.experiments.cross_validation CANDIDATE FOLD`, with FOLD from 1 to 5
-(`dvc repro training/experiments/dvc.yaml:cross_validation@CANDIDATE-FOLD`), writes to
-reports/cross_validation/CANDIDATE/FOLD
+`python -m training.experiments.cross_validation CANDIDATE`
+(`dvc repro training/experiments/dvc.yaml:cross_validation@CANDIDATE`) writes to
+reports/cross_validation/CANDIDATE/FOLD, with FOLD from 1 to 5
   frames.csv  a row per held-out frame
   sheet.png   the best, median and worst held-out frames
 
@@ -12,30 +12,43 @@ stopping and for postprocessing. The test split takes no part, so it can still t
 `training.experiments.cross_validation_report` compares all candidates.
 """
 
+from pathlib import Path
+
 import mlflow
 
 from training.evaluation.example_sheets import select_examples, write_sheet
 from training.experiments.fold_training import train_and_score
 from training.experiments.folds import FOLDS
+from training.experiments.ray_trainings import Training, digest_inputs, run_trainings
 from training.workspace import nerve_parameters, paths, provenance, tracking
 from training.workspace.dvc_matrix_item import stage_item
-from training.workspace.output_checksums import check_outputs, output_folder
+from training.workspace.output_checksums import check_outputs
 
 EXPERIMENT = "cross_validation"
 
 
-def main(name: str, fold: int) -> None:
-    if not 1 <= fold <= FOLDS:
-        raise SystemExit(f"cross_validation: fold {fold} does not exist. Give a fold from 1 to {FOLDS}.")
+def main(name: str) -> None:
+    candidate, seed = nerve_parameters.read_candidate(name), nerve_parameters.read_nerve_parameters().seed
+    check_outputs(paths.FRAMES, paths.SPLIT)
+    trainings = [
+        Training(
+            title=f"{name}, fold {fold}",
+            folder=paths.CROSS_VALIDATION / name / str(fold),
+            function=train_fold,
+            arguments=(name, fold),
+            inputs=digest_inputs(candidate, fold, seed),
+        )
+        for fold in range(1, FOLDS + 1)
+    ]
+    run_trainings(f"{name}, {FOLDS} folds", EXPERIMENT, trainings)
 
+
+def train_fold(folder: Path, parent_run: str, name: str, fold: int) -> None:
+    """Train a candidate on a fold, as a run of MLflow, and write the results into `folder`."""
     candidate, seed = nerve_parameters.read_candidate(name), nerve_parameters.read_nerve_parameters().seed
     title = f"{name}, fold {fold}"
-    check_outputs(paths.FRAMES, paths.SPLIT)
     tracking.use_experiment(EXPERIMENT)
-    with (
-        output_folder(paths.CROSS_VALIDATION / name / str(fold)) as folder,
-        train_and_score(candidate, fold, seed, title, {name: candidate.tta}) as results,
-    ):
+    with train_and_score(candidate, fold, seed, title, {name: candidate.tta}, parent_run) as results:
         network, config, scores, minutes = results[name]
         scores.assign(fold=fold, minutes=minutes, fingerprint=provenance.fingerprint(candidate)).to_csv(
             folder / "frames.csv", index=False
@@ -46,5 +59,4 @@ def main(name: str, fold: int) -> None:
 
 
 if __name__ == "__main__":
-    candidate_name, _, fold_number = stage_item().rpartition("-")
-    main(candidate_name, int(fold_number))
+    main(stage_item())

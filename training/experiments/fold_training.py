@@ -42,7 +42,7 @@ class FoldResult(NamedTuple):
 
 @contextmanager
 def train_and_score(
-    candidate: Candidate, fold: int, seed: int, title: str, ttas: Mapping[str, Tta]
+    candidate: Candidate, fold: int, seed: int, title: str, ttas: Mapping[str, Tta], parent_run: str
 ) -> Iterator[dict[str, FoldResult]]:
     """Train on one fold, as a run of MLflow. Yield a result for each of `ttas`, all of the same training.
 
@@ -51,10 +51,15 @@ def train_and_score(
     fold: 1 to FOLDS.
     title: the name of the run, and the text before the progress bar.
     ttas: test-time augmentations by the name of the result. The run logs the Dice of the first one.
+    parent_run: the run of the experiment.
     """
     rows = rows_of_fold(fold)
     with (
-        mlflow.start_run(run_name=title, tags=tracking.run_tags(nerve_parameters.read_nerve_parameters().source)),
+        mlflow.start_run(
+            run_name=title,
+            tags=tracking.run_tags(nerve_parameters.read_nerve_parameters().source),
+            parent_run_id=parent_run,
+        ),
         tempfile.TemporaryDirectory() as name,
     ):
         mlflow.log_params(tracking.flatten(candidate.model_dump()))

@@ -49,6 +49,15 @@ class Split(Section):
     """Seed of the random choice of groups."""
 
 
+class Resources(Section):
+    """What a training takes of Ray's resources. It does not change with the machine, and so results do not either."""
+
+    num_cpus: PositiveInt
+    """CPU cores."""
+    num_gpus: NonNegativeInt
+    """GPUs."""
+
+
 class NerveParameters(Section):
     """The section `nerve`."""
 
@@ -72,6 +81,8 @@ class NerveParameters(Section):
     the served model."""
     unets: dict[Name, dict[str, Any]]
     """U-nets and their training recipes by name. `read_candidate` validates an entry as a `Candidate`."""
+    resources: Resources
+    """What each training of a cross-validation, an ablation or a search takes of the machine or cluster."""
     ablations: dict[str, Any]
     """Ablations of one candidate. training.experiments.ablation_parameters validates them."""
 

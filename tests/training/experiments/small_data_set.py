@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from tests.frames import disc, png
 from training.data.frame_mask_pair import FrameMaskPair
 from training.data.manifest import write_pairs
 from training.data.source_errors import IngestLog
-from training.workspace import paths
+from training.workspace import paths, tracking
 from training.workspace.output_checksums import output_folder
 
 HEIGHT_PX, WIDTH_PX = 48, 64
@@ -42,3 +45,16 @@ def _pair(subject: int, number: int) -> FrameMaskPair:
     if number == 2:
         pixels, labels = np.where(labels, 12, pixels), np.zeros_like(labels)
     return FrameMaskPair(png(pixels.astype(np.uint8)), ".png", labels, str(subject), number)
+
+
+def start_experiment() -> str:
+    """Return the ID of a run that is the parent of trainings."""
+    tracking.use_experiment("cross_validation")
+    with mlflow.start_run(run_name="parent") as run:
+        return str(run.info.run_id)
+
+
+def runs_of_trainings(experiment: str, client: MlflowClient) -> list[Run]:
+    """Return the runs of an experiment that have a parent."""
+    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    return [run for run in runs if "mlflow.parentRunId" in run.data.tags]

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.project_copy import ROOT, write_nerve
-from tests.training.experiments.small_data_set import TINY, write_data_set
+from tests.training.experiments.small_data_set import TINY, runs_of_trainings, write_data_set
 from training.experiments import ablation, ablation_report
 from training.experiments.ablation_parameters import BASE, ablation_candidates, override, read_ablations
 from training.experiments.ablation_table import compare_with_base, comparison_table, read_ablation_scores
@@ -95,7 +95,7 @@ def test_each_fold_and_seed_is_a_training_and_the_report_compares_all(
     assert Counter(scores["ablation"]) == {"base": 2 * held_out, "tta_flip": 2 * held_out, "another_loss": held_out}
 
     client = MlflowClient(mlflow_store)
-    runs = client.search_runs([client.get_experiment_by_name("ablations").experiment_id])
+    runs = runs_of_trainings("ablations", client)
     assert sorted(run.info.run_name for run in runs) == [
         "another_loss, fold 2, seed 1",
         "base, fold 2, seed 1",
@@ -103,9 +103,9 @@ def test_each_fold_and_seed_is_a_training_and_the_report_compares_all(
     ]
     assert all("dice" in run.data.metrics for run in runs)
 
-    frames = paths.ABLATION / "another_loss/frames.csv"
+    frames = paths.ABLATION / "another_loss/fold2_seed1/frames.csv"
     frames.write_text(frames.read_text().replace("1.0", "0.9"))
-    with pytest.raises(DamagedOutputError, match=r"another_loss/frames\.csv is not as its stage wrote it"):
+    with pytest.raises(DamagedOutputError, match=r"another_loss/fold2_seed1/frames\.csv is not as its stage wrote it"):
         ablation_report.main()
 
 

@@ -7,10 +7,9 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.project_copy import write_nerve
-from tests.training.experiments.small_data_set import TINY, write_data_set
+from tests.training.experiments.small_data_set import TINY, runs_of_trainings, start_experiment, write_data_set
 from training.experiments import cross_validation
 from training.experiments.folds import rows_of_fold
-from training.workspace import paths
 
 pytestmark = pytest.mark.training
 
@@ -21,20 +20,15 @@ def test_a_fold_trains_a_candidate_and_scores_its_held_out_frames(
     monkeypatch.chdir(tmp_path)
     write_nerve(tmp_path, {"candidates": ["tiny"], "unets": {"tiny": TINY | {"tta": "flip"}}})
     write_data_set(tmp_path)
-    cross_validation.main("tiny", 2)
+    folder = tmp_path / "fold"
+    folder.mkdir()
+    cross_validation.train_fold(folder, start_experiment(), "tiny", 2)
 
-    folder = paths.CROSS_VALIDATION / "tiny/2"
     scores = pd.read_csv(folder / "frames.csv")
     assert list(scores["frame"]) == [row.frame for row in rows_of_fold(2)["held_out"]]
     assert scores["dice"].between(0, 1).all()
     assert (folder / "sheet.png").stat().st_size > 5000
     client = MlflowClient(mlflow_store)
-    (run,) = client.search_runs([client.get_experiment_by_name("cross_validation").experiment_id])
+    (run,) = runs_of_trainings("cross_validation", client)
     assert run.info.run_name == "tiny, fold 2"
     assert run.data.metrics["dice"] == pytest.approx(scores["dice"].mean())
-
-
-@pytest.mark.parametrize("fold", [0, 6])
-def test_a_fold_that_does_not_exist_is_named(fold: int) -> None:
-    with pytest.raises(SystemExit, match=rf"fold {fold} does not exist\. Give a fold from 1 to 5"):
-        cross_validation.main("deep", fold)

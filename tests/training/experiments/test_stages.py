@@ -1,10 +1,9 @@
-"""training/experiments/dvc.yaml: every training is a stage of its own, so DVC keeps the finished ones after a stop."""
+"""training/experiments/dvc.yaml: the stages keep finished trainings, and each report depends on all of them."""
 
 import pytest
 import yaml
 
 from tests.project_copy import ROOT, project_copy, run
-from training.experiments.folds import FOLDS
 
 pytestmark = pytest.mark.slow
 
@@ -24,12 +23,18 @@ def graph(tmp_path_factory: pytest.TempPathFactory, parameters: dict) -> str:
     return run(project, "dvc", "dag", "--dot")
 
 
-def test_the_cross_validation_report_needs_each_candidate_on_each_fold(graph: str, parameters: dict) -> None:
+def test_the_cross_validation_report_needs_each_candidate(graph: str, parameters: dict) -> None:
     for candidate in parameters["nerve"]["candidates"]:
-        for fold in range(1, FOLDS + 1):
-            stage = f"{STAGES}:cross_validation@{candidate}-{fold}"
-            assert f'"{stage}" -> "{STAGES}:cross_validation_report"' in graph
-            assert f'"split" -> "{stage}"' in graph
+        stage = f"{STAGES}:cross_validation@{candidate}"
+        assert f'"{stage}" -> "{STAGES}:cross_validation_report"' in graph
+        assert f'"split" -> "{stage}"' in graph
+
+
+def test_a_stage_keeps_the_trainings_that_it_finished() -> None:
+    stages = yaml.safe_load((ROOT / STAGES).read_text())["stages"]
+    for name in ("cross_validation", "ablation"):
+        (out,) = stages[name].get("do", stages[name])["outs"]
+        assert list(out.values()) == [{"persist": True}]
 
 
 def test_the_ablation_report_needs_each_ablation(graph: str, parameters: dict) -> None:

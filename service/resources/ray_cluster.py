@@ -1,0 +1,41 @@
+"""Connect to a Ray cluster, or start Ray on this machine."""
+
+import logging
+import os
+import socket
+from typing import Any
+
+from service.resources.machine import cpu_cores
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+
+CONNECT_SECONDS = 5.0
+# What they say is of Ray's own working.
+QUIET_LOGGERS = {"ray.data": logging.ERROR, "ray.tune": logging.ERROR, "ray._private.authentication": logging.ERROR}
+
+
+def connect(address: str | None, environment: dict[str, str], show_output: bool) -> None:
+    """Connect to the Ray cluster at an address, or start Ray with all cores of this machine. Raises ConnectionError.
+
+    address: such as `head:6379`; None or "": this machine.
+    environment: variables of all tasks and actors. Other users of the cluster can see them.
+    show_output: print what tasks and actors print.
+    """
+    import ray
+
+    if address and "://" not in address and ":" in address:
+        host, _, port = address.rpartition(":")
+        try:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise ConnectionError(f"no Ray cluster answers at {address} ({error})") from error
+    for name, level in QUIET_LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
+    options: dict[str, Any] = {} if address else {"num_cpus": cpu_cores(), "include_dashboard": False}
+    ray.init(
+        address=address or "local",
+        runtime_env={"env_vars": environment},
+        logging_level=logging.WARNING,
+        log_to_driver=show_output,
+        **options,
+    )

@@ -1,0 +1,162 @@
+"""Run the trainings of an experiment as Ray tasks: on the cluster at RAY_ADDRESS, or on this machine.
+
+Each training writes a folder. A folder that was made from the same code, data and parameters is kept, so a stage that
+was stopped goes on where it was. If a node is lost, Ray runs its trainings again on another one.
+
+All nodes need the project's folder under the same path. If there are several machines, MLFLOW_TRACKING_URI must name a
+server.
+"""
+
+import hashlib
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow
+import ray
+
+from service.resources import ray_cluster
+from training.workspace import nerve_parameters, paths, tracking
+from training.workspace.nerve_parameters import Candidate
+from training.workspace.output_checksums import CHECKSUMS, damaged_files, output_folder
+from training.workspace.provenance import file_digest
+
+CODE_ROOT = Path(__file__).parents[2]
+INPUTS = "inputs.sha256"  # in the folder of a training: what it was made from
+CODE = (
+    *("training/data", "training/models", "training/fitting", "training/evaluation", "training/experiments"),
+    *("service/decoding", "service/inference", "service/model"),
+)
+MAX_RETRIES = 20  # of a training whose node is lost
+PASSED_ON = ("MLFLOW_", "DVC_STAGE", "DVC_EXP_NAME", "AWS_")  # variables of this process for the trainings
+
+
+class Training(NamedTuple):
+    """One training of an experiment.
+
+    title: for messages. folder: where it writes its results.
+    function: of a module of this project. Its arguments are an empty folder, the MLflow run of the experiment, and
+        `arguments`.
+    inputs: of `digest_inputs`.
+    """
+
+    title: str
+    folder: Path
+    function: Callable[..., None]
+    arguments: tuple[Any, ...]
+    inputs: str
+
+
+def digest_inputs(candidate: Candidate, *others: Any) -> str:
+    """Return a SHA-256 of what a training depends on: code, frames, split, the candidate and other values."""
+    digest = hashlib.sha256(repr((candidate.model_dump_json(), others)).encode())
+    code = sorted(path for folder in CODE for path in (CODE_ROOT / folder).rglob("*.py"))
+    for path in (paths.FRAMES / CHECKSUMS, paths.SPLIT / CHECKSUMS, *code):
+        digest.update(f"{path.name} {file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def run_trainings(title: str, experiment: str, trainings: list[Training]) -> None:
+    """Run the trainings whose results are not there yet, in a run of MLflow that is the parent of theirs.
+
+    Raises SystemExit if one fails. The others are finished first.
+    """
+    missing = [training for training in trainings if not is_finished(training)]
+    if kept := len(trainings) - len(missing):
+        print(f"{title}: {kept} of {len(trainings)} trainings are finished already")
+    if not missing:
+        return
+    connect()
+    tracking.use_experiment(experiment)
+    source = nerve_parameters.read_nerve_parameters().source
+    with mlflow.start_run(run_name=title, tags=tracking.run_tags(source)) as parent:
+        failures = _wait([_submit(training, parent.info.run_id) for training in missing], missing)
+    ray.shutdown()
+    if failures:
+        raise SystemExit("\n".join(failures))
+
+
+def is_finished(training: Training) -> bool:
+    """Return whether the folder of a training is whole and was made from the same inputs."""
+    try:
+        made_from = (training.folder / INPUTS).read_text()
+    except FileNotFoundError:
+        return False
+    return made_from == training.inputs and not damaged_files(training.folder)
+
+
+def remove_other_folders(folder: Path, trainings: list[Training]) -> None:
+    """Remove the folders of trainings that the experiment no longer has."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path not in {training.folder for training in trainings}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def connect() -> None:
+    """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine. Raises SystemExit."""
+    cores = str(nerve_parameters.read_nerve_parameters().resources.num_cpus)
+    environment = {"PYTHONPATH": str(CODE_ROOT), "TF_NUM_INTRAOP_THREADS": cores, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    try:
+        ray_cluster.connect(os.environ.get("RAY_ADDRESS"), environment, show_output=True)
+    except ConnectionError as error:
+        raise SystemExit(f"{error}: set RAY_ADDRESS to another one, or unset it to use this machine") from error
+    hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    if hosts != {socket.gethostname()} and "MLFLOW_TRACKING_URI" not in os.environ:
+        raise SystemExit("the cluster has several machines: set MLFLOW_TRACKING_URI to an MLflow server")
+
+
+def _submit(training: Training, parent_run: str) -> ray.ObjectRef:
+    resources = nerve_parameters.read_nerve_parameters().resources
+    largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+    task = ray.remote(num_cpus=min(resources.num_cpus, largest), num_gpus=resources.num_gpus, max_retries=MAX_RETRIES)(
+        _run
+    )
+    environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    module = sys.modules[training.function.__module__]
+    name = module.__spec__.name if module.__spec__ else module.__name__  # a stage runs as __main__
+    return task.options(name=training.title).remote(
+        Path.cwd(),
+        environment,
+        (name, training.function.__name__),
+        training.folder,
+        training.inputs,
+        parent_run,
+        training.arguments,
+    )
+
+
+def _run(
+    project: Path,
+    environment: dict[str, str],
+    function: tuple[str, str],
+    folder: Path,
+    inputs: str,
+    parent_run: str,
+    arguments: tuple[Any, ...],
+) -> None:
+    """Run a training on a node. Its folder is complete or absent."""
+    from importlib import import_module
+
+    os.environ.update(environment)
+    os.chdir(project)
+    with output_folder(folder) as unfinished:
+        getattr(import_module(function[0]), function[1])(unfinished, parent_run, *arguments)
+        (unfinished / INPUTS).write_text(inputs)
+
+
+def _wait(tasks: list[ray.ObjectRef], trainings: list[Training]) -> list[str]:
+    """Wait for all tasks; print what is finished. Return a line for each failure."""
+    titles = {task: training.title for task, training in zip(tasks, trainings, strict=True)}
+    failures = []
+    while tasks:
+        (done,), tasks = ray.wait(tasks)
+        try:
+            ray.get(done)
+        except ray.exceptions.RayError as error:
+            failures.append(f"{titles[done]} failed: {str(error).strip().splitlines()[-1]}")
+        print(f"{titles[done]} ended; {len(tasks)} trainings are left", flush=True)
+    return failures
