@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from service.resources.machine import cpu_cores
@@ -11,11 +13,19 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
 
 CONNECT_SECONDS = 5.0
 # What they say is of Ray's own working.
-QUIET_LOGGERS = {"ray.data": logging.ERROR, "ray.tune": logging.ERROR, "ray._private.authentication": logging.ERROR}
+QUIET_LOGGERS = {
+    "ray.data": logging.ERROR,
+    "ray.tune": logging.ERROR,
+    "optuna": logging.WARNING,
+    "ray._private.authentication": logging.ERROR,
+}
 
 
-def connect(address: str | None, environment: dict[str, str], show_output: bool) -> None:
-    """Connect to the Ray cluster at an address, or start Ray with all cores of this machine. Raises ConnectionError.
+@contextmanager
+def connection(address: str | None, environment: dict[str, str], show_output: bool) -> Iterator[None]:
+    """Connect to the Ray cluster at an address, or start Ray with all cores of this machine, until the block ends.
+
+    Raises ConnectionError.
 
     address: such as `head:6379`; None or "": this machine.
     environment: variables of all tasks and actors. Other users of the cluster can see them.
@@ -39,3 +49,7 @@ def connect(address: str | None, environment: dict[str, str], show_output: bool)
         log_to_driver=show_output,
         **options,
     )
+    try:
+        yield
+    finally:
+        ray.shutdown()

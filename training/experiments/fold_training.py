@@ -2,10 +2,10 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import mlflow
 import pandas as pd
@@ -24,6 +24,9 @@ from training.models.onnx_export import export_onnx
 from training.workspace import nerve_parameters, tracking
 from training.workspace.nerve_parameters import Candidate, Tta
 from training.workspace.progress_callbacks import ProgressBar
+
+if TYPE_CHECKING:
+    import keras
 
 
 class FoldResult(NamedTuple):
@@ -65,7 +68,8 @@ def train_and_score(
         mlflow.log_params(tracking.flatten(candidate.model_dump()))
         folder = Path(name)
         start = time.perf_counter()
-        _train_on_fold(candidate, rows, seed, title, folder)
+        progress = ProgressBar(title, candidate.recipe.epochs, {})
+        export_onnx(train_on_fold(candidate, rows, seed, folder, [progress]), folder / "unet.onnx")
         minutes = (time.perf_counter() - start) / 60
         results = {}
         for result_name, tta in ttas.items():
@@ -76,14 +80,17 @@ def train_and_score(
         yield results
 
 
-def _train_on_fold(
-    candidate: Candidate, rows: dict[str, list[ManifestRow]], seed: int, title: str, folder: Path
-) -> None:
-    """Train on "train" and "validation". Write the prepared frames and the network into `folder`."""
+def train_on_fold(
+    candidate: Candidate,
+    rows: dict[str, list[ManifestRow]],
+    seed: int,
+    folder: Path,
+    callbacks: "Sequence[keras.callbacks.Callback]",
+) -> "keras.Model":
+    """Train on "train" and "validation"; return the network. The prepared frames are written into `folder`."""
     write_prepared_arrays(folder, candidate.input, {split: rows[split] for split in ("train", "validation")})
-    progress = ProgressBar(title, candidate.recipe.epochs, {})
-    model, _ = train(candidate, read_split_arrays(folder), seed, [progress])
-    export_onnx(model, folder / "unet.onnx")
+    model, _ = train(candidate, read_split_arrays(folder), seed, callbacks)
+    return model
 
 
 def _score_held_out(network: Network, rows: dict[str, list[ManifestRow]]) -> tuple[PostprocessingConfig, pd.DataFrame]:

@@ -12,7 +12,8 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,12 +71,10 @@ def run_trainings(title: str, experiment: str, trainings: list[Training]) -> Non
         print(f"{title}: {kept} of {len(trainings)} trainings are finished already")
     if not missing:
         return
-    connect()
     tracking.use_experiment(experiment)
-    source = nerve_parameters.read_nerve_parameters().source
-    with mlflow.start_run(run_name=title, tags=tracking.run_tags(source)) as parent:
+    tags = tracking.run_tags(nerve_parameters.read_nerve_parameters().source)
+    with connection(), mlflow.start_run(run_name=title, tags=tags) as parent:
         failures = _wait([_submit(training, parent.info.run_id) for training in missing], missing)
-    ray.shutdown()
     if failures:
         raise SystemExit("\n".join(failures))
 
@@ -96,17 +95,32 @@ def remove_other_folders(folder: Path, trainings: list[Training]) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def connect() -> None:
-    """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine. Raises SystemExit."""
+@contextmanager
+def connection() -> Iterator[None]:
+    """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine, until the block ends. Raises SystemExit."""
     cores = str(nerve_parameters.read_nerve_parameters().resources.num_cpus)
     environment = {"PYTHONPATH": str(CODE_ROOT), "TF_NUM_INTRAOP_THREADS": cores, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    # TensorFlow's C++ code logs before any level takes effect, and rich draws bars although no terminal reads them.
+    environment |= {"TF_ENABLE_ONEDNN_OPTS": "1", "TERM": "dumb", "RAY_DEDUP_LOGS": "0"}
     try:
-        ray_cluster.connect(os.environ.get("RAY_ADDRESS"), environment, show_output=True)
+        with ray_cluster.connection(os.environ.get("RAY_ADDRESS"), environment, show_output=True):
+            hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+            if hosts != {socket.gethostname()} and "MLFLOW_TRACKING_URI" not in os.environ:
+                raise SystemExit("the cluster has several machines: set MLFLOW_TRACKING_URI to an MLflow server")
+            yield
     except ConnectionError as error:
         raise SystemExit(f"{error}: set RAY_ADDRESS to another one, or unset it to use this machine") from error
-    hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-    if hosts != {socket.gethostname()} and "MLFLOW_TRACKING_URI" not in os.environ:
-        raise SystemExit("the cluster has several machines: set MLFLOW_TRACKING_URI to an MLflow server")
+
+
+def node_environment() -> dict[str, str]:
+    """Return the variables of this process that a training needs on a node: those of MLflow, S3 and DVC."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+
+
+def enter_project(project: Path, environment: dict[str, str]) -> None:
+    """Prepare the process of a training on a node. environment: of `node_environment`."""
+    os.environ.update(environment)
+    os.chdir(project)
 
 
 def _submit(training: Training, parent_run: str) -> ray.ObjectRef:
@@ -115,12 +129,11 @@ def _submit(training: Training, parent_run: str) -> ray.ObjectRef:
     task = ray.remote(num_cpus=min(resources.num_cpus, largest), num_gpus=resources.num_gpus, max_retries=MAX_RETRIES)(
         _run
     )
-    environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     module = sys.modules[training.function.__module__]
     name = module.__spec__.name if module.__spec__ else module.__name__  # a stage runs as __main__
     return task.options(name=training.title).remote(
         Path.cwd(),
-        environment,
+        node_environment(),
         (name, training.function.__name__),
         training.folder,
         training.inputs,
@@ -141,8 +154,7 @@ def _run(
     """Run a training on a node. Its folder is complete or absent."""
     from importlib import import_module
 
-    os.environ.update(environment)
-    os.chdir(project)
+    enter_project(project, environment)
     with output_folder(folder) as unfinished:
         getattr(import_module(function[0]), function[1])(unfinished, parent_run, *arguments)
         (unfinished / INPUTS).write_text(inputs)

@@ -85,6 +85,8 @@ class NerveParameters(Section):
     """What each training of a cross-validation, an ablation or a search takes of the machine or cluster."""
     ablations: dict[str, Any]
     """Ablations of one candidate. training.experiments.ablation_parameters validates them."""
+    search: dict[str, Any]
+    """A search for better values of one candidate. training.experiments.search.parameters validates it."""
 
     @model_validator(mode="after")
     def _candidates_are_in_unets(self) -> Self:

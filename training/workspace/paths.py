@@ -29,6 +29,8 @@ SUBMISSION = REPORTS / "submission.csv"
 CROSS_VALIDATION = REPORTS / "cross_validation"  # CANDIDATE/FOLD
 CROSS_VALIDATION_REPORT = REPORTS / "cross_validation_report"
 ABLATION = REPORTS / "ablation"  # a folder for each run
+SEARCH_REPORT = REPORTS / "search"
+SEARCH_TRIALS = REPORTS / "search_trials"  # of Ray Tune: a search that was stopped goes on from here
 ABLATION_REPORT = REPORTS / "ablation_report"
 DIGITS = REPORTS / "digits"
 

@@ -49,7 +49,9 @@ def fold_scores() -> list[pd.DataFrame]:
     return [table.drop(columns="minutes") for table in tables]
 
 
-def test_a_cluster_gives_the_results_of_one_machine(project, mlflow_store, monkeypatch, request) -> None:
+def test_a_cluster_gives_the_results_of_one_machine_and_finished_folds_are_kept(
+    project, mlflow_store, monkeypatch, request
+) -> None:
     cross_validation.main("tiny")
     on_this_machine = fold_scores()
     cross_validation_report.main()
@@ -59,22 +61,19 @@ def test_a_cluster_gives_the_results_of_one_machine(project, mlflow_store, monke
     assert sorted(run.info.run_name for run in runs) == [f"tiny, fold {fold}" for fold in range(1, FOLDS + 1)]
     assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
 
+    # Only what is damaged is trained again.
+    kept = (paths.CROSS_VALIDATION / "tiny/1/frames.csv").stat().st_mtime_ns
+    (paths.CROSS_VALIDATION / "tiny/2/sheet.png").unlink()
+    cross_validation.main("tiny")
+    names = [run.info.run_name for run in runs_of_trainings("cross_validation", client)]
+    assert (len(names), names.count("tiny, fold 2")) == (FOLDS + 1, 2)
+    assert (paths.CROSS_VALIDATION / "tiny/1/frames.csv").stat().st_mtime_ns == kept
+
     os.rename(paths.CROSS_VALIDATION, project / "first")
     request.getfixturevalue("cluster")
     cross_validation.main("tiny")
     for first, second in zip(on_this_machine, fold_scores(), strict=True):
         pd.testing.assert_frame_equal(first, second, check_exact=True)
-
-
-def test_only_missing_and_changed_trainings_run_again(project, mlflow_store) -> None:
-    cross_validation.main("tiny")
-    (paths.CROSS_VALIDATION / "tiny/2/sheet.png").unlink()
-    kept = (paths.CROSS_VALIDATION / "tiny/1/frames.csv").stat().st_mtime_ns
-    cross_validation.main("tiny")
-    runs = runs_of_trainings("cross_validation", MlflowClient(mlflow_store))
-    assert sum(run.info.run_name == "tiny, fold 2" for run in runs) == 2
-    assert len(runs) == FOLDS + 1
-    assert (paths.CROSS_VALIDATION / "tiny/1/frames.csv").stat().st_mtime_ns == kept
 
 
 def slow_training(folder: Path, parent_run: str, marker: Path) -> None:

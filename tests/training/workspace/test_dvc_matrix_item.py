@@ -18,9 +18,8 @@ ATTACK = "toy;touch executed;#"
     ("arguments", "stage", "item"),
     [
         (["toy"], "prepare@other", "toy"),
-        (["deep", "1"], "", "deep-1"),
         ([], "prepare@toy", "toy"),
-        ([], "../x@y/training/experiments/dvc.yaml:cross_validation@deep-1", "deep-1"),
+        ([], "../x@y/training/experiments/dvc.yaml:cross_validation@deep", "deep"),
     ],
 )
 def test_the_item_is_the_argument_or_that_of_the_running_stage(monkeypatch, arguments, stage, item) -> None:
@@ -59,7 +58,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["--single-item", f"prepare@{ATTACK}"],
         ["--single-item", f"train_unet@{ATTACK}"],
         ["--single-item", f"evaluate@{ATTACK}"],
-        ["--single-item", f"{EXPERIMENTS}:cross_validation@{ATTACK}-1"],
+        ["--single-item", f"{EXPERIMENTS}:cross_validation@{ATTACK}"],
         ["--single-item", f"{EXPERIMENTS}:ablation@{ATTACK}"],
     ],
     ids=lambda options: options[-1].replace(ATTACK, "attack"),

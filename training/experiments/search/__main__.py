@@ -1,0 +1,136 @@
+"""Stage search: look for better values of a candidate's parameters, with Ray Tune, Optuna and ASHA.
+
+`python -m training.experiments.search` (`dvc repro training/experiments/dvc.yaml:search`) runs the trials of
+`nerve.search` in params.yaml and writes to reports/search
+  table.md     the trials, the best first
+  trials.csv   the same, with all digits
+  best.json    the values of the best trial, by their names in `nerve.unets`
+
+Each trial trains the base candidate with other values on one fold. Its score is the best Dice of an epoch on the fold's
+validation frames; held-out and test frames take no part. ASHA (Li and others 2020) stops the trials that are behind the
+others after the same number of epochs. Optuna proposes the next values by TPE (Bergstra and others 2011).
+
+`python -m training.experiments.search.add_best_trial NAME` makes the best trial a candidate of params.yaml.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output draws tables, also where no terminal shows them
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from training.evaluation.summary import to_markdown
+from training.experiments.ray_trainings import connection, digest_inputs, node_environment
+from training.experiments.search.parameters import Search, draw_from, read_search, with_values
+from training.experiments.search.trial import EXPERIMENT, METRIC, run_trial
+from training.workspace import nerve_parameters, paths, tracking
+from training.workspace.nerve_parameters import Candidate
+from training.workspace.output_checksums import check_outputs, output_folder
+from training.workspace.parameter_validation import validate_section
+
+MAX_FAILURES = 3  # of a trial, for example because its node is lost
+
+
+def main() -> None:
+    search = read_search()
+    check_outputs(paths.FRAMES, paths.SPLIT)
+    base = validate_section(Candidate, with_values(search, {}), f"nerve.search: {search.base}")
+    sample = {name: draw_from(distribution).sample() for name, distribution in search.space.items()}
+    validate_section(Candidate, with_values(search, sample), "nerve.search.space")  # before any trial starts
+    tracking.use_experiment(EXPERIMENT)
+    tags = tracking.run_tags(nerve_parameters.read_nerve_parameters().source)
+    with connection(), mlflow.start_run(run_name=f"{search.base}, {search.trials} trials", tags=tags) as parent:
+        results = run_trials(search, digest_inputs(base, search.model_dump_json()), parent.info.run_id, base)
+        best = write_results(search, results)
+        mlflow.log_metrics({"dice": best})
+        mlflow.log_artifacts(str(paths.SEARCH_REPORT))
+
+
+def run_trials(search: Search, inputs: str, parent_run: str, base: Candidate) -> tune.ResultGrid:
+    """Run all trials; go on with the trials of a search with the same inputs that was stopped.
+
+    inputs: of `digest_inputs`. parent_run: the run of the search. base: the candidate without changes.
+    """
+    resources = nerve_parameters.read_nerve_parameters().resources
+    arguments = {
+        "project": str(Path.cwd()),
+        "environment": node_environment(),
+        "parent_run": parent_run,
+        "search": search.model_dump(),
+    }
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, **arguments), {"cpu": resources.num_cpus, "gpu": resources.num_gpus}
+    )
+    storage = Path.cwd() / paths.SEARCH_TRIALS
+    for other in storage.iterdir() if storage.exists() else ():
+        if other.name != inputs:
+            shutil.rmtree(other)
+    if tune.Tuner.can_restore(storage / inputs):
+        tuner = tune.Tuner.restore(str(storage / inputs), trainable, restart_errored=True)
+    else:
+        config = tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            num_samples=search.trials,
+            search_alg=OptunaSearch(seed=search.seed),
+            scheduler=ASHAScheduler(max_t=base.recipe.epochs, grace_period=search.grace_epochs),
+        )
+        run_config = tune.RunConfig(
+            name=inputs,
+            storage_path=str(storage),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[PrintTrials(search.trials)],
+            verbose=0,
+        )
+        space = {name: draw_from(distribution) for name, distribution in search.space.items()}
+        tuner = tune.Tuner(trainable, param_space=space, tune_config=config, run_config=run_config)
+    return tuner.fit()
+
+
+class PrintTrials(tune.Callback):
+    """Prints a line for each trial that has ended."""
+
+    def __init__(self, trials: int):
+        self.trials, self.ended, self.best = trials, 0, 0.0
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.ended += 1
+        dice, epochs = (trial.last_result.get(name, 0) for name in (METRIC, "epoch"))
+        self.best = max(self.best, dice)
+        trial_number = f"trial {self.ended} of {self.trials}"
+        print(f"{trial_number}: Dice {dice:.3f} after {epochs} epochs, best {self.best:.3f}", flush=True)
+
+
+def write_results(search: Search, results: tune.ResultGrid) -> float:
+    """Write the report; return the best Dice. Raises SystemExit if no trial has one."""
+    rows = [
+        {"dice": result.metrics[METRIC], "epochs": result.metrics["epoch"], **(result.config or {})}
+        for result in list(results)  # type: ignore[call-overload]
+        if result.metrics and METRIC in result.metrics
+    ]
+    if not rows:
+        raise SystemExit("search: every trial failed: " + str(results.errors[0]).strip().splitlines()[-1])
+    trials = pd.DataFrame(rows).sort_values("dice", ascending=False, ignore_index=True)
+    best = {name: trials.iloc[0][name] for name in search.space}
+    with output_folder(paths.SEARCH_REPORT) as folder:
+        trials.to_csv(folder / "trials.csv", index=False)
+        table = to_markdown(trials.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)))
+        (folder / "table.md").write_text(table)
+        values = pd.Series(best, dtype=object).map(lambda value: getattr(value, "item", lambda: value)())
+        (folder / "best.json").write_text(json.dumps({"base": search.base, "values": values.to_dict()}, indent=1))
+    print(table)
+    if results.num_errors:
+        print(f"search: {results.num_errors} of {len(results)} trials failed", flush=True)
+    return float(trials["dice"].iloc[0])
+
+
+if __name__ == "__main__":
+    main()
