@@ -4,9 +4,10 @@
 
 - throughput of `python -m service.archive` on this machine, and of the same files in one process with a thread for
   each core, from file to PNG;
-- memory of the driver, of the largest actor and of all processes, over the run;
-- on a cluster of a head and two worker nodes on this machine, one worker node is killed at a random moment, and then
-  the driver, as often: each frame must have one row and the same bytes as after a run that nothing disturbs.
+- memory of the driver and of the largest actor, over the run;
+- on a cluster of a head and two worker nodes on this machine, one worker node is killed after a random number of
+  files, and then the driver, as often: each frame must have one row and the same bytes as after a run that nothing
+  disturbs.
 """
 
 import argparse
@@ -43,7 +44,8 @@ FRAMES, KILLS, KILL_FRAMES = 20_000, 10, 2000
 SIMULATED = 400  # different frames; the others are these with another brightness and a mark of their own
 WARM_UP_FRAMES = 50
 SAMPLE_SECONDS = 1.0
-FIGURES = re.compile(r"^ *(Frames segmented|Frames done before|Failures|Frames per second) +([0-9.]+)", re.MULTILINE)
+DONE_BEFORE = "Frames done before, or twice in the sources"
+FIGURES = re.compile(rf"^ *(Frames segmented|{DONE_BEFORE}|Failures|Frames per second) +([0-9.]+)", re.MULTILINE)
 
 
 def write_frames(folder: Path, count: int) -> None:
@@ -143,20 +145,17 @@ def count_rows(out: Path) -> int:
 
 
 def measure_kills(source: Path, folder: Path, kills: int) -> dict[str, Any]:
-    """Kill a worker node, and then the driver, at random moments, `kills` times each; compare what was written."""
-    expected, seconds = {}, 0.0
+    """Kill a worker node, and then the driver, `kills` times each; compare what was written."""
     rng = random.Random(0)
     errors: list[str] = []
     done_before = []
     with running_cluster() as cluster:
-        start = time.perf_counter()
         finish_archive(start_archive(source, folder / "undisturbed", "--ray", cluster.address))
-        seconds = time.perf_counter() - start
         expected = read_masks(folder / "undisturbed")
         for number in range(kills):
             out = folder / f"node{number}"
             process = start_archive(source, out, "--ray", cluster.address)
-            time.sleep(rng.uniform(0.2, 0.9) * seconds)
+            wait_for_records(out, rng.uniform(0.05, 0.9) * len(expected), process)
             cluster.remove_node(rng.choice(list(cluster.worker_nodes)), allow_graceful=False)
             finish_archive(process)
             errors += compare(f"node {number}", out, expected)
@@ -164,13 +163,21 @@ def measure_kills(source: Path, folder: Path, kills: int) -> dict[str, Any]:
         for number in range(kills):
             out = folder / f"driver{number}"
             process = start_archive(source, out, "--ray", cluster.address)
-            time.sleep(rng.uniform(0.3, 0.9) * seconds)
+            wait_for_records(out, rng.uniform(0.05, 0.9) * len(expected), process)
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             figures = finish_archive(start_archive(source, out, "--ray", cluster.address))
-            done_before.append(int(figures["Frames done before"]))
+            done_before.append(int(figures[DONE_BEFORE]))
             errors += compare(f"driver {number}", out, expected)
     return {"kills": kills, "frames": len(expected), "done_before": done_before, "errors": errors}
+
+
+def wait_for_records(out: Path, count: float, process: subprocess.Popen[str]) -> None:
+    """Wait until the records of so many files are written. Raises RuntimeError if the command ends before."""
+    while sum(1 for _ in (out / "records").rglob("*.jsonl")) < count:
+        if process.poll() is not None:
+            raise RuntimeError("the archive command ended before it was disturbed")
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -226,7 +233,7 @@ def to_markdown(figures: dict[str, Any]) -> str:
         table(rows),
         "The archive's time includes the start of the actors and the table. In process: a thread for each core. "
         "Memory: resident and not shared, median of the first and of the last quarter of the run.",
-        f"{kills['kills']} times one of two worker nodes was killed at a random moment of a run over "
+        f"{kills['kills']} times one of two worker nodes was killed after a random number of files of a run over "
         f"{kills['frames']} frames, and {kills['kills']} times the driver, which was then started again (it found "
         f"{min(kills['done_before'], default=0)} to {max(kills['done_before'], default=0)} frames done).",
         f"Frames without their one row, and masks that differ from an undisturbed run: "

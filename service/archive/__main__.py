@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from service.archive.locations import SourceError, check_source
+from service.archive.locations import SourceError, resolve_source
 from service.archive.segment_files import OUTPUT_KINDS
 from service.clients.printable_text import print_problem
 from service.errors import ModelFolderError
@@ -43,20 +43,18 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     try:
-        for source in arguments.sources:
-            check_source(source)
+        sources = [resolve_source(source) for source in arguments.sources]
         Card.read(model_folder())
         arguments.out.mkdir(parents=True, exist_ok=True)
         from service.archive.job import JobError, run_job  # Ray takes a second to load
     except ImportError as error:
-        if error.name not in ("ray", "pyarrow", "filelock"):
-            raise
-        sys.exit("nervemask: Ray is not installed: pip install 'nervemask[cluster]'")
+        print_problem(f"{error.name} is not installed: pip install 'nervemask[cluster]'")
+        sys.exit(2)
     except (SourceError, ModelFolderError, OSError) as error:
         print_problem(error)
         sys.exit(2)
     try:
-        failed = run_job(arguments.sources, arguments.out, arguments.kind, arguments.ray, arguments.keep_paths)
+        failed = run_job(sources, arguments.out, arguments.kind, arguments.ray, arguments.keep_paths)
     except (JobError, ConnectionError) as error:
         print_problem(error)
         sys.exit(2)

@@ -4,12 +4,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from service.api.response_bodies import measure_nerve
-from service.errors import FrameError
+from service.api.response_bodies import collect_warnings, measure_nerve
 from service.inference.segmentation_result import FrameResult
 from service.model.card import Card
 
-TRY_AGAIN_STATUSES = range(429, 600)  # what failed was not the file's fault, or may not be
+UNREADABLE = "unreadable"  # the error code of a file that cannot be opened or fetched
 
 # No column holds a name, a DICOM identifier or, unless asked for, a path. "month" is the most exact date.
 SCHEMA = pa.schema(
@@ -19,7 +18,7 @@ SCHEMA = pa.schema(
         pa.field("month", pa.string(), metadata={"description": "YYYY-MM of the DICOM study, else of the file"}),
         pa.field("height", pa.int32()),
         pa.field("width", pa.int32()),
-        pa.field("present", pa.bool_(), metadata={"description": "whether the mask shows a nerve; null: not sure"}),
+        pa.field("present", pa.bool_(), metadata={"description": "whether the mask shows a nerve"}),
         pa.field("presence", pa.float32(), metadata={"description": "probability of a nerve, 0..1"}),
         pa.field("confidence", pa.float32(), metadata={"description": "expected Dice of the mask, 0..1"}),
         pa.field("area_px", pa.int64()),
@@ -59,12 +58,15 @@ def frame_row(result: FrameResult, card: Card) -> dict[str, Any]:
         "out_of_distribution": segmentation.out_of_distribution_distance,
         "intensity_mean": round(mean, 2),
         "intensity_deviation": round(deviation, 2),
-        "warnings": list(result.notes),
+        "warnings": collect_warnings(card, *result.notes),
         "try_again": False,
         "milliseconds": round(result.decode_milliseconds + segmentation.milliseconds, 2),
     }
 
 
-def error_row(error: FrameError, index: int | None = None) -> dict[str, Any]:
-    """Return the row of a file, or of frame `index` of it, that has no mask."""
-    return {"frame": index, "error": str(error.code), "try_again": error.status in TRY_AGAIN_STATUSES}
+def error_row(code: str, index: int | None, try_again: bool) -> dict[str, Any]:
+    """Return the row of a file, or of frame `index` of it, that has no mask.
+
+    code: of ErrorCode, or UNREADABLE. try_again: whether the next run tries the file again.
+    """
+    return {"frame": index, "error": str(code), "try_again": try_again}

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
@@ -14,23 +14,31 @@ from ray.exceptions import RayError
 from service.archive.locations import SourceError, list_source
 from service.archive.progress import Progress
 from service.archive.report import write_report
-from service.archive.result_store import PARTS, OutputError, ResultStore, model_key
+from service.archive.result_store import OutputError, ResultStore, model_key
 from service.archive.segmentation_actor import CREDENTIALS, ArchiveJob, SegmentationActor, pack_folder, unpack_segmenter
-from service.archive.table import write_part
+from service.archive.table import write_table
 from service.errors import ModelFolderError
 from service.model.card import Card
 from service.model.model_folder import model_folder
 from service.resources import ray_cluster
-from service.resources.machine import cpu_cores
-from service.resources.worker_count import MAX_WORKERS, WORKERS_VARIABLE
 
-FILES_PER_TASK = 64
-THREADS_PER_CORE = 2  # one frame is decoded in a decoder process while another is in the network
-LISTING_CPUS = 0  # listing waits for disks and servers; a share of a core would keep an actor from its core
+FILES_PER_TASK, BYTES_PER_TASK = 64, 64 * 2**20
+UNKNOWN_FILE_BYTES = 2**20  # of a remote file
+LISTING_TASKS = 4  # at a time
+# Tasks that wait for disks and servers. A share of a core would keep an actor from its core.
+NO_CPU = 0
 
 
 class JobError(Exception):
     """A job that cannot go on. The message says why."""
+
+
+class Actors(NamedTuple):
+    """How many actors the cluster has room for, and the cores and GPUs of each."""
+
+    number: int
+    cores: int
+    gpus: int
 
 
 def run_job(sources: list[str], out: Path, kind: str, address: str | None, keep_paths: bool) -> int:
@@ -38,29 +46,29 @@ def run_job(sources: list[str], out: Path, kind: str, address: str | None, keep_
 
     Raises ConnectionError without a cluster, and JobError if the job cannot go on.
 
-    address: of a Ray cluster; None: Ray starts on this machine. The others: see `ArchiveJob`.
+    sources: of `resolve_source`. address: of a Ray cluster; None: Ray starts on this machine.
+    out, kind, keep_paths: see `ArchiveJob`.
     """
-    connect(address)
     credentials = {name: os.environ[name] for name in CREDENTIALS if name in os.environ}
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    cores = int(ray.cluster_resources()["CPU"])
-    threads = THREADS_PER_CORE * max(1, cores // (gpus or cores))
-    model = ray.put(pack_folder(model_folder()))
-    job = ArchiveJob(model, out.resolve(), kind, keep_paths, threads, credentials)
     card = Card.read(model_folder())
-    store = ResultStore(job.out, model_key(card), kind)
-    progress = Progress()
+    store = ResultStore(out.resolve(), model_key(card), kind)
     try:
-        ray.get(ray.remote(num_gpus=1 if gpus else 0)(check_model).remote(model))
-        total = count_files(sources)
-        for counts in segment_archive(sources, job, gpus, cores):
-            progress.update(counts, total)
-        write = ray.remote(write_part)
-        ray.get([write.remote(store, digit) for digit in PARTS])
-        report = ray.get(ray.remote(write_report).remote(store, card))
-    except (RayError, OSError) as error:
+        with connection(address):
+            actors = plan_actors([node["Resources"] for node in ray.nodes() if node["Alive"]])
+            model = ray.put(pack_folder(model_folder()))
+            job = ArchiveJob(model, store.folder, kind, keep_paths, actors.cores, credentials)
+            progress = Progress()
+            ray.get(ray.remote(num_cpus=NO_CPU, num_gpus=actors.gpus)(check_model).remote(model))
+            total = ray.remote(num_cpus=NO_CPU)(count_files).remote(sources, job)
+            for counts in segment_archive(sources, job, actors):
+                progress.update(counts, total)
+            ray.get(ray.remote(num_cpus=NO_CPU)(write_table).remote(store))
+            report = ray.get(ray.remote(num_cpus=NO_CPU)(write_report).remote(store, card))
+            progress.finish(store, report)
+    except ConnectionError:
+        raise
+    except (RayError, OSError, RuntimeError) as error:
         raise JobError(explain(error)) from error
-    progress.finish(store, report)
     return progress.counts["failed"]
 
 
@@ -73,51 +81,77 @@ def explain(error: BaseException) -> str:
     """Return why a job stopped: the first error of this program that caused it, else the last line of Ray's."""
     cause: BaseException | None = error
     while cause:
-        if isinstance(cause, SourceError | OutputError | ModelFolderError):
+        if isinstance(cause, SourceError | OutputError | ModelFolderError | JobError):
             return str(cause).splitlines()[-1]
         cause = getattr(cause, "cause", None) or cause.__cause__
     return f"Ray stopped the job ({str(error).strip().splitlines()[-1]})"
 
 
-def connect(address: str | None) -> None:
-    """Connect to a Ray cluster, or start Ray on this machine. Raises ConnectionError."""
-    # Decoders and memory are shared by the actors of a node, as by the workers of the service.
-    environment = {WORKERS_VARIABLE: str(min(cpu_cores(), MAX_WORKERS)), "OPENBLAS_NUM_THREADS": "1"}
-    ray_cluster.connect(address, environment, show_output=False)
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.target_max_block_size = 1  # each row, a list of files or of counts, is a task of its own
+@contextmanager
+def connection(address: str | None) -> Iterator[None]:
+    """Connect to a Ray cluster, or start Ray on this machine, until the block ends. Raises ConnectionError."""
+    with ray_cluster.connection(address, {"OPENBLAS_NUM_THREADS": "1"}, show_output=False):
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.target_max_block_size = 1  # each row, a list of files or of counts, is a task of its own
+        yield
 
 
-def count_files(sources: list[str]) -> Any:
-    """Return the future number of the sources' locations."""
-    return ray.remote(num_cpus=LISTING_CPUS)(_count_files).remote(sources)
+def plan_actors(nodes: list[dict[str, float]]) -> Actors:
+    """Return the actors for a cluster: one for each GPU, or without GPUs one for each core. Raises JobError.
 
-
-def _count_files(sources: list[str]) -> int:
-    return sum(1 for source in sources for _ in list_source(source))
-
-
-def segment_archive(sources: list[str], job: ArchiveJob, gpus: int, cores: int) -> Iterator[dict[str, Any]]:
-    """Segment all files of the sources. Yield the counts of each task, as `SegmentationActor` returns them.
-
-    gpus, cores: of the cluster. There is an actor for each GPU, or without one for each core.
+    nodes: the resources of each node.
     """
-    listed = ray.data.from_items([{"source": source} for source in sources], override_num_blocks=len(sources))
-    tasks = listed.flat_map(list_tasks, num_cpus=LISTING_CPUS)
+    with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
+    if with_gpus:
+        cores = min(int(node.get("CPU", 0) // node["GPU"]) for node in with_gpus)
+        return Actors(sum(int(node["GPU"]) for node in with_gpus), cores, 1)
+    count = sum(int(node.get("CPU", 0)) for node in nodes)
+    if not count:
+        raise JobError("the Ray cluster has no core")
+    return Actors(count, 1, 0)
+
+
+def segment_archive(sources: list[str], job: ArchiveJob, actors: Actors) -> Iterator[dict[str, Any]]:
+    """Segment all files of the sources. Yield the counts of each task, as `SegmentationActor` returns them."""
+    rows = [{"source": source} for source in sources]
+    listed = ray.data.from_items(rows, override_num_blocks=min(len(rows), LISTING_TASKS))
+    tasks = listed.flat_map(partial(list_tasks, job=job), num_cpus=NO_CPU, concurrency=LISTING_TASKS)
     counts = tasks.map_batches(
         SegmentationActor,
         fn_constructor_args=(job,),
         batch_size=None,
-        compute=ActorPoolStrategy(min_size=1, max_size=gpus or cores, initial_size=gpus or cores),
-        num_cpus=cores // gpus if gpus else 1,
-        num_gpus=1 if gpus else 0,
+        compute=ActorPoolStrategy(min_size=1, max_size=actors.number, initial_size=actors.number),
+        num_cpus=actors.cores,
+        num_gpus=actors.gpus,
     )
     yield from counts.iter_rows()
 
 
-def list_tasks(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the locations of a source, FILES_PER_TASK at a time."""
-    locations = list_source(row["source"])
-    while chunk := list(islice(locations, FILES_PER_TASK)):
-        yield {"locations": np.array(chunk)}
+def list_tasks(row: dict[str, Any], job: ArchiveJob) -> Iterator[dict[str, Any]]:
+    """Yield the locations of a source, as many at a time as make a task. Each is in the bytes of the file system."""
+    os.environ.update(job.credentials)
+    chunk: list[bytes] = []
+    size = 0
+    for location in list_source(row["source"], job.out):
+        chunk.append(os.fsencode(location))
+        size += file_bytes(location)
+        if len(chunk) == FILES_PER_TASK or size >= BYTES_PER_TASK:
+            yield {"locations": chunk}
+            chunk, size = [], 0
+    if chunk:
+        yield {"locations": chunk}
+
+
+def file_bytes(location: str) -> int:
+    """Return the size of a local file; of others, UNKNOWN_FILE_BYTES."""
+    try:
+        return UNKNOWN_FILE_BYTES if "://" in location else os.stat(location).st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def count_files(sources: list[str], job: ArchiveJob) -> int:
+    """Return the number of locations of all sources."""
+    os.environ.update(job.credentials)
+    return sum(1 for source in sources for _ in list_source(source, job.out))

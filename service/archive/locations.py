@@ -1,19 +1,21 @@
 """Where the archive's files are: list the locations of a source, and open the file at a location.
 
-A location is a string: a path, a URL of an object store (`s3://bucket/key`), or the URL of a DICOMweb instance.
+A location is a string: an absolute path, an object of a store (`s3://bucket/key`, with its key escaped as in a URL), or
+the URL of a DICOMweb instance.
 """
 
 import csv
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote, urlsplit
 
 import httpx
 
 from service.clients.dicomweb import DicomWebClient, DicomWebError, is_instance_url, split_query
-from service.clients.file_walk import walk_files
 from service.clients.http_connection import ProxySettingsError
 
 LIST_SUFFIXES = (".csv", ".parquet")
@@ -25,19 +27,35 @@ class SourceError(Exception):
     """A source cannot be listed. The message names it and says what to do."""
 
 
-def check_source(source: str) -> None:
-    """Raise SourceError for a source that does not exist or cannot be a source; remote ones are not asked."""
-    if is_web_url(source) and httpx.URL(source).userinfo:
-        remedy = "set DICOMWEB_USER and DICOMWEB_PASSWORD instead"
-        raise SourceError(f"the URL of {httpx.URL(source).host} holds a user: {remedy}.")
-    if "://" not in source and not Path(source).exists():
-        raise SourceError(f"{source} does not exist.")
+def resolve_source(source: str) -> str:
+    """Return a source as all nodes understand it. Raises SourceError for one that cannot be a source.
+
+    Remote sources are not asked.
+    """
+    if "://" not in source:
+        if not Path(source).exists():
+            raise SourceError(f"{source} does not exist.")
+        return str(Path(source).absolute())
+    try:
+        parts = urlsplit(source)
+        port = parts.port  # raises ValueError
+    except ValueError as error:
+        raise SourceError(f"{source} is not a URL ({error}).") from error
+    if parts.username or parts.password:
+        remedy = "DICOMWEB_USER and DICOMWEB_PASSWORD" if is_web_url(source) else "AWS_ACCESS_KEY_ID and so on"
+        raise SourceError(f"the URL of {parts.hostname} holds a user: set {remedy} instead.")
+    if not is_web_url(source) and (parts.query or port):
+        raise SourceError(f"{source} holds a port or a query: set AWS_ENDPOINT_URL and AWS_REGION instead.")
+    if is_web_url(source) and {"limit", "offset"} & set(httpx.URL(source).params):
+        raise SourceError(f"{source} holds limit or offset: all instances that match are read.")
+    return source
 
 
-def list_source(source: str) -> Iterator[str]:
+def list_source(source: str, excluded: Path | None = None) -> Iterator[str]:
     """Yield the locations of a source in an order that does not change while its files do not. Raises SourceError.
 
     source: a folder, a file, a CSV or Parquet list of locations, a URL of an object store, or a DICOMweb query.
+    excluded: a folder whose files are not listed, such as the output folder.
     """
     if is_web_url(source):
         yield from _list_instances(source)
@@ -46,35 +64,50 @@ def list_source(source: str) -> Iterator[str]:
     elif source.lower().endswith(LIST_SUFFIXES):
         yield from _read_list(Path(source))
     elif Path(source).is_dir():
-        yield from _list_folder(Path(source))
-    else:
+        yield from _list_folder(source, excluded)
+    elif Path(source).exists():
         yield source
+    else:
+        raise SourceError(f"{source} does not exist on one of the nodes: all nodes need it under this path.")
 
 
-def _list_folder(folder: Path) -> Iterator[str]:
-    """Yield the files below a folder but hidden ones. A folder that cannot be read raises SourceError."""
-
-    def fail(error: OSError) -> None:
-        raise SourceError(f"{error.filename} cannot be read ({error.strerror}).") from error
-
-    for path in walk_files(folder, fail):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield str(path)
+def _list_folder(folder: str, excluded: Path | None) -> Iterator[str]:
+    """Yield the files below a folder, those in linked folders too, but hidden ones. Yield folders that cannot be read:
+    to open one is then a failure with a row.
+    """
+    visited: set[str] = set()
+    unreadable: list[str] = []
+    for parent, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(e.filename), followlinks=True):
+        visited.add(os.path.realpath(parent))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            and (real := os.path.realpath(os.path.join(parent, name))) not in visited
+            and real != str(excluded)
+        )
+        yield from (os.path.join(parent, name) for name in sorted(names) if not name.startswith("."))
+    yield from unreadable
 
 
 def _read_list(path: Path) -> Iterator[str]:
     """Yield the column `path` of a list. A relative path starts at the list's folder."""
-    batches = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
-    for location in batches:
+    rows = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    for location in rows:
+        if is_web_url(location):  # it would get the user and password of the server that a SOURCE names
+            raise SourceError(f"{path} names a URL of a web server: give DICOMweb servers as a SOURCE.")
         yield location if "://" in location else str(path.parent / location)
 
 
 def _read_csv(path: Path) -> Iterator[str]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if PATH_COLUMN not in (reader.fieldnames or ()):
-            raise _missing_column_error(path)
-        yield from (row[PATH_COLUMN] for row in reader if row[PATH_COLUMN])
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if PATH_COLUMN not in (reader.fieldnames or ()):
+                raise _missing_column_error(path)
+            yield from (row[PATH_COLUMN] for row in reader if row[PATH_COLUMN])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
 
 
 def _read_parquet(path: Path) -> Iterator[str]:
@@ -87,7 +120,7 @@ def _read_parquet(path: Path) -> Iterator[str]:
     if PATH_COLUMN not in file.schema_arrow.names:
         raise _missing_column_error(path)
     for batch in file.iter_batches(columns=[PATH_COLUMN]):
-        yield from (location for location in batch.column(0).to_pylist() if location)
+        yield from (str(location) for location in batch.column(0).to_pylist() if location)
 
 
 def _missing_column_error(path: Path) -> SourceError:
@@ -101,21 +134,16 @@ def _list_objects(url: str) -> Iterator[str]:
     scheme = url.partition("://")[0]
     try:
         file_system, path = fs.FileSystem.from_uri(url)
-        top = file_system.get_file_info(path)
-        if top.type is fs.FileType.File:
+        if file_system.get_file_info(path).type is fs.FileType.File:
             yield url
             return
         folders = [path]
         while folders:
-            entries = file_system.get_file_info(fs.FileSelector(folders.pop()))
-            for entry in sorted(entries, key=lambda entry: entry.path, reverse=True):
-                if entry.type is fs.FileType.Directory:
-                    folders.append(entry.path)
-            yield from (
-                f"{scheme}://{entry.path}"
-                for entry in sorted(entries, key=lambda entry: entry.path)
-                if entry.type is fs.FileType.File and not entry.base_name.startswith(".")
-            )
+            entries = sorted(file_system.get_file_info(fs.FileSelector(folders.pop())), key=lambda entry: entry.path)
+            folders += [entry.path for entry in reversed(entries) if entry.type is fs.FileType.Directory]
+            for entry in entries:
+                if entry.type is fs.FileType.File and not entry.base_name.startswith("."):
+                    yield f"{scheme}://{quote(entry.path)}"
     except (OSError, ValueError) as error:
         raise SourceError(f"{url} cannot be listed ({error}).") from error
 
@@ -123,6 +151,9 @@ def _list_objects(url: str) -> Iterator[str]:
 def open_location(location: str) -> IO[bytes]:
     """Return the file at a location, open for reading. Raises OSError."""
     if "://" not in location:
+        if not Path(location).is_file():  # a pipe would wait without end
+            os.stat(location)  # raises the error of a file that does not exist
+            raise OSError("it is not a regular file")
         return Path(location).open("rb")
     if is_web_url(location):
         return _retrieve_instance(location)

@@ -30,18 +30,18 @@ class Progress:
 
     def update(self, counts: dict[str, Any], total: Any) -> None:
         """Add the counts of a task. total: the future number of files."""
-        for location, reason in counts.pop("failures"):
-            self._print_failure(location, reason)
+        for failure in counts.pop("failures"):
+            self._print_failure(failure)
         self.counts.update(counts)
         now = time.monotonic()
         if now - self.last_line >= LINE_SECONDS:
             self.last_line = now
             print(self._line(now - self.start, _known(total)), file=sys.stderr, flush=True)
 
-    def _print_failure(self, location: str, reason: str) -> None:
+    def _print_failure(self, failure: str) -> None:
         self.printed_failures += 1
         if self.printed_failures <= MAX_PRINTED_FAILURES:
-            print_problem(reason, location)
+            print_problem(failure)
         elif self.printed_failures == MAX_PRINTED_FAILURES + 1:
             print_problem("further failures are only in the table (column error)")
 
@@ -65,7 +65,7 @@ class Progress:
         table = Table("", "", show_header=False, box=None)
         table.add_row("Files", str(counts["files"]))
         table.add_row("Frames segmented", str(counts["segmented"]))
-        table.add_row("Frames done before", str(counts["done_before"]))
+        table.add_row("Frames done before, or twice in the sources", str(counts["done_before"]))
         table.add_row("Failures", str(counts["failed"]))
         table.add_row("Files that are no ultrasound", str(counts["skipped"]))
         table.add_row("Time", _duration(seconds))
@@ -73,7 +73,7 @@ class Progress:
         if report:
             table.add_row("Table", str(store.table))
             table.add_row("Report", str(report))
-        Console(soft_wrap=True).print(table)
+        Console(soft_wrap=True, markup=False).print(table)
 
 
 def _known(total: Any) -> int | None:

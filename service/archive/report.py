@@ -47,7 +47,7 @@ def summarize(parts: list[Path]) -> Summary:
         groups = frames.groupby("month")[MEANS]
         sums.append(groups.sum().join(groups.count().add_suffix("_count")).join(groups.size().rename("frames")))
         confidences += np.histogram(frames["confidence"].dropna(), CONFIDENCE_EDGES)[0]
-        uncertain.append(frames.nsmallest(UNCERTAIN_FRAMES, "confidence"))
+        uncertain.append(frames.dropna(subset=["confidence"]).nsmallest(UNCERTAIN_FRAMES, "confidence"))
         uncertain = [pd.concat(uncertain).nsmallest(UNCERTAIN_FRAMES, "confidence")]
     totals = pd.concat(sums).groupby("month").sum()
     means = {name: totals[name] / totals[f"{name}_count"] for name in MEANS}

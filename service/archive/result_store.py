@@ -5,8 +5,9 @@
     mask/MODEL/AB/DIGEST.png            its outputs; those of a cine are DIGEST_0000.png, DIGEST_0001.png ...
 
 DIGEST is the SHA-256 of the input file; A and AB are its first digits. MODEL is the version and run of the model. Each
-file is complete or absent, and the same input gives the same bytes. So a second attempt, a second run, or two runs at
-once give one record for each input file. The record is written after the outputs: where it is, nothing is left to do.
+file is complete or absent. The same input gives the same output files, and the same rows but for the milliseconds. So a
+second attempt, a second run, or two runs at once give one record for each input file. The record is written after the
+outputs: where it is, nothing is left to do.
 """
 
 import json
@@ -20,6 +21,8 @@ from service.model.card import Card
 
 RECORDS, TABLE = "records", "frames"
 PARTS = "0123456789abcdef"  # first digits of digests
+NO_OUTPUT = "none"
+Row = dict[str, Any]
 
 
 class OutputError(Exception):
@@ -29,8 +32,8 @@ class OutputError(Exception):
 class ResultStore:
     """The results of one model. Several processes may use it at once.
 
-    folder: the output folder. model: name of the model's folders, of `model_key`. kind: of the output files; "none":
-    no output files.
+    folder: the output folder. model: name of the model's folders, of `model_key`.
+    kind: of the output files; NO_OUTPUT: there are none.
     """
 
     def __init__(self, folder: Path, model: str, kind: str):
@@ -55,19 +58,23 @@ class ResultStore:
         frame = "" if index is None else f"_{index:04d}"
         return self.folder / self.kind / self.model / digest[:2] / f"{digest}{frame}{suffix}"
 
-    def read_record(self, digest: str) -> list[dict[str, Any]]:
-        """Return the rows of an input file; none if it has no record yet."""
+    def read_record(self, digest: str) -> list[Row]:
+        """Return the rows of an input file; none if it has no record yet, or a broken one."""
         try:
             return [json.loads(line) for line in self.record(digest).read_bytes().splitlines()]
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return []
 
-    def is_finished(self, rows: list[dict[str, Any]]) -> bool:
+    def is_finished(self, rows: list[Row]) -> bool:
         """Return whether nothing is left to do for the input file with these rows."""
-        has_outputs = self.kind == "none" or all(self.kind in row["outputs"] for row in rows)
-        return bool(rows) and has_outputs and not any(row["try_again"] for row in rows)
 
-    def write_record(self, digest: str, rows: list[dict[str, Any]]) -> None:
+        def is_row_finished(row: Row) -> bool:
+            has_output = self.kind == NO_OUTPUT or self.kind in row["outputs"]
+            return not row["try_again"] and (has_output or row.get("error") is not None)
+
+        return bool(rows) and all(map(is_row_finished, rows))
+
+    def write_record(self, digest: str, rows: list[Row]) -> None:
         """Write the rows of an input file, after its outputs. Raises OutputError."""
         with _writing(self.record(digest)) as file:
             file.writelines(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)

@@ -2,17 +2,19 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from service.api.response_bodies import draw_result
-from service.archive.frame_rows import error_row, frame_row
+from service.archive.frame_rows import UNREADABLE, error_row, frame_row
 from service.archive.locations import open_location
-from service.archive.result_store import ResultStore
+from service.archive.result_store import NO_OUTPUT, OutputError, ResultStore, Row
 from service.clients.output_files import FRAME_SUFFIXES
 from service.decoding.cine import Cine, open_cine
 from service.decoding.dicom_signature import HEAD_BYTES, find_start
@@ -25,20 +27,22 @@ from service.resources.worker_memory import RequestMemory
 
 log = logging.getLogger("nervemask.archive")
 
+SEGMENTATION = "segmentation"
 PICTURES: dict[str, Callable[[FrameResult], np.ndarray]] = {
     "mask": lambda result: result.segmentation.mask,
     "overlay": draw_result,
 }
-OUTPUT_KINDS = (*PICTURES, "segmentation", "none")
+OUTPUT_KINDS = (*PICTURES, SEGMENTATION, NO_OUTPUT)
 DATE_KEYWORDS = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
-UNREADABLE = "unreadable"  # the error code of a file that cannot be opened or fetched
+BUSY_STATUSES, BUSY_ATTEMPTS, BUSY_PAUSE_SECONDS = (429, 503), 5, 2.0
+NOT_DICOM = "a DICOM Segmentation refers to a DICOM file"
 
 
 class FileOutcome(NamedTuple):
     """What became of one input file.
 
-    segmented: frames that got a mask now. done_before: frames of an earlier run. skipped: 1 if the file is no
-    ultrasound. failed: frames without a mask, or 1 for a whole file. reasons: of the failures, for the console.
+    segmented: frames that got a mask now. done_before: frames that had one. skipped: 1 if the file is no ultrasound.
+    failed: frames without a mask or without the output, or 1 for a whole file. reasons: of the failures.
     """
 
     segmented: int = 0
@@ -62,128 +66,173 @@ class FileSegmenter:
         try:
             with open_location(location) as file:
                 return self._segment_opened(location, file)
+        except OutputError:
+            raise
         except OSError as error:
-            message = error.strerror or str(error)
-            row = {"digest": None, "error": UNREADABLE, "try_again": True}
-            self._write(_location_key(location), [row], location, None)
-            return FileOutcome(failed=1, reasons=(message,))
+            reason = error.strerror or str(error)
+            self._write(location_key(location), [error_row(UNREADABLE, None, True) | {"digest": None}], location, None)
+        except Exception as error:  # the other files must still get their masks
+            log.exception("a file cannot be segmented")
+            reason = f"{type(error).__name__}: {error}"
+            row = error_row(ErrorCode.INTERNAL, None, True) | {"digest": None}
+            self._write(location_key(location), [row], location, None)
+        return FileOutcome(failed=1, reasons=(reason,))
 
     def _segment_opened(self, location: str, file: IO[bytes]) -> FileOutcome:
+        self.store.remove_record(location_key(location))
         if not is_frame_file(location, file):
             return FileOutcome(skipped=1)
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # they have `readinto`
-        self.store.remove_record(_location_key(location))
         before = self.store.read_record(digest)
         if self.store.is_finished(before):
-            return FileOutcome(done_before=len(before))
-        memory = RequestMemory("archive")
-        reasons: list[str] = []
-        month = None
-        try:
-            cine = open_cine(file, memory)
-            month = study_month(cine)
-            rows = self._segment_cine(cine, digest, memory, reasons)
-        except FrameError as error:
-            if error.code is ErrorCode.NOT_ULTRASOUND:
-                return FileOutcome(skipped=1)
-            rows = _failed(error, None, reasons)
-        finally:
-            memory.release()
-        self._write(digest, rows, location, month, before[0]["outputs"] if before else [])
-        return FileOutcome(len(rows) - len(reasons), failed=len(reasons), reasons=tuple(reasons))
-
-    def _segment_cine(self, cine: Cine, digest: str, memory: RequestMemory, reasons: list[str]) -> list[dict[str, Any]]:
-        """Segment all frames and write the output files; return the rows. Raises FrameError for a whole file."""
-        if self.store.kind == "segmentation":
-            return self._write_dicom_segmentation(cine, digest, memory)
-        rows: list[dict[str, Any]] = []
-        draw = PICTURES.get(self.store.kind)
-        for index in range(cine.frame_count):
+            errors = tuple(f"it failed before ({row['error']})" for row in before if row.get("error"))
+            return FileOutcome(done_before=len(before) - len(errors), failed=len(errors), reasons=errors)
+        for attempt in range(1, BUSY_ATTEMPTS + 1):
+            work = FileWork(self.segmenter, self.store, digest)
             try:
-                result = self._segment_frame(cine, index, memory)
+                work.segment(file)
             except FrameError as error:
-                rows += _failed(error, index, reasons)
-                continue
-            if draw:
-                data = encode_png(draw(result))
-                self.store.write_output(digest, ".png", index if cine.frame_count > 1 else None, data)
-            rows.append(frame_row(result, self.segmenter.card))
-        return rows
+                if error.status in BUSY_STATUSES and attempt < BUSY_ATTEMPTS:
+                    time.sleep(BUSY_PAUSE_SECONDS)
+                    continue
+                if error.code is ErrorCode.NOT_ULTRASOUND:
+                    return FileOutcome(skipped=1)
+                work.fail(error, None)
+            break
+        made_before = {row["frame"]: row["outputs"] for row in before}
+        for row in work.rows:
+            row["outputs"] = sorted({*row.get("outputs", ()), *made_before.get(row["frame"], ())})
+        self._write(digest, work.rows, location, work.month)
+        segmented = sum(row.get("error") is None for row in work.rows)
+        return FileOutcome(segmented, failed=len(work.reasons), reasons=tuple(work.reasons))
 
-    def _segment_frame(self, cine: Cine, index: int, memory: RequestMemory) -> FrameResult:
-        try:
-            return self.segmenter.segment_cine_frame(cine, index, memory)
-        except FrameError:
-            raise
-        except Exception as error:  # the other files must still get their masks
-            log.exception("a frame cannot be segmented")
-            raise FrameError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}") from error
-        finally:
-            memory.shrink_only_frame(0)
-
-    def _write_dicom_segmentation(self, cine: Cine, digest: str, memory: RequestMemory) -> list[dict[str, Any]]:
-        """Write the DICOM Segmentation of all frames; return the rows. A frame without a mask fails the file."""
-        from service.decoding.dicom.dicom_cine import DicomCine  # pydicom and highdicom take a second to load
-        from service.rendering.dicom_segmentation import build_dicom_segmentation
-
-        if not isinstance(cine, DicomCine):
-            raise FrameError(ErrorCode.NOT_DICOM, "A DICOM Segmentation refers to a DICOM file.")
-        rows: list[dict[str, Any]] = []
-        notes: dict[int, tuple[str, ...]] = {}
-
-        def masks() -> Iterator[np.ndarray]:
-            for index in range(cine.frame_count):
-                result = self._segment_frame(cine, index, memory)
-                answer = result.abstain_below(MIN_CONFIDENCE).segmentation
-                rows.append(frame_row(result, self.segmenter.card))
-                if answer.all_notes:
-                    notes[index] = answer.all_notes
-                yield answer.mask
-
-        data = build_dicom_segmentation(cine.header, masks(), self.segmenter.card, frame_notes=notes)
-        self.store.write_output(digest, ".dcm", None, data)
-        return rows
-
-    def _write(
-        self,
-        digest: str,
-        rows: list[dict[str, Any]],
-        location: str,
-        month: str | None,
-        outputs_before: Iterable[str] = (),
-    ) -> None:
-        """Write the record of a file: the rows with what they share. outputs_before: kinds that earlier runs made."""
+    def _write(self, digest: str, rows: list[Row], location: str, month: str | None) -> None:
+        """Write the record of a file: the rows with what they share."""
         card = self.segmenter.card
-        shared = {
+        shared: Row = {
             "digest": digest,
             "month": month or _month_of_file(location),
             "model_version": card.version,
             "model_run": card.run_id,
-            "outputs": sorted({*outputs_before, self.store.kind} - {"none"}),
-            "path": location if self.keep_paths else None,
+            "outputs": [],
+            "path": printable_location(location) if self.keep_paths else None,
         }
         self.store.write_record(digest, [shared | row for row in rows])
 
 
-def _failed(error: FrameError, index: int | None, reasons: list[str]) -> list[dict[str, Any]]:
-    """Return the row of a failure, and add its reason."""
-    reasons.append(error.message if index is None else f"frame {index}: {error.message}")
-    return [error_row(error, index)]
+class FileWork:
+    """The work on one file.
+
+    rows: of its frames. reasons: of the failures, for the console. month: of the study.
+    """
+
+    def __init__(self, segmenter: Segmenter, store: ResultStore, digest: str):
+        self.segmenter, self.store, self.digest = segmenter, store, digest
+        self.rows: list[Row] = []
+        self.reasons: list[str] = []
+        self.month: str | None = None
+
+    def fail(self, error: FrameError, index: int | None) -> None:
+        """Add the row of the whole file, or of a frame, that has no mask."""
+        self.reasons.append(error.message if index is None else f"frame {index}: {error.message}")
+        self.rows.append(error_row(error.code, index, error.status >= 429))
+
+    def segment(self, file: IO[bytes]) -> None:
+        """Segment all frames and write the output files. Raises FrameError for a file that cannot be opened."""
+        memory = RequestMemory(self.digest)
+        file.seek(0)
+        try:
+            cine = open_cine(file, memory)
+            self.month = study_month(cine)
+            if self.store.kind == SEGMENTATION:
+                self._write_dicom_segmentation(cine, memory)
+            else:
+                self._write_pictures(cine, memory)
+        finally:
+            memory.release()
+
+    def _results(self, cine: Cine, memory: RequestMemory) -> Iterator[FrameResult | None]:
+        """Yield the result of each frame and add its row; yield None for a frame that failed."""
+        for index in range(cine.frame_count):
+            result = None
+            try:
+                result = self.segmenter.segment_cine_frame(cine, index, memory)
+                self.rows.append(frame_row(result, self.segmenter.card))
+            except FrameError as error:
+                if error.status in BUSY_STATUSES:
+                    raise  # for the whole file, which is then tried again
+                self.fail(error, index)
+            except (ArithmeticError, RuntimeError) as error:  # of the network, or an unexpected one of a decoder
+                log.exception("a frame cannot be segmented")
+                self.fail(FrameError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), index)
+            yield result
+            memory.shrink_only_frame(0)
+
+    def _write_pictures(self, cine: Cine, memory: RequestMemory) -> None:
+        draw = PICTURES.get(self.store.kind)
+        for index, result in enumerate(self._results(cine, memory)):
+            if draw and result:
+                data = encode_png(draw(result))
+                self.store.write_output(self.digest, ".png", index if cine.frame_count > 1 else None, data)
+                self.rows[-1]["outputs"] = [self.store.kind]
+
+    def _write_dicom_segmentation(self, cine: Cine, memory: RequestMemory) -> None:
+        """Write the DICOM Segmentation of all frames, if all have a mask: one without some would look complete."""
+        from service.decoding.dicom.dicom_cine import DicomCine  # pydicom and highdicom take a second to load
+        from service.rendering.dicom_segmentation import build_dicom_segmentation
+
+        notes: dict[int, tuple[str, ...]] = {}
+
+        def masks() -> Iterator[np.ndarray]:
+            for index, result in enumerate(self._results(cine, memory)):
+                if not result:
+                    continue
+                answer = result.abstain_below(MIN_CONFIDENCE).segmentation
+                if answer.all_notes:
+                    notes[index] = answer.all_notes
+                yield answer.mask
+
+        if not isinstance(cine, DicomCine):
+            list(self._results(cine, memory))
+            self.reasons.append(NOT_DICOM)
+            return
+        try:
+            data = build_dicom_segmentation(cine.header, masks(), self.segmenter.card, frame_notes=notes)
+        except Exception as error:
+            if self.reasons:  # fewer masks than frames
+                return
+            if isinstance(error, FrameError):
+                raise
+            raise FrameError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}") from error
+        if not self.reasons:
+            self.store.write_output(self.digest, ".dcm", None, data)
+            for row in self.rows:
+                row["outputs"] = [SEGMENTATION]
 
 
-def _location_key(location: str) -> str:
+def location_key(location: str) -> str:
     """Return the name of the record of a file that cannot be read: its own digest is not known."""
-    return hashlib.sha256(f"location {location}".encode()).hexdigest()
+    return hashlib.sha256(b"location " + os.fsencode(location)).hexdigest()
+
+
+def printable_location(location: str) -> str:
+    """Return a location as text that UTF-8 can hold: names of files may be in another encoding."""
+    return location.encode("utf-8", "backslashreplace").decode()
 
 
 def is_frame_file(location: str, file: IO[bytes]) -> bool:
-    """Return whether a file is taken for a frame or cine: by its suffix, or by its first bytes."""
-    name = Path(location.partition("?")[0]).name.lower()
-    if name.endswith(FRAME_SUFFIXES):
+    """Return whether a file is taken for a frame or cine: by its suffix, or by its first bytes.
+
+    It is also one if its format is known, but not read.
+    """
+    name = Path(location).name.lower()
+    if name.endswith(FRAME_SUFFIXES) or location.startswith(("http://", "https://")):
         return True
     head = file.read(HEAD_BYTES)
-    return name != "dicomdir" and (find_start(head) is not None or isinstance(detect_format(head), Format))
+    found = detect_format(head)
+    is_picture = isinstance(found, Format) or (found or "").endswith((" picture", " video"))
+    return name != "dicomdir" and (find_start(head) is not None or is_picture)
 
 
 def study_month(cine: Cine) -> str | None:
@@ -199,5 +248,5 @@ def _month_of_file(location: str) -> str | None:
         return None
     try:
         return datetime.fromtimestamp(Path(location).stat().st_mtime, UTC).strftime("%Y-%m")
-    except OSError:
+    except (OSError, ValueError):
         return None

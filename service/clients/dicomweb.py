@@ -8,6 +8,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
+from email.message import Message
 from typing import IO, Annotated, Any, Self
 
 import httpx
@@ -18,6 +19,7 @@ from service.clients.response_reader import (
     MAX_FILE_BYTES,
     MIB,
     ResponseError,
+    check_content_type,
     describe_status,
     describe_url,
     iter_bytes,
@@ -33,7 +35,9 @@ MAX_PART_HEADER_BYTES = 4096
 SECONDS = httpx.Timeout(120.0, connect=10.0)
 UID_TAGS = {"studies": "0020000D", "series": "0020000E", "instances": "00080018"}
 INSTANCE_PATH = re.compile(r"(?P<base>.*)/studies/[0-9.]+/series/[0-9.]+/instances/[0-9.]+")
-QUERY_PATH = re.compile(r"(?P<base>.*?)(/studies|/series|/instances)?/?")
+QUERY_PATH = re.compile(
+    r"(?P<base>.*?)(/studies(/(?P<study>[0-9.]+))?)?(/series(/(?P<series>[0-9.]+))?)?(/instances(/[0-9.]+)?)?/?"
+)
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Attribute = dict[str, Any]
@@ -79,11 +83,15 @@ class DicomWebClient:
         """
         if not {"Modality", "00080060", "ModalitiesInStudy", "00080061"} & set(filters):
             filters = filters.set("Modality", "US")
-        for offset in range(0, 2**31, PAGE_SIZE):
-            page = self._search_page(filters.merge({"limit": PAGE_SIZE, "offset": offset}))
-            yield from map(self._instance_url, page)
-            if len(page) < PAGE_SIZE:
-                return
+        offset, page = 0, [""]
+        while page:  # a server may return fewer than it is asked for
+            before = page
+            query = filters.merge({"limit": PAGE_SIZE, "offset": offset})
+            page = [self._instance_url(instance) for instance in self._search_page(query)]
+            if page and page == before:
+                raise DicomWebError(f"{self.base_url} ignores the parameter offset: it returns the same page again")
+            yield from page
+            offset += len(page)
 
     def _search_page(self, query: httpx.QueryParams) -> list[dict[str, Attribute]]:
         def read(response: httpx.Response) -> list[dict[str, Attribute]]:
@@ -106,9 +114,10 @@ class DicomWebClient:
         def read(response: httpx.Response) -> IO[bytes]:
             file = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
             try:
+                content_type = check_content_type(response, "multipart/related", "application/dicom")
                 file.writelines(iter_bytes(response, MAX_FILE_BYTES))
-                if response.headers.get("content-type", "").lower().startswith("multipart/"):
-                    return _first_part(file, response)
+                if content_type == "multipart/related":
+                    return _only_part(file, response)
                 file.seek(0)
                 return file
             except BaseException:
@@ -140,22 +149,31 @@ class DicomWebClient:
 
 
 def split_query(url: httpx.URL) -> tuple[httpx.URL, httpx.QueryParams]:
-    """Return the base URL and the filters of a query such as `https://pacs/dicom-web/instances?PatientSex=F`."""
-    match = INSTANCE_PATH.fullmatch(url.path) or QUERY_PATH.fullmatch(url.path)
-    assert match, "the second pattern matches every path"
-    return url.copy_with(path=match["base"] or "/", query=None), url.params
+    """Return the base URL and the filters of a query such as `https://pacs/dicom-web/instances?PatientSex=F`.
+
+    The UIDs of a URL such as `https://pacs/dicom-web/studies/1.2/instances` are filters, too.
+    """
+    match = QUERY_PATH.fullmatch(url.path)
+    assert match, "the pattern matches every path"
+    uids = {"StudyInstanceUID": match["study"], "SeriesInstanceUID": match["series"]}
+    filters = url.params.merge({name: uid for name, uid in uids.items() if uid})
+    return url.copy_with(path=match["base"] or "/", query=None), filters
 
 
-def _first_part(file: IO[bytes], response: httpx.Response) -> IO[bytes]:
-    """Return the first part of a multipart body (RFC 2046 5.1) as a file. Raises ResponseError."""
+def _only_part(file: IO[bytes], response: httpx.Response) -> IO[bytes]:
+    """Return the only part of a multipart body (RFC 2046 5.1) as a file. Raises ResponseError."""
+    header = Message()
+    header["content-type"] = response.headers["content-type"]
+    delimiter = b"--" + str(header.get_param("boundary", "")).encode()
     file.seek(0)
-    delimiter = file.readline(MAX_PART_HEADER_BYTES).rstrip(b"\r\n")
-    while file.tell() < MAX_PART_HEADER_BYTES and (line := file.readline(MAX_PART_HEADER_BYTES)).strip():
-        if not line.endswith(b"\n"):
-            break
+    while (line := file.readline(MAX_PART_HEADER_BYTES)).rstrip(b"\r\n") != delimiter:
+        if not line or file.tell() > MAX_PART_HEADER_BYTES:
+            raise ResponseError(f"{describe_url(response)} sends a multipart body without its boundary")
+    while file.tell() < 2 * MAX_PART_HEADER_BYTES and file.readline(MAX_PART_HEADER_BYTES).strip():
+        pass
     start = file.tell()
     end = _find_last(file, b"\r\n" + delimiter)
-    if not delimiter.startswith(b"--") or end < start:
+    if end < start:
         raise ResponseError(f"{describe_url(response)} sends a damaged multipart body")
     part = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
     file.seek(start)

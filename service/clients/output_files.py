@@ -1,6 +1,7 @@
 """Choose the input and output files of a batch. Each response gets its own file, and a file is complete or absent."""
 
 import os
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -225,7 +226,7 @@ class OutputFiles:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing under a temporary name; rename it to `path` once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with partial.open("wb") as file:
             yield file

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from service.archive.locations import SourceError, check_source, list_source, open_location
+from service.archive.locations import SourceError, list_source, open_location, resolve_source
 from tests import frames
 from tests.object_store import running_object_store
 
@@ -18,6 +18,8 @@ def names(source: str | Path) -> list[str]:
 def test_a_folder_lists_all_files_but_hidden_ones(source) -> None:
     assert sorted(names(source)) == ["IM0001", "a again.png", "a.png", "b.png", "damaged.png", "notes.txt"]
     assert names(source) == names(source)
+    outside = map(Path, list_source(str(source), source / "nested"))
+    assert sorted(path.name for path in outside) == ["a.png", "damaged.png", "notes.txt"]
 
 
 def test_lists_name_files_beside_them_and_elsewhere(source) -> None:
@@ -36,9 +38,23 @@ def test_bad_sources_are_named(source) -> None:
     with pytest.raises(SourceError, match=r"list\.parquet is not a Parquet file"):
         list(list_source(str(source / "list.parquet")))
     with pytest.raises(SourceError, match="missing does not exist"):
-        check_source(str(source / "missing"))
+        resolve_source(str(source / "missing"))
     with pytest.raises(SourceError, match="DICOMWEB_USER"):
-        check_source("https://user:secret@pacs/dicom-web")
+        resolve_source("https://user:secret@pacs/dicom-web")
+    for url, reason in {
+        "https://pacs:port/dicom-web": "is not a URL",
+        "https://pacs/dicom-web?limit=5": "holds limit or offset",
+        "s3://key:secret@bucket/x": "holds a user",
+        "s3://bucket/x?region=eu": "AWS_REGION",
+    }.items():
+        with pytest.raises(SourceError, match=reason):
+            resolve_source(url)
+    (source / "list.csv").write_text("path\nhttps://other/studies/1/series/1/instances/1\n")
+    with pytest.raises(SourceError, match="give DICOMweb servers as a SOURCE"):
+        list(list_source(str(source / "list.csv")))
+    (source / "list.csv").write_bytes("path\nM\xfcller.png\n".encode("latin-1"))
+    with pytest.raises(SourceError, match="not a CSV file in UTF-8"):
+        list(list_source(str(source / "list.csv")))
 
 
 @pytest.mark.server
@@ -47,10 +63,13 @@ def test_an_object_store_lists_its_objects_folder_by_folder(tmp_path, monkeypatc
         for name, value in store.environment.items():
             monkeypatch.setenv(name, value)
         data = frames.png(frames.speckle(1, 60, 80))
-        for key in ("study/b.png", "study/series/a.png", "other/c.png"):
+        for key in ("study/b.png", "study/Doe^Jane/a #1 ä?.png", "other/c.png"):
             store.client.put_object(Bucket="archive", Key=key, Body=data)
         listed = list(list_source("s3://archive/study"))
-        assert listed == ["s3://archive/study/b.png", "s3://archive/study/series/a.png"]
+        assert listed == [
+            "s3://archive/study/b.png",
+            "s3://archive/study/Doe%5EJane/a%20%231%20%C3%A4%3F.png",
+        ]
         with open_location(listed[1]) as file:
             assert file.read() == data
         assert list(list_source("s3://archive/other/c.png")) == ["s3://archive/other/c.png"]

@@ -3,6 +3,9 @@
 import hashlib
 import io
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +16,11 @@ from service.archive import segment_files
 from service.archive.locations import list_source
 from service.archive.result_store import OutputError
 from service.archive.segment_files import FileOutcome
+from service.decoding.cine import Cine
 from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
+from service.inference.segmentation_result import FrameResult
+from service.inference.segmenter import Segmenter
 from tests import frames
 from tests.dicoms import make_ultrasound, to_bytes
 
@@ -67,7 +73,7 @@ def test_a_second_run_changes_nothing(source, open_store, segment_all) -> None:
     segment_all(store, list_source(str(source)))
     before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*") if path.is_file()}
     outcomes = segment_all(store, list_source(str(source)))
-    assert total(outcomes) == FileOutcome(done_before=7, skipped=1)
+    assert total(outcomes) == FileOutcome(done_before=6, skipped=1, failed=1)
     assert before == {path: path.stat().st_mtime_ns for path in store.folder.rglob("*") if path.is_file()}
 
 
@@ -86,15 +92,42 @@ def test_another_kind_of_output_is_made_later(source, open_store, segment_all) -
 def test_segmentations_are_those_of_the_service(open_store, segment_all, tmp_path) -> None:
     cine = np.stack([frames.speckle(seed, 60, 80) for seed in range(3)])
     (tmp_path / "cine.dcm").write_bytes(to_bytes(make_ultrasound(cine)))
-    (tmp_path / "a.png").write_bytes(frames.png(cine[0]))
     store = open_store("segmentation")
-    done, refused = segment_all(store, [tmp_path / "cine.dcm", tmp_path / "a.png"])
-    assert done == FileOutcome(segmented=3)
-    assert refused.failed == 1
+    assert segment_all(store, [tmp_path / "cine.dcm"]) == [FileOutcome(segmented=3)]
     (path,) = (store.folder / "segmentation").rglob("*.dcm")
     segmentation = dcmread(io.BytesIO(path.read_bytes()))
     assert segmentation.Modality == "SEG"
     assert segmentation.NumberOfFrames == 3
+
+
+def test_an_output_that_cannot_be_made_costs_no_row(source, open_store, segment_all) -> None:
+    segment_all(open_store("mask"), [source / "a.png"])
+    (before,) = rows_of(open_store())
+    (outcome,) = segment_all(open_store("segmentation"), [source / "a.png"])
+    assert (outcome.segmented, outcome.failed) == (1, 1)
+    (after,) = rows_of(open_store())
+    assert after | {"milliseconds": 0} == before | {"milliseconds": 0}
+    assert total(segment_all(open_store("mask"), [source / "a.png"])).done_before == 1
+
+
+def test_a_segmentation_without_a_frame_is_not_written(source, open_store, segment_all, monkeypatch) -> None:
+    store = open_store("segmentation")
+    original = Segmenter.segment_cine_frame
+
+    def fail_second(self: Segmenter, cine: Cine, index: int, *rest: Any) -> FrameResult:
+        if index == 1:
+            raise FrameError(ErrorCode.MALFORMED, "the second frame is damaged")
+        return original(self, cine, index, *rest)
+
+    monkeypatch.setattr(Segmenter, "segment_cine_frame", fail_second)
+    (outcome,) = segment_all(store, [source / "nested" / "IM0001"])
+    assert (outcome.segmented, outcome.failed) == (2, 1)
+    assert not list(store.folder.rglob("*.dcm"))
+    assert [(row["frame"], row.get("error"), row["outputs"]) for row in rows_of(store)] == [
+        (0, None, []),
+        (1, "malformed", []),
+        (2, None, []),
+    ]
 
 
 def test_an_unreadable_file_is_a_row_and_is_tried_again(source, open_store, segment_all) -> None:
@@ -111,26 +144,73 @@ def test_an_unreadable_file_is_a_row_and_is_tried_again(source, open_store, segm
 
 def test_a_frame_that_failed_for_a_while_is_tried_again(source, open_store, segment_all, monkeypatch) -> None:
     store = open_store()
+    attempts = []
 
     def fail(*_: object) -> None:
+        attempts.append(1)
         raise FrameError(ErrorCode.NO_DECODER, "stopped from outside")
 
     with monkeypatch.context() as patch:
-        patch.setattr(segment_files.FileSegmenter, "_segment_frame", fail)
+        patch.setattr(segment_files, "BUSY_PAUSE_SECONDS", 0.0)
+        patch.setattr(Segmenter, "segment_cine_frame", fail)
         assert total(segment_all(store, [source / "a.png"])).failed == 1
-    assert total(segment_all(store, [source / "a.png"])) == FileOutcome(segmented=1)
-    assert [row.get("error") for row in rows_of(store)] == [None]
+    assert len(attempts) == segment_files.BUSY_ATTEMPTS
+    assert total(segment_all(open_store("none"), [source / "a.png"])) == FileOutcome(segmented=1)
+    assert [(row.get("error"), row["outputs"]) for row in rows_of(store)] == [(None, [])]
+    assert total(segment_all(store, [source / "a.png"])) == FileOutcome(segmented=1)  # now with its mask
+    assert [path.suffix for path in (store.folder / "mask").rglob("*.*") if path.is_file()] == [".png"]
 
 
 def test_a_bug_over_one_file_does_not_stop_the_others(source, open_store, segment_all, monkeypatch) -> None:
-    monkeypatch.setattr(segment_files, "frame_row", lambda *_: {}["missing"])
-    with pytest.raises(KeyError):  # writing rows is not decoding: the job must stop
-        segment_all(open_store(), [source / "a.png"])
-    monkeypatch.undo()
-    monkeypatch.setattr("service.inference.segmenter.preprocess", lambda *_: {}["missing"])
+    monkeypatch.setattr(segment_files, "open_cine", lambda *_: {}["missing"])
     first, second = segment_all(open_store(), [source / "a.png", source / "nested" / "b.png"])
-    assert first.reasons == ("frame 0: KeyError: 'missing'",)
+    assert first.reasons == ("KeyError: 'missing'",)
     assert second.failed == 1
+    assert {row["error"] for row in rows_of(open_store())} == {"internal"}
+
+
+def test_a_name_in_another_encoding_is_read(source, open_store, segment_all) -> None:
+    location = os.fsdecode(os.fsencode(source) + b"/M\xfcller.png")
+    os.rename(source / "a.png", location)
+    assert location in list_source(str(source))
+    assert total(segment_all(open_store(), [location], keep_paths=True)).segmented == 1
+    assert rows_of(open_store())[0]["path"].endswith("M\\udcfcller.png")
+    assert total(segment_all(open_store(), [location + ".gone"])).failed == 1
+
+
+def test_a_broken_record_is_written_again(source, open_store, segment_all) -> None:
+    store = open_store()
+    segment_all(store, [source / "a.png"])
+    (record,) = store.records.rglob("*.jsonl")
+    record.write_bytes(record.read_bytes()[:50])
+    assert total(segment_all(store, [source / "a.png"])).segmented == 1
+    assert len(rows_of(store)) == 1
+
+
+def test_the_same_file_in_many_places_at_once(tmp_path, open_store, segment_all) -> None:
+    data = frames.png(frames.speckle(1, 60, 80))
+    paths = [tmp_path / f"{number}.png" for number in range(40)]
+    for path in paths:
+        path.write_bytes(data)
+    store = open_store()
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda path: segment_all(store, [path])[0], paths))
+    assert total(outcomes).segmented + total(outcomes).done_before == 40
+    assert len(rows_of(store)) == 1
+    assert not list(store.folder.rglob(".*"))
+
+
+def test_a_picture_of_a_format_that_is_not_read_has_a_row(source, open_store, segment_all) -> None:
+    (source / "frame").write_bytes(b"GIF89a" + bytes(600))
+    (outcome,) = segment_all(open_store(), [source / "frame"])
+    assert outcome.failed == 1
+    assert [row["error"] for row in rows_of(open_store())] == ["unknown_type"]
+
+
+def test_a_pipe_is_not_waited_for(source, open_store, segment_all) -> None:
+    os.mkfifo(source / "pipe.png")
+    (outcome,) = segment_all(open_store(), [source / "pipe.png"])
+    assert outcome.reasons == ("it is not a regular file",)
 
 
 def test_a_file_in_place_of_the_output_folder_stops_the_job(source, open_store, segment_all) -> None:

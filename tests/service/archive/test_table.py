@@ -5,19 +5,14 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
 import pytest
 
 from service.archive.frame_rows import SCHEMA
 from service.archive.locations import list_source
 from service.archive.report import write_report
-from service.archive.result_store import PARTS
-from service.archive.table import read_table, write_part
+from service.archive.table import read_table, write_table
 from tests import frames
-
-
-def write_table(store) -> None:
-    for digit in PARTS:
-        write_part(store, digit)
 
 
 def test_the_table_has_a_row_for_each_frame(source, open_store, segment_all) -> None:
@@ -95,3 +90,10 @@ def test_the_report_shows_months_errors_and_the_least_certain_masks(
 
 def test_there_is_no_report_without_rows(open_store, archive_segmenter) -> None:
     assert write_report(open_store(), archive_segmenter.card) is None
+
+
+def test_the_example_of_the_documentation_reads_the_table(source, open_store, segment_all) -> None:
+    store = open_store()
+    segment_all(store, list_source(str(source)))
+    write_table(store)
+    assert len(pd.read_parquet(store.table)) == 6

@@ -74,8 +74,11 @@ def test_a_query_is_split_into_server_and_filters() -> None:
     for path in ("", "/", "/studies", "/series", "/instances"):
         base, filters = split_query(httpx.URL(f"https://pacs:8042/dicom-web{path}?PatientSex=F"))
         assert (str(base), dict(filters)) == ("https://pacs:8042/dicom-web", {"PatientSex": "F"})
-    base, _ = split_query(httpx.URL("https://pacs/dicom-web/studies/1.2/series/3.4/instances/5.6"))
+    base, filters = split_query(httpx.URL("https://pacs/dicom-web/studies/1.2/series/3.4/instances/5.6"))
     assert str(base) == "https://pacs/dicom-web"
+    base, filters = split_query(httpx.URL("https://pacs/dicom-web/studies/1.2/instances?Modality=US"))
+    assert str(base) == "https://pacs/dicom-web"
+    assert dict(filters) == {"Modality": "US", "StudyInstanceUID": "1.2"}
 
 
 def test_an_archive_is_read_from_a_server(orthanc, base_url) -> None:
