@@ -11,17 +11,11 @@
 """
 
 import argparse
-import os
-import random
-import re
-import signal
-import subprocess
+import heapq
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,9 +23,10 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-from pyarrow import parquet
 
+from benchmarks.archive_kills import count_rows, finish_archive, measure_kills, start_archive
 from benchmarks.report import record, table
+from service.archive.job import files_per_task
 from service.decoding.cine import open_cine
 from service.inference.segmenter import Segmenter
 from service.model.model_folder import model_folder
@@ -44,8 +39,8 @@ FRAMES, KILLS, KILL_FRAMES = 20_000, 10, 2000
 SIMULATED = 400  # different frames; the others are these with another brightness and a mark of their own
 WARM_UP_FRAMES = 50
 SAMPLE_SECONDS = 1.0
-DONE_BEFORE = "Frames done before, or twice in the sources"
-FIGURES = re.compile(rf"^ *(Frames segmented|{DONE_BEFORE}|Failures|Frames per second) +([0-9.]+)", re.MULTILINE)
+HEAD_PROCESSES = ("gcs_server", "raylet")
+SIMULATED_NODES, CORES_PER_NODE, SIMULATED_ROUNDS = (1, 3, 10, 30, 100, 300), 16, 20
 
 
 def write_frames(folder: Path, count: int) -> None:
@@ -80,29 +75,15 @@ def frames_per_second_in_process(source: Path, out: Path, count: int) -> float:
         return len(paths) / (time.perf_counter() - start)
 
 
-def start_archive(source: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "service.archive", str(source), "--out", str(out), *options]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-    )
-
-
-def finish_archive(process: subprocess.Popen[str]) -> dict[str, float]:
-    """Return the figures of the closing table. Raises RuntimeError if a frame failed."""
-    printed, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the archive command ended with status {process.returncode}: {printed}")
-    return {name: float(value) for name, value in FIGURES.findall(printed)}
-
-
 def measure_throughput(source: Path, out: Path, count: int) -> dict[str, Any]:
     """Run the command on this machine, and sample the memory of its processes."""
     in_process = frames_per_second_in_process(source, out.with_name("in_process"), min(count, 4000))
     process = start_archive(source, out)
-    samples = []
+    samples, driver_seconds = [], []
     while process.poll() is None:
         time.sleep(SAMPLE_SECONDS)
         samples.append(_memory_mib(process.pid))
+        driver_seconds.append(_ray_seconds(process.pid))
     figures = finish_archive(process)
     running = samples[len(samples) // 4 : -max(1, len(samples) // 10)] or samples[:1]
     quarter = -(-len(running) // 4)
@@ -115,7 +96,29 @@ def measure_throughput(source: Path, out: Path, count: int) -> dict[str, Any]:
         "driver_mib": [round(float(value), 1) for value in (first[0], last[0])],
         "largest_actor_mib": [round(float(value), 1) for value in (first[1], last[1])],
         "frames_stored": count_rows(out),
+        "driver_ms_per_task": round(_busy_share(driver_seconds) * 1000 * task_seconds(figures), 1),
+        "task_seconds": round(task_seconds(figures), 3),
     }
+
+
+def task_seconds(figures: dict[str, float]) -> float:
+    """Return how long one core works on a task."""
+    return cpu_cores() * files_per_task(cpu_cores()) / figures["Frames per second"]
+
+
+def _busy_share(seconds: list[float]) -> float:
+    """Return how much of a core the driver and Ray's head took for each task that a core works on."""
+    middle = seconds[len(seconds) // 4 : -len(seconds) // 4]
+    return (middle[-1] - middle[0]) / (len(middle) - 1) / SAMPLE_SECONDS / cpu_cores()
+
+
+def _ray_seconds(driver: int) -> float:
+    """Return the processor time of the driver and of Ray's control processes on the head."""
+    total = 0.0
+    for process in psutil.process_iter(["name"]):
+        if process.pid == driver or process.info["name"] in HEAD_PROCESSES:
+            total += sum(process.cpu_times()[:2])
+    return total
 
 
 def _memory_mib(driver: int) -> tuple[float, float]:
@@ -135,77 +138,19 @@ def _own_mib(process: psutil.Process) -> float:
     return float(memory.rss - memory.shared) / 2**20
 
 
-def count_rows(out: Path) -> int:
-    """Return the number of different frames in the table. Raises RuntimeError if one has two rows."""
-    rows = parquet.read_table(sorted((out / "frames").rglob("part-*.parquet")), columns=["digest", "frame"])
-    different = len(set(zip(*(column.to_pylist() for column in rows.columns), strict=True)))
-    if different != rows.num_rows:
-        raise RuntimeError(f"{rows.num_rows - different} rows of the table are of the same frame as another")
-    return different
+def efficiency(nodes: int, driver_seconds: float, file_seconds: float) -> float:
+    """Simulate a cluster: one driver hands tasks to the cores of all nodes. Return the share of time that they work.
 
-
-def measure_kills(source: Path, folder: Path, kills: int) -> dict[str, Any]:
-    """Kill a worker node, and then the driver, `kills` times each; compare what was written."""
-    rng = random.Random(0)
-    errors: list[str] = []
-    done_before = []
-    with running_cluster() as cluster:
-        finish_archive(start_archive(source, folder / "undisturbed", "--ray", cluster.address))
-        expected = read_masks(folder / "undisturbed")
-        for number in range(kills):
-            out = folder / f"node{number}"
-            process = start_archive(source, out, "--ray", cluster.address)
-            wait_for_records(out, rng.uniform(0.05, 0.9) * len(expected), process)
-            cluster.remove_node(rng.choice(list(cluster.worker_nodes)), allow_graceful=False)
-            finish_archive(process)
-            errors += compare(f"node {number}", out, expected)
-            cluster.add_node(num_cpus=1)
-        for number in range(kills):
-            out = folder / f"driver{number}"
-            process = start_archive(source, out, "--ray", cluster.address)
-            wait_for_records(out, rng.uniform(0.05, 0.9) * len(expected), process)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            figures = finish_archive(start_archive(source, out, "--ray", cluster.address))
-            done_before.append(int(figures[DONE_BEFORE]))
-            errors += compare(f"driver {number}", out, expected)
-    return {"kills": kills, "frames": len(expected), "done_before": done_before, "errors": errors}
-
-
-def wait_for_records(out: Path, count: float, process: subprocess.Popen[str]) -> None:
-    """Wait until the records of so many files are written. Raises RuntimeError if the command ends before."""
-    while sum(1 for _ in (out / "records").rglob("*.jsonl")) < count:
-        if process.poll() is not None:
-            raise RuntimeError("the archive command ended before it was disturbed")
-        time.sleep(0.1)
-
-
-@contextmanager
-def running_cluster() -> Iterator[Any]:
-    """Run a head without cores and two worker nodes with a core each. `worker_nodes` has the nodes that run."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    try:
-        yield cluster
-    finally:
-        cluster.shutdown()
-
-
-def read_masks(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (out / "mask").rglob("*.png")}
-
-
-def compare(name: str, out: Path, expected: dict[str, bytes]) -> list[str]:
-    """Return what differs from the undisturbed run."""
-    masks = read_masks(out)
-    different = sum(masks.get(key) != value for key, value in expected.items()) + len(masks.keys() - expected.keys())
-    errors = [f"{name}: {different} masks are missing or differ"] if different else []
-    if (rows := count_rows(out)) != len(expected):
-        errors.append(f"{name}: {rows} rows for {len(expected)} frames")
-    return errors
+    driver_seconds: of the driver for each task, one after the other. file_seconds: of a core for a file.
+    """
+    cores = nodes * CORES_PER_NODE
+    task_seconds = files_per_task(cores) * file_seconds
+    free = [0.0] * cores  # when each core has finished
+    driver, tasks = 0.0, SIMULATED_ROUNDS * cores
+    for _ in range(tasks):
+        driver = max(driver, heapq.heappop(free)) + driver_seconds
+        heapq.heappush(free, driver + task_seconds)
+    return tasks * task_seconds / (max(free) * cores)
 
 
 def measure(frames: int, kills: int) -> dict[str, Any]:
@@ -229,6 +174,15 @@ def to_markdown(figures: dict[str, Any]) -> str:
             "largest actor, MiB": "{} to {}".format(*throughput["largest_actor_mib"]),
         }
     ]
+    overhead, seconds = throughput["driver_ms_per_task"] / 1000, throughput["task_seconds"] / files_per_task(2)
+    simulated = [
+        {
+            "nodes": nodes,
+            "files a task": files_per_task(nodes * CORES_PER_NODE),
+            "efficiency": f"{efficiency(nodes, overhead, seconds):.2f}",
+        }
+        for nodes in SIMULATED_NODES
+    ]
     lines = [
         table(rows),
         "The archive's time includes the start of the actors and the table. In process: a thread for each core. "
@@ -238,6 +192,11 @@ def to_markdown(figures: dict[str, Any]) -> str:
         f"{min(kills['done_before'], default=0)} to {max(kills['done_before'], default=0)} frames done).",
         f"Frames without their one row, and masks that differ from an undisturbed run: "
         f"{'; '.join(kills['errors']) or 'none'}.",
+        f"Efficiency of a cluster with {CORES_PER_NODE} cores a node, simulated from what was measured here: a file "
+        f"takes a core {1000 * seconds:.1f} ms, a task takes the driver and Ray's head {1000 * overhead:.1f} ms. The "
+        "driver hands out one task after the other, so tasks grow with the cluster, up to a size: a lost node costs "
+        "its tasks.",
+        table(simulated),
     ]
     return "\n\n".join(lines)
 

@@ -38,6 +38,7 @@ from service.model.postprocessing_config import ConformalOutlines, Postprocessin
 from tests import frames
 
 ROOT = Path(__file__).parent.parent
+os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)  # tests that start Ray at once would each make another one
 Speckle = Callable[..., np.ndarray]
 HEIGHT, WIDTH = 48, 64  # input size of the tiny network
 MAX_START_SECONDS, MAX_STOP_SECONDS = 60, 30

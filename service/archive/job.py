@@ -22,7 +22,9 @@ from service.model.card import Card
 from service.model.model_folder import model_folder
 from service.resources import ray_cluster
 
-FILES_PER_TASK, BYTES_PER_TASK = 64, 64 * 2**20
+# One driver hands out all tasks, so they grow with the cluster: benchmarks/archive.md has a simulation.
+MIN_FILES_PER_TASK, FILES_PER_TASK_AND_ACTOR, MAX_FILES_PER_TASK = 64, 4, 4096
+BYTES_PER_FILE = 2**20  # of a task, for each of its files: a task with long cines has fewer of them
 UNKNOWN_FILE_BYTES = 2**20  # of a remote file
 LISTING_TASKS = 4  # at a time
 # Tasks that wait for disks and servers. A share of a core would keep an actor from its core.
@@ -56,7 +58,9 @@ def run_job(sources: list[str], out: Path, kind: str, address: str | None, keep_
         with connection(address):
             actors = plan_actors([node["Resources"] for node in ray.nodes() if node["Alive"]])
             model = ray.put(pack_folder(model_folder()))
-            job = ArchiveJob(model, store.folder, kind, keep_paths, actors.cores, credentials)
+            job = ArchiveJob(
+                model, store.folder, kind, keep_paths, actors.cores, files_per_task(actors.number), credentials
+            )
             progress = Progress()
             ray.get(ray.remote(num_cpus=NO_CPU, num_gpus=actors.gpus)(check_model).remote(model))
             total = ray.remote(num_cpus=NO_CPU)(count_files).remote(sources, job)
@@ -112,6 +116,11 @@ def plan_actors(nodes: list[dict[str, float]]) -> Actors:
     return Actors(count, 1, 0)
 
 
+def files_per_task(actors: int) -> int:
+    """Return the largest number of files of a task."""
+    return min(max(MIN_FILES_PER_TASK, FILES_PER_TASK_AND_ACTOR * actors), MAX_FILES_PER_TASK)
+
+
 def segment_archive(sources: list[str], job: ArchiveJob, actors: Actors) -> Iterator[dict[str, Any]]:
     """Segment all files of the sources. Yield the counts of each task, as `SegmentationActor` returns them."""
     rows = [{"source": source} for source in sources]
@@ -136,7 +145,7 @@ def list_tasks(row: dict[str, Any], job: ArchiveJob) -> Iterator[dict[str, Any]]
     for location in list_source(row["source"], job.out):
         chunk.append(os.fsencode(location))
         size += file_bytes(location)
-        if len(chunk) == FILES_PER_TASK or size >= BYTES_PER_TASK:
+        if len(chunk) == job.files_per_task or size >= job.files_per_task * BYTES_PER_FILE:
             yield {"locations": chunk}
             chunk, size = [], 0
     if chunk:

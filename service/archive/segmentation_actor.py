@@ -34,7 +34,7 @@ class ArchiveJob(NamedTuple):
 
     model: reference of what `pack_folder` returns for the model folder.
     out: the output folder. kind: of the output files. keep_paths: write the files' locations into the table.
-    cores: of each actor. credentials: environment variables of the driver.
+    cores: of each actor. files_per_task: at most. credentials: environment variables of the driver.
     """
 
     model: ray.ObjectRef
@@ -42,6 +42,7 @@ class ArchiveJob(NamedTuple):
     kind: str
     keep_paths: bool
     cores: int
+    files_per_task: int
     credentials: dict[str, str]
 
 

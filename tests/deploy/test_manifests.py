@@ -141,6 +141,48 @@ def test_only_trusted_namespaces_connect_as_the_service_trusts_their_forwarded_h
     assert {"name": "FORWARDED_ALLOW_IPS", "value": "*"} in pod["spec"]["containers"][0]["env"]
 
 
+RAY_JOBS = {"archive": "service.archive", "experiments": "cross_validation_report"}
+# Fields of KubeRay's API, ray.io/v1, that the manifests use.
+RAY_JOB_FIELDS = {"entrypoint", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "backoffLimit", "rayClusterSpec"}
+RAY_GROUP_FIELDS = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+
+
+@pytest.mark.parametrize("overlay", RAY_JOBS)
+def test_a_ray_job_has_the_pods_of_the_schema_with_minimal_rights(overlay) -> None:
+    objects = list(yaml.safe_load_all(run(PROGRAMS / "kubectl", "kustomize", DEPLOY / "kubernetes" / "ray" / overlay)))
+    (job,) = (manifest for manifest in objects if manifest["kind"] == "RayJob")
+    for manifest in objects:
+        if manifest is not job:
+            kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+    assert (job["apiVersion"], job["spec"].keys()) == ("ray.io/v1", RAY_JOB_FIELDS)
+    assert RAY_JOBS[overlay] in job["spec"]["entrypoint"]
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster.keys() == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
+    assert f"\nray=={cluster['rayVersion']} " in (DEPLOY / "requirements-training.txt").read_text()
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"  # a lost head would cost the whole job
+    for group in groups:
+        assert group.keys() <= RAY_GROUP_FIELDS
+        labels = {"app": "ray"}
+        deployment = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "group"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": group["template"]["spec"]},
+            },
+        }
+        kubernetes_validate.validate(deployment, kubernetes_validate.latest_version(), strict=True)
+        spec, (container,) = group["template"]["spec"], group["template"]["spec"]["containers"]
+        assert PINNED.fullmatch(container["image"])
+        assert spec["securityContext"]["runAsNonRoot"] and spec["automountServiceAccountToken"] is False
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert {"cpu", "memory", "ephemeral-storage"} <= container["resources"]["limits"].keys()
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+
+
 def test_every_selector_matches_the_pods(rendered, pod) -> None:
     labels = pod["metadata"]["labels"].items()
     for selector in (
