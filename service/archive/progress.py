@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from rich.console import Console
-from rich.table import Table
 
 from service.archive.result_store import ResultStore
 from service.clients.printable_text import print_problem
@@ -60,20 +58,20 @@ class Progress:
 
     def finish(self, store: ResultStore, report: Path | None) -> None:
         """Print the closing table to standard output. report: the page, if there is one."""
-        seconds = time.monotonic() - self.start
-        counts = self.counts
-        table = Table("", "", show_header=False, box=None)
-        table.add_row("Files", str(counts["files"]))
-        table.add_row("Frames segmented", str(counts["segmented"]))
-        table.add_row("Frames done before, or twice in the sources", str(counts["done_before"]))
-        table.add_row("Failures", str(counts["failed"]))
-        table.add_row("Files that are no ultrasound", str(counts["skipped"]))
-        table.add_row("Time", _duration(seconds))
-        table.add_row("Frames per second", f"{counts['segmented'] / seconds:.1f}")
+        seconds, counts = time.monotonic() - self.start, self.counts
+        lines = {
+            "Files": counts["files"],
+            "Frames segmented": counts["segmented"],
+            "Frames done before, or twice in the sources": counts["done_before"],
+            "Failures": counts["failed"],
+            "Files that are no ultrasound": counts["skipped"],
+            "Time": _duration(seconds),
+            "Frames per second": f"{counts['segmented'] / seconds:.1f}",
+        }
         if report:
-            table.add_row("Table", str(store.table))
-            table.add_row("Report", str(report))
-        Console(soft_wrap=True, markup=False).print(table)
+            lines |= {"Table": store.table, "Report": report}
+        for name, value in lines.items():
+            print(f"{name:<45}{value}")
 
 
 def _known(total: Any) -> int | None:
