@@ -26,7 +26,7 @@ from service.resources import ray_cluster
 MIN_FILES_PER_TASK, FILES_PER_TASK_AND_ACTOR, MAX_FILES_PER_TASK = 64, 4, 4096
 BYTES_PER_FILE = 2**20  # of a task, for each of its files: a task with long cines has fewer of them
 UNKNOWN_FILE_BYTES = 2**20  # of a remote file
-LISTING_TASKS = 4  # at a time
+MAX_LISTING_TASKS = 4  # at a time
 # Tasks that wait for disks and servers. A share of a core would keep an actor from its core.
 NO_CPU = 0
 
@@ -124,8 +124,9 @@ def files_per_task(actors: int) -> int:
 def segment_archive(sources: list[str], job: ArchiveJob, actors: Actors) -> Iterator[dict[str, Any]]:
     """Segment all files of the sources. Yield the counts of each task, as `SegmentationActor` returns them."""
     rows = [{"source": source} for source in sources]
-    listed = ray.data.from_items(rows, override_num_blocks=min(len(rows), LISTING_TASKS))
-    tasks = listed.flat_map(partial(list_tasks, job=job), num_cpus=NO_CPU, concurrency=LISTING_TASKS)
+    listing_tasks = min(len(rows), MAX_LISTING_TASKS)
+    listed = ray.data.from_items(rows, override_num_blocks=listing_tasks)
+    tasks = listed.flat_map(partial(list_tasks, job=job), num_cpus=NO_CPU, concurrency=listing_tasks)
     counts = tasks.map_batches(
         SegmentationActor,
         fn_constructor_args=(job,),

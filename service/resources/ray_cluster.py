@@ -10,6 +10,8 @@ from typing import Any
 from service.resources.machine import cpu_cores
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+# Ray's C++ code logs what concerns Ray's own developers. Errors of a job are exceptions.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 CONNECT_SECONDS = 5.0
 # What they say is of Ray's own working.
