@@ -10,8 +10,6 @@ from typing import Any
 from service.resources.machine import cpu_cores
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
-# Ray's C++ code logs what concerns Ray's own developers. Errors of a job are exceptions.
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 CONNECT_SECONDS = 5.0
 # What they say is of Ray's own working.
@@ -41,6 +39,8 @@ def connection(address: str | None, environment: dict[str, str], show_output: bo
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         except (OSError, ValueError) as error:
             raise ConnectionError(f"no Ray cluster answers at {address} ({error})") from error
+    if not show_output:  # Ray's C++ code logs what concerns Ray's own developers; errors of a job are exceptions
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     for name, level in QUIET_LOGGERS.items():
         logging.getLogger(name).setLevel(level)
     options: dict[str, Any] = {} if address else {"num_cpus": cpu_cores(), "include_dashboard": False}
