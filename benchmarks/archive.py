@@ -11,6 +11,7 @@
 """
 
 import argparse
+import contextlib
 import heapq
 import sys
 import tempfile
@@ -98,6 +99,7 @@ def measure_throughput(source: Path, out: Path, count: int) -> dict[str, Any]:
         "frames_stored": count_rows(out),
         "driver_ms_per_task": round(_busy_share(driver_seconds) * 1000 * task_seconds(figures), 1),
         "task_seconds": round(task_seconds(figures), 3),
+        "files_per_task": files_per_task(cpu_cores()),
     }
 
 
@@ -117,7 +119,8 @@ def _ray_seconds(driver: int) -> float:
     total = 0.0
     for process in psutil.process_iter(["name"]):
         if process.pid == driver or process.info["name"] in HEAD_PROCESSES:
-            total += sum(process.cpu_times()[:2])
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += sum(process.cpu_times()[:2])
     return total
 
 
@@ -174,7 +177,10 @@ def to_markdown(figures: dict[str, Any]) -> str:
             "largest actor, MiB": "{} to {}".format(*throughput["largest_actor_mib"]),
         }
     ]
-    overhead, seconds = throughput["driver_ms_per_task"] / 1000, throughput["task_seconds"] / files_per_task(2)
+    overhead, seconds = (
+        throughput["driver_ms_per_task"] / 1000,
+        throughput["task_seconds"] / throughput.get("files_per_task", 64),
+    )
     simulated = [
         {
             "nodes": nodes,

@@ -14,7 +14,7 @@ from typing import Any
 
 from pyarrow import parquet
 
-DONE_BEFORE = "Frames done before, or twice in the sources"
+DONE_BEFORE = "Frames already done, or duplicates"
 FIGURES = re.compile(rf"^ *(Frames segmented|{DONE_BEFORE}|Failures|Frames per second) +([0-9.]+)", re.MULTILINE)
 
 

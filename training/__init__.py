@@ -10,6 +10,7 @@ for _variable, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    "RAY_DEDUP_LOGS": "0",  # it would leave out epochs of trainings that run at the same time
     "OPENCV_LOG_LEVEL": "SILENT",  # the project reports broken files itself
 }.items():
     os.environ.setdefault(_variable, _value)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from service.archive.locations import SourceError, resolve_source
@@ -17,7 +18,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m service.archive",
         description="Segment an archive of ultrasound files: an output file for each frame, and a table in Parquet. "
-        "The model is the one in NERVEMASK_MODEL. Run it again to go on where it was.",
+        "The model is the one in NERVEMASK_MODEL. Run it again to continue.",
         epilog="Exit status: 0 if all frames have a mask, 1 if some failed (the table says which and why), 2 if "
         "the job cannot run. DICOMweb: DICOMWEB_USER and DICOMWEB_PASSWORD, or DICOMWEB_TOKEN.",
     )
@@ -57,6 +58,9 @@ def main() -> None:
         failed = run_job(sources, arguments.out, arguments.kind, arguments.ray, arguments.keep_paths)
     except (JobError, ConnectionError) as error:
         print_problem(error)
+        sys.exit(2)
+    except Exception:  # Python itself would exit with 1, which means that some frames failed
+        traceback.print_exc()
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -21,17 +21,18 @@ from service.errors import ModelFolderError
 from service.model.card import Card
 from service.model.model_folder import model_folder
 from service.resources import ray_cluster
+from service.resources.machine import has_gpu
 
 # One driver hands out all tasks, so they grow with the cluster: benchmarks/archive.md has a simulation.
 MIN_FILES_PER_TASK, FILES_PER_TASK_AND_ACTOR, MAX_FILES_PER_TASK = 64, 4, 4096
-BYTES_PER_FILE = 2**20  # of a task, for each of its files: a task with long cines has fewer of them
+BYTES_PER_FILE = 2**18  # of a task, for each of its files: a task with long cines has fewer of them
 UNKNOWN_FILE_BYTES = 2**20  # of a remote file
 MAX_LISTING_TASKS = 4  # at a time
 # Tasks that wait for disks and servers. A share of a core would keep an actor from its core.
 NO_CPU = 0
 
 
-class JobError(Exception):
+class JobError(RuntimeError):
     """A job that cannot go on. The message says why."""
 
 
@@ -53,42 +54,56 @@ def run_job(sources: list[str], out: Path, kind: str, address: str | None, keep_
     """
     credentials = {name: os.environ[name] for name in CREDENTIALS if name in os.environ}
     card = Card.read(model_folder())
-    store = ResultStore(out.resolve(), model_key(card), kind)
+    store = ResultStore(out.absolute(), model_key(card), kind)
+    mark = store.mark()
     try:
         with connection(address):
-            actors = plan_actors([node["Resources"] for node in ray.nodes() if node["Alive"]])
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             model = ray.put(pack_folder(model_folder()))
-            job = ArchiveJob(
-                model, store.folder, kind, keep_paths, actors.cores, files_per_task(actors.number), credentials
-            )
+            gpu = any(node.get("GPU", 0) >= 1 for node in nodes)
+            uses_gpu = ray.get(ray.remote(num_cpus=NO_CPU, num_gpus=int(gpu))(check_model).remote(model))
+            actors = plan_actors(nodes, uses_gpu)
+            files = files_per_task(actors.number)
+            job = ArchiveJob(model, store.folder, kind, keep_paths, mark, actors.cores, files, credentials)
             progress = Progress()
-            ray.get(ray.remote(num_cpus=NO_CPU, num_gpus=actors.gpus)(check_model).remote(model))
             total = ray.remote(num_cpus=NO_CPU)(count_files).remote(sources, job)
             for counts in segment_archive(sources, job, actors):
                 progress.update(counts, total)
-            ray.get(ray.remote(num_cpus=NO_CPU)(write_table).remote(store))
-            report = ray.get(ray.remote(num_cpus=NO_CPU)(write_report).remote(store, card))
+            report = ray.get(ray.remote(num_cpus=NO_CPU)(write_table_and_report).remote(store, card, mark))
             progress.finish(store, report)
     except ConnectionError:
         raise
     except (RayError, OSError, RuntimeError) as error:
         raise JobError(explain(error)) from error
+    finally:
+        store.remove_mark(mark)
     return progress.counts["failed"]
 
 
-def check_model(model: bytes) -> None:
-    """Raise ModelFolderError if a node cannot use the packed model folder."""
+def write_table_and_report(store: ResultStore, card: Card, mark: str) -> Path | None:
+    """Write the table and the page; return the path of the page. Raises OutputError."""
+    store.check_mark(mark)
+    write_table(store)
+    return write_report(store, card)
+
+
+def check_model(model: bytes) -> bool:
+    """Return whether the network runs on a GPU here. Raises ModelFolderError if the packed model cannot be used."""
     unpack_segmenter(model)
+    return has_gpu()
 
 
 def explain(error: BaseException) -> str:
-    """Return why a job stopped: the first error of this program that caused it, else the last line of Ray's."""
-    cause: BaseException | None = error
-    while cause:
-        if isinstance(cause, SourceError | OutputError | ModelFolderError | JobError):
-            return str(cause).splitlines()[-1]
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return f"Ray stopped the job ({str(error).strip().splitlines()[-1]})"
+    """Return why a job stopped: the error of this program that Ray's text quotes, else the last line of that text."""
+    if isinstance(error, JobError):
+        return str(error)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    for kind in (SourceError, OutputError, ModelFolderError):
+        name = f"{kind.__module__}.{kind.__name__}: "
+        for line in lines:
+            if name in line:
+                return line.partition(name)[2]
+    return f"Ray stopped the job ({lines[-1]})"
 
 
 @contextmanager
@@ -101,13 +116,13 @@ def connection(address: str | None) -> Iterator[None]:
         yield
 
 
-def plan_actors(nodes: list[dict[str, float]]) -> Actors:
-    """Return the actors for a cluster: one for each GPU, or without GPUs one for each core. Raises JobError.
+def plan_actors(nodes: list[dict[str, float]], uses_gpu: bool) -> Actors:
+    """Return the actors for a cluster: one for each GPU, or one for each core. Raises JobError.
 
-    nodes: the resources of each node.
+    nodes: the resources of each node. uses_gpu: whether the network runs on GPUs.
     """
-    with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
-    if with_gpus:
+    if uses_gpu:
+        with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
         cores = min(int(node.get("CPU", 0) // node["GPU"]) for node in with_gpus)
         return Actors(sum(int(node["GPU"]) for node in with_gpus), cores, 1)
     count = sum(int(node.get("CPU", 0)) for node in nodes)

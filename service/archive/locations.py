@@ -5,18 +5,22 @@ the URL of a DICOMweb instance.
 """
 
 import csv
+import functools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
-from urllib.parse import quote, urlsplit
+from typing import IO, TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
 from service.clients.dicomweb import DicomWebClient, DicomWebError, is_instance_url, split_query
 from service.clients.http_connection import ProxySettingsError
+
+if TYPE_CHECKING:
+    from pyarrow import fs
 
 LIST_SUFFIXES = (".csv", ".parquet")
 PATH_COLUMN = "path"
@@ -38,8 +42,8 @@ def resolve_source(source: str) -> str:
         return str(Path(source).absolute())
     try:
         parts = urlsplit(source)
-        port = parts.port  # raises ValueError
-    except ValueError as error:
+        port, _ = parts.port, httpx.URL(source)  # they raise ValueError and InvalidURL
+    except (ValueError, httpx.InvalidURL) as error:
         raise SourceError(f"{source} is not a URL ({error}).") from error
     if parts.username or parts.password:
         remedy = "DICOMWEB_USER and DICOMWEB_PASSWORD" if is_web_url(source) else "AWS_ACCESS_KEY_ID and so on"
@@ -75,6 +79,7 @@ def _list_folder(folder: str, excluded: Path | None) -> Iterator[str]:
     """Yield the files below a folder, those in linked folders too, but hidden ones. Yield folders that cannot be read:
     to open one is then a failure with a row.
     """
+    excluded_path = os.path.realpath(excluded) if excluded else None
     visited: set[str] = set()
     unreadable: list[str] = []
     for parent, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(e.filename), followlinks=True):
@@ -84,7 +89,7 @@ def _list_folder(folder: str, excluded: Path | None) -> Iterator[str]:
             for name in folders
             if not name.startswith(".")
             and (real := os.path.realpath(os.path.join(parent, name))) not in visited
-            and real != str(excluded)
+            and real != excluded_path
         )
         yield from (os.path.join(parent, name) for name in sorted(names) if not name.startswith("."))
     yield from unreadable
@@ -124,7 +129,7 @@ def _read_parquet(path: Path) -> Iterator[str]:
 
 
 def _missing_column_error(path: Path) -> SourceError:
-    return SourceError(f"{path} has no column {PATH_COLUMN!r}: name the column of the files so.")
+    return SourceError(f"{path} has no column {PATH_COLUMN!r}: rename the column of the files.")
 
 
 def _list_objects(url: str) -> Iterator[str]:
@@ -139,35 +144,53 @@ def _list_objects(url: str) -> Iterator[str]:
             return
         folders = [path]
         while folders:
-            entries = sorted(file_system.get_file_info(fs.FileSelector(folders.pop())), key=lambda entry: entry.path)
-            folders += [entry.path for entry in reversed(entries) if entry.type is fs.FileType.Directory]
+            folder = folders.pop()
+            entries = sorted(file_system.get_file_info(fs.FileSelector(folder)), key=lambda entry: entry.path)
+            for entry in reversed(entries):
+                if entry.type is fs.FileType.Directory and entry.path.rstrip("/") != folder.rstrip("/"):
+                    folders.append(entry.path)
             for entry in entries:
                 if entry.type is fs.FileType.File and not entry.base_name.startswith("."):
                     yield f"{scheme}://{quote(entry.path)}"
+                elif entry.type is fs.FileType.Directory and entry.path.rstrip("/") == folder.rstrip("/"):
+                    yield f"{scheme}://{quote(folder)}//"  # keys with an empty part cannot be listed: a failure
     except (OSError, ValueError) as error:
         raise SourceError(f"{url} cannot be listed ({error}).") from error
 
 
 def open_location(location: str) -> IO[bytes]:
     """Return the file at a location, open for reading. Raises OSError."""
-    if "://" not in location:
-        if not Path(location).is_file():  # a pipe would wait without end
-            os.stat(location)  # raises the error of a file that does not exist
-            raise OSError("it is not a regular file")
-        return Path(location).open("rb")
     if is_web_url(location):
         return _retrieve_instance(location)
-    from pyarrow import fs
+    if "://" in location:
+        return _fetch_object(location)
+    if os.path.isdir(location):
+        os.listdir(location)  # raises the error of a folder that cannot be read
+    elif Path(location).is_file():
+        return Path(location).open("rb")
+    os.stat(location)  # raises the error of a file that does not exist
+    raise OSError("it is not a regular file")  # a pipe would wait without end
 
+
+def _fetch_object(url: str) -> IO[bytes]:
     try:
-        file_system, path = fs.FileSystem.from_uri(location)
+        parts = urlsplit(url)
+        path = parts.netloc + unquote(parts.path)
         file = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
-        with file_system.open_input_stream(path) as stream:
+        with _file_system(f"{parts.scheme}://{parts.netloc}").open_input_stream(path) as stream:
             shutil.copyfileobj(stream, file)
     except ValueError as error:
         raise OSError(str(error)) from error
     file.seek(0)
     return file
+
+
+@functools.lru_cache(maxsize=16)
+def _file_system(bucket_url: str) -> "fs.FileSystem":
+    """Return the file system of a bucket. To open one for each file would take longer than to read the file."""
+    from pyarrow import fs
+
+    return fs.FileSystem.from_uri(bucket_url)[0]
 
 
 def is_web_url(location: str) -> bool:
@@ -190,7 +213,12 @@ def _list_instances(url: str) -> Iterator[str]:
 def _retrieve_instance(url: str) -> IO[bytes]:
     base_url, _ = split_query(httpx.URL(url))
     try:
-        with DicomWebClient(base_url) as client:
-            return client.retrieve_instance(url)
+        return _dicomweb_client(str(base_url)).retrieve_instance(url)
     except (DicomWebError, ProxySettingsError) as error:
         raise OSError(str(error)) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _dicomweb_client(base_url: str) -> DicomWebClient:
+    """Return a client that stays open. It is thread-safe."""
+    return DicomWebClient(httpx.URL(base_url))

@@ -2,16 +2,18 @@
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from service.archive.result_store import ResultStore
 from service.clients.printable_text import print_problem
 
 LINE_SECONDS = 10.0  # between two lines of progress
+RECENT_LINES = 30  # whose files give the time left: those that were done before are quick
 MAX_PRINTED_FAILURES = 20
 
 
@@ -25,6 +27,7 @@ class Progress:
         self.counts: Counter[str] = Counter()
         self.printed_failures = 0
         self.start = self.last_line = time.monotonic()
+        self.recent = deque([(self.start, 0)], RECENT_LINES)  # times and numbers of files
 
     def update(self, counts: dict[str, Any], total: Any) -> None:
         """Add the counts of a task. total: the future number of files."""
@@ -34,6 +37,7 @@ class Progress:
         now = time.monotonic()
         if now - self.last_line >= LINE_SECONDS:
             self.last_line = now
+            self.recent.append((now, self.counts["files"]))
             print(self._line(now - self.start, _known(total)), file=sys.stderr, flush=True)
 
     def _print_failure(self, failure: str) -> None:
@@ -52,7 +56,8 @@ class Progress:
         if counts["failed"]:
             parts.append(f"{counts['failed']} failed")
         if total and counts["files"]:
-            left = (total - counts["files"]) * seconds / counts["files"]
+            (first_time, first_files), (last_time, last_files) = self.recent[0], self.recent[-1]
+            left = (total - counts["files"]) * (last_time - first_time) / max(1, last_files - first_files)
             parts.append(f"{_duration(left)} left")
         return ", ".join(parts)
 
@@ -62,9 +67,9 @@ class Progress:
         lines = {
             "Files": counts["files"],
             "Frames segmented": counts["segmented"],
-            "Frames done before, or twice in the sources": counts["done_before"],
+            "Frames already done, or duplicates": counts["done_before"],
             "Failures": counts["failed"],
-            "Files that are no ultrasound": counts["skipped"],
+            "Files that are not ultrasound": counts["skipped"],
             "Time": _duration(seconds),
             "Frames per second": f"{counts['segmented'] / seconds:.1f}",
         }
@@ -77,7 +82,10 @@ class Progress:
 def _known(total: Any) -> int | None:
     """Return the value of a future; None if it is not ready."""
     ready, _ = ray.wait([total], timeout=0)
-    return int(ray.get(ready[0])) if ready else None
+    try:
+        return int(ray.get(ready[0])) if ready else None
+    except RayError:  # listing itself then stops the job, and says why
+        return None
 
 
 def _duration(seconds: float) -> str:

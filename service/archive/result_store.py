@@ -11,6 +11,7 @@ outputs: where it is, nothing is left to do.
 """
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,23 @@ class ResultStore:
     def records(self) -> Path:
         """The folder of the records. It has a folder for each first two digits of the digests."""
         return self.folder / RECORDS / self.model
+
+    def mark(self) -> str:
+        """Write a hidden file with a name that no other run has; return its name. See `check_mark`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f".run-{uuid.uuid4().hex}"
+        (self.folder / name).touch()
+        return name
+
+    def check_mark(self, name: str) -> None:
+        """Raise OutputError on a node whose output folder is not that of the run."""
+        if not (self.folder / name).exists():
+            message = "is not shared: all nodes need the output folder under the same path, on storage that they share"
+            raise OutputError(f"{self.folder} {message}")
+
+    def remove_mark(self, name: str) -> None:
+        """Remove the file of `mark`."""
+        (self.folder / name).unlink(missing_ok=True)
 
     def record(self, digest: str) -> Path:
         """Return the record of an input file."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from service.api.response_bodies import draw_result
 from service.archive.frame_rows import UNREADABLE, error_row, frame_row
-from service.archive.locations import open_location
+from service.archive.locations import is_web_url, open_location
 from service.archive.result_store import NO_OUTPUT, OutputError, ResultStore, Row
 from service.clients.output_files import FRAME_SUFFIXES
 from service.decoding.cine import Cine, open_cine
@@ -35,7 +35,8 @@ PICTURES: dict[str, Callable[[FrameResult], np.ndarray]] = {
 OUTPUT_KINDS = (*PICTURES, SEGMENTATION, NO_OUTPUT)
 DATE_KEYWORDS = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 BUSY_STATUSES, BUSY_ATTEMPTS, BUSY_PAUSE_SECONDS = (429, 503), 5, 2.0
-NOT_DICOM = "a DICOM Segmentation refers to a DICOM file"
+# Another node, or fewer actors on it, may have the memory.
+MEMORY_CODES = (ErrorCode.TOO_MANY_PIXELS, ErrorCode.TOO_LARGE)
 
 
 class FileOutcome(NamedTuple):
@@ -100,6 +101,9 @@ class FileSegmenter:
                     return FileOutcome(skipped=1)
                 work.fail(error, None)
             break
+        before = self.store.read_record(digest)  # another run may have written it meanwhile
+        if any(row["frame"] is None for row in work.rows) and any(row.get("error") is None for row in before):
+            return FileOutcome(failed=len(work.reasons), reasons=tuple(work.reasons))  # the good rows stay
         made_before = {row["frame"]: row["outputs"] for row in before}
         for row in work.rows:
             row["outputs"] = sorted({*row.get("outputs", ()), *made_before.get(row["frame"], ())})
@@ -136,7 +140,8 @@ class FileWork:
     def fail(self, error: FrameError, index: int | None) -> None:
         """Add the row of the whole file, or of a frame, that has no mask."""
         self.reasons.append(error.message if index is None else f"frame {index}: {error.message}")
-        self.rows.append(error_row(error.code, index, error.status >= 429))
+        try_again = error.status >= 429 or error.code in MEMORY_CODES
+        self.rows.append(error_row(error.code, index, try_again))
 
     def segment(self, file: IO[bytes]) -> None:
         """Segment all frames and write the output files. Raises FrameError for a file that cannot be opened."""
@@ -163,7 +168,9 @@ class FileWork:
                 if error.status in BUSY_STATUSES:
                     raise  # for the whole file, which is then tried again
                 self.fail(error, index)
-            except (ArithmeticError, RuntimeError) as error:  # of the network, or an unexpected one of a decoder
+            except OSError:
+                raise
+            except Exception as error:  # the other frames must still get their masks
                 log.exception("a frame cannot be segmented")
                 self.fail(FrameError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), index)
             yield result
@@ -193,22 +200,27 @@ class FileWork:
                     notes[index] = answer.all_notes
                 yield answer.mask
 
-        if not isinstance(cine, DicomCine):
-            list(self._results(cine, memory))
-            self.reasons.append(NOT_DICOM)
-            return
         try:
+            if not isinstance(cine, DicomCine):
+                raise FrameError(ErrorCode.NOT_DICOM, "it refers to a DICOM file")
             data = build_dicom_segmentation(cine.header, masks(), self.segmenter.card, frame_notes=notes)
-        except Exception as error:
-            if self.reasons:  # fewer masks than frames
-                return
-            if isinstance(error, FrameError):
+        except FrameError as error:
+            if error.status in BUSY_STATUSES:
                 raise
-            raise FrameError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}") from error
-        if not self.reasons:
-            self.store.write_output(self.digest, ".dcm", None, data)
-            for row in self.rows:
-                row["outputs"] = [SEGMENTATION]
+            reason = error.message
+        except Exception as error:  # too few masks, for example
+            reason = self.reasons[0] if self.reasons else f"{type(error).__name__}: {error}"
+        else:
+            if not self.reasons:
+                self.store.write_output(self.digest, ".dcm", None, data)
+                for row in self.rows:
+                    row["outputs"] = [SEGMENTATION]
+                return
+            reason = self.reasons[0]
+        self.rows, self.reasons = [], []  # the building may have ended before the last frame
+        for _ in self._results(cine, memory):
+            pass
+        self.reasons.append(f"no DICOM Segmentation: {reason}")
 
 
 def location_key(location: str) -> str:
@@ -227,7 +239,7 @@ def is_frame_file(location: str, file: IO[bytes]) -> bool:
     It is also one if its format is known, but not read.
     """
     name = Path(location).name.lower()
-    if name.endswith(FRAME_SUFFIXES) or location.startswith(("http://", "https://")):
+    if name.endswith(FRAME_SUFFIXES) or is_web_url(location):
         return True
     head = file.read(HEAD_BYTES)
     found = detect_format(head)

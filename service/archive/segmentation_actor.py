@@ -34,13 +34,15 @@ class ArchiveJob(NamedTuple):
 
     model: reference of what `pack_folder` returns for the model folder.
     out: the output folder. kind: of the output files. keep_paths: write the files' locations into the table.
-    cores: of each actor. files_per_task: at most. credentials: environment variables of the driver.
+    mark: of the output folder. cores: of each actor. files_per_task: at most.
+    credentials: environment variables of the driver.
     """
 
     model: ray.ObjectRef
     out: Path
     kind: str
     keep_paths: bool
+    mark: str
     cores: int
     files_per_task: int
     credentials: dict[str, str]
@@ -86,6 +88,7 @@ class SegmentationActor:
         # One frame more is always in flight: on the other cores. So the network uses one core.
         segmenter.in_flight.__enter__()
         store = ResultStore(job.out, model_key(segmenter.card), job.kind)
+        store.check_mark(job.mark)
         self.files = FileSegmenter(segmenter, store, job.keep_paths)
         self.pool = ThreadPoolExecutor(THREADS_PER_CORE * max(1, job.cores))
 

@@ -115,7 +115,8 @@ class DicomWebClient:
             file = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
             try:
                 content_type = check_content_type(response, "multipart/related", "application/dicom")
-                file.writelines(iter_bytes(response, MAX_FILE_BYTES))
+                for chunk in iter_bytes(response, MAX_FILE_BYTES):  # `writelines` would keep all in memory
+                    file.write(chunk)
                 if content_type == "multipart/related":
                     return _only_part(file, response)
                 file.seek(0)
@@ -166,13 +167,14 @@ def _only_part(file: IO[bytes], response: httpx.Response) -> IO[bytes]:
     header["content-type"] = response.headers["content-type"]
     delimiter = b"--" + str(header.get_param("boundary", "")).encode()
     file.seek(0)
-    while (line := file.readline(MAX_PART_HEADER_BYTES)).rstrip(b"\r\n") != delimiter:
+    while (line := file.readline(MAX_PART_HEADER_BYTES)).rstrip() != delimiter:
         if not line or file.tell() > MAX_PART_HEADER_BYTES:
             raise ResponseError(f"{describe_url(response)} sends a multipart body without its boundary")
-    while file.tell() < 2 * MAX_PART_HEADER_BYTES and file.readline(MAX_PART_HEADER_BYTES).strip():
-        pass
+    while file.readline(MAX_PART_HEADER_BYTES).strip():
+        if file.tell() > 2 * MAX_PART_HEADER_BYTES:
+            raise ResponseError(f"{describe_url(response)} sends a part with too many headers")
     start = file.tell()
-    end = _find_last(file, b"\r\n" + delimiter)
+    end = _find_last(file, b"\r\n" + delimiter, start - len(b"\r\n"))
     if end < start:
         raise ResponseError(f"{describe_url(response)} sends a damaged multipart body")
     part = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
@@ -186,9 +188,12 @@ def _only_part(file: IO[bytes], response: httpx.Response) -> IO[bytes]:
     return part
 
 
-def _find_last(file: IO[bytes], delimiter: bytes) -> int:
-    """Return where the delimiter begins that ends the only part, near the end of the file; -1 without one."""
+def _find_last(file: IO[bytes], delimiter: bytes, first: int) -> int:
+    """Return where the delimiter begins that ends the only part, near the end of the file; -1 without one.
+
+    first: where it may begin.
+    """
     end = file.seek(0, os.SEEK_END)
-    start = file.seek(max(0, end - MAX_PART_HEADER_BYTES))
+    start = file.seek(max(first, end - MAX_PART_HEADER_BYTES))
     found = file.read().find(delimiter)
     return start + found if found >= 0 else -1

@@ -14,7 +14,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
 CONNECT_SECONDS = 5.0
 # What they say is of Ray's own working.
 QUIET_LOGGERS = {
-    "ray.data": logging.ERROR,
+    "ray.data": logging.CRITICAL,
     "ray.tune": logging.ERROR,
     "optuna": logging.WARNING,
     "ray._private.authentication": logging.ERROR,
@@ -44,13 +44,16 @@ def connection(address: str | None, environment: dict[str, str], show_output: bo
     for name, level in QUIET_LOGGERS.items():
         logging.getLogger(name).setLevel(level)
     options: dict[str, Any] = {} if address else {"num_cpus": cpu_cores(), "include_dashboard": False}
-    ray.init(
-        address=address or "local",
-        runtime_env={"env_vars": environment},
-        logging_level=logging.WARNING,
-        log_to_driver=show_output,
-        **options,
-    )
+    try:
+        ray.init(
+            address=address or "local",
+            runtime_env={"env_vars": environment},
+            logging_level=logging.WARNING,
+            log_to_driver=show_output,
+            **options,
+        )
+    except ValueError as error:
+        raise ConnectionError(f"{address} is not the address of a Ray cluster ({error})") from error
     try:
         yield
     finally:

@@ -143,7 +143,10 @@ def test_only_trusted_namespaces_connect_as_the_service_trusts_their_forwarded_h
 
 RAY_JOBS = {"archive": "service.archive", "experiments": "cross_validation_report"}
 # Fields of KubeRay's API, ray.io/v1, that the manifests use.
-RAY_JOB_FIELDS = {"entrypoint", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "backoffLimit", "rayClusterSpec"}
+RAY_JOB_FIELDS = {
+    *("entrypoint", "submissionMode", "backoffLimit", "rayClusterSpec"),
+    *("shutdownAfterJobFinishes", "ttlSecondsAfterFinished"),
+}
 RAY_GROUP_FIELDS = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
 
 
@@ -156,6 +159,7 @@ def test_a_ray_job_has_the_pods_of_the_schema_with_minimal_rights(overlay) -> No
             kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
     assert (job["apiVersion"], job["spec"].keys()) == ("ray.io/v1", RAY_JOB_FIELDS)
     assert RAY_JOBS[overlay] in job["spec"]["entrypoint"]
+    assert job["spec"]["submissionMode"] == "HTTPMode"  # KubeRay's own submitter pod breaks the namespace's policy
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster.keys() == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
     assert f"\nray=={cluster['rayVersion']} " in (DEPLOY / "requirements-training.txt").read_text()

@@ -17,7 +17,7 @@ from training.experiments.fold_training import train_and_score
 from training.experiments.ray_trainings import Training, digest_inputs, remove_other_folders, run_trainings
 from training.workspace import paths, provenance, tracking
 from training.workspace.dvc_matrix_item import stage_item
-from training.workspace.nerve_parameters import Tta
+from training.workspace.nerve_parameters import Candidate, Tta
 from training.workspace.output_checksums import check_outputs
 
 EXPERIMENT = "ablations"
@@ -36,7 +36,7 @@ def main(name: str) -> None:
             title=f"{name}, fold {fold}, seed {seed}",
             folder=paths.ABLATION / name / f"fold{fold}_seed{seed}",
             function=train_ablation,
-            arguments=(name, fold, seed),
+            arguments=(name, fold, seed, candidates[name]),
             inputs=digest_inputs(candidates[name], fold, seed),
         )
         for fold in section.folds
@@ -46,12 +46,11 @@ def main(name: str) -> None:
     run_trainings(f"{name}, {len(trainings)} trainings", EXPERIMENT, trainings)
 
 
-def train_ablation(folder: Path, parent_run: str, name: str, fold: int, seed: int) -> None:
+def train_ablation(folder: Path, parent_run: str, name: str, fold: int, seed: int, candidate: Candidate) -> None:
     """Train on one fold, as a run of MLflow. Write a row per held-out frame into `folder`.
 
     The base has a second row per frame: the ablation `tta_flip` or `tta_none`, of the same network with the other TTA.
     """
-    candidate = ablation_candidates(read_ablations())[name]
     tracking.use_experiment(EXPERIMENT)
     ttas = {name: candidate.tta}
     if name == BASE:

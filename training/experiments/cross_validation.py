@@ -22,6 +22,7 @@ from training.experiments.folds import FOLDS
 from training.experiments.ray_trainings import Training, digest_inputs, run_trainings
 from training.workspace import nerve_parameters, paths, provenance, tracking
 from training.workspace.dvc_matrix_item import stage_item
+from training.workspace.nerve_parameters import Candidate
 from training.workspace.output_checksums import check_outputs
 
 EXPERIMENT = "cross_validation"
@@ -35,7 +36,7 @@ def main(name: str) -> None:
             title=f"{name}, fold {fold}",
             folder=paths.CROSS_VALIDATION / name / str(fold),
             function=train_fold,
-            arguments=(name, fold),
+            arguments=(name, fold, candidate, seed),
             inputs=digest_inputs(candidate, fold, seed),
         )
         for fold in range(1, FOLDS + 1)
@@ -43,9 +44,8 @@ def main(name: str) -> None:
     run_trainings(f"{name}, {FOLDS} folds", EXPERIMENT, trainings)
 
 
-def train_fold(folder: Path, parent_run: str, name: str, fold: int) -> None:
+def train_fold(folder: Path, parent_run: str, name: str, fold: int, candidate: Candidate, seed: int) -> None:
     """Train a candidate on a fold, as a run of MLflow, and write the results into `folder`."""
-    candidate, seed = nerve_parameters.read_candidate(name), nerve_parameters.read_nerve_parameters().seed
     title = f"{name}, fold {fold}"
     tracking.use_experiment(EXPERIMENT)
     with train_and_score(candidate, fold, seed, title, {name: candidate.tta}, parent_run) as results:

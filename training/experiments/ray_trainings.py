@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +30,11 @@ from training.workspace.provenance import file_digest
 CODE_ROOT = Path(__file__).parents[2]
 INPUTS = "inputs.sha256"  # in the folder of a training: what it was made from
 CODE = (
-    *("training/data", "training/models", "training/fitting", "training/evaluation", "training/experiments"),
-    *("service/decoding", "service/inference", "service/model"),
+    *("training/data", "training/models", "training/fitting", "training/evaluation"),
+    *("training/workspace/learning_rate_schedule.py", "service/decoding", "service/inference", "service/model"),
+    *(f"training/experiments/{name}.py" for name in ("fold_training", "folds", "cross_validation", "ablation")),
 )
+LIBRARIES = ("keras", "numpy", "openvino", "opencv-python-headless", "tensorflow")
 MAX_RETRIES = 20  # of a training whose node is lost
 PASSED_ON = ("MLFLOW_", "DVC_STAGE", "DVC_EXP_NAME", "AWS_")  # variables of this process for the trainings
 
@@ -53,10 +56,18 @@ class Training(NamedTuple):
 
 
 def digest_inputs(candidate: Candidate, *others: Any) -> str:
-    """Return a SHA-256 of what a training depends on: code, frames, split, the candidate and other values."""
-    digest = hashlib.sha256(repr((candidate.model_dump_json(), others)).encode())
-    code = sorted(path for folder in CODE for path in (CODE_ROOT / folder).rglob("*.py"))
-    for path in (paths.FRAMES / CHECKSUMS, paths.SPLIT / CHECKSUMS, *code):
+    """Return a SHA-256 of what a training depends on: the candidate, other values, and `digest_environment`."""
+    text = repr((candidate.model_dump_json(), others, digest_environment()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_environment() -> str:
+    """Return a SHA-256 of what all trainings depend on: code, libraries, frames, split and resources."""
+    parameters = nerve_parameters.read_nerve_parameters()
+    libraries = [(name, version(name)) for name in LIBRARIES]
+    digest = hashlib.sha256(repr((parameters.split, parameters.resources, libraries)).encode())
+    code = sorted(path for name in CODE for path in [CODE_ROOT / name, *(CODE_ROOT / name).rglob("*.py")])
+    for path in (paths.FRAMES / CHECKSUMS, paths.SPLIT / CHECKSUMS, *filter(Path.is_file, code)):
         digest.update(f"{path.name} {file_digest(path)}\n".encode())
     return digest.hexdigest()
 
@@ -75,8 +86,8 @@ def run_trainings(title: str, experiment: str, trainings: list[Training]) -> Non
     tags = tracking.run_tags(nerve_parameters.read_nerve_parameters().source)
     with connection(), mlflow.start_run(run_name=title, tags=tags) as parent:
         failures = _wait([_submit(training, parent.info.run_id) for training in missing], missing)
-    if failures:
-        raise SystemExit("\n".join(failures))
+        if failures:
+            raise SystemExit("\n".join(failures))
 
 
 def is_finished(training: Training) -> bool:
@@ -98,14 +109,17 @@ def remove_other_folders(folder: Path, trainings: list[Training]) -> None:
 @contextmanager
 def connection() -> Iterator[None]:
     """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine, until the block ends. Raises SystemExit."""
-    cores = str(nerve_parameters.read_nerve_parameters().resources.num_cpus)
+    resources = nerve_parameters.read_nerve_parameters().resources
+    cores = str(resources.num_cpus)
     environment = {"PYTHONPATH": str(CODE_ROOT), "TF_NUM_INTRAOP_THREADS": cores, "TF_CPP_MIN_LOG_LEVEL": "2"}
     # TensorFlow's C++ code logs before any level takes effect, and rich draws bars although no terminal reads them.
-    environment |= {"TF_ENABLE_ONEDNN_OPTS": "1", "TERM": "dumb", "RAY_DEDUP_LOGS": "0"}
+    environment |= {"TF_ENABLE_ONEDNN_OPTS": "1", "TERM": "dumb"}
+    if not resources.num_gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"  # Ray would show all GPUs to each training
     try:
         with ray_cluster.connection(os.environ.get("RAY_ADDRESS"), environment, show_output=True):
             hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-            if hosts != {socket.gethostname()} and "MLFLOW_TRACKING_URI" not in os.environ:
+            if hosts != {socket.gethostname()} and mlflow.get_tracking_uri().startswith(("sqlite", "file")):
                 raise SystemExit("the cluster has several machines: set MLFLOW_TRACKING_URI to an MLflow server")
             yield
     except ConnectionError as error:
@@ -123,12 +137,21 @@ def enter_project(project: Path, environment: dict[str, str]) -> None:
     os.chdir(project)
 
 
+def training_resources() -> dict[str, Any]:
+    """Return `num_cpus` and `num_gpus` of a training, at most the cores of the largest node.
+
+    Raises SystemExit if the cluster has no node with a core, or none with so many GPUs: Ray would wait without end.
+    """
+    wanted = nerve_parameters.read_nerve_parameters().resources
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    usable = [node for node in nodes if node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= wanted.num_gpus]
+    if not usable:
+        raise SystemExit(f"no node has a core and {wanted.num_gpus} GPUs: change nerve.resources in params.yaml")
+    return {"num_cpus": min(wanted.num_cpus, max(node["CPU"] for node in usable)), "num_gpus": wanted.num_gpus}
+
+
 def _submit(training: Training, parent_run: str) -> ray.ObjectRef:
-    resources = nerve_parameters.read_nerve_parameters().resources
-    largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    task = ray.remote(num_cpus=min(resources.num_cpus, largest), num_gpus=resources.num_gpus, max_retries=MAX_RETRIES)(
-        _run
-    )
+    task = ray.remote(**training_resources(), max_retries=MAX_RETRIES)(_run)
     module = sys.modules[training.function.__module__]
     name = module.__spec__.name if module.__spec__ else module.__name__  # a stage runs as __main__
     return task.options(name=training.title).remote(
@@ -137,6 +160,7 @@ def _submit(training: Training, parent_run: str) -> ray.ObjectRef:
         (name, training.function.__name__),
         training.folder,
         training.inputs,
+        digest_environment(),
         parent_run,
         training.arguments,
     )
@@ -148,13 +172,19 @@ def _run(
     function: tuple[str, str],
     folder: Path,
     inputs: str,
+    expected_environment: str,
     parent_run: str,
     arguments: tuple[Any, ...],
 ) -> None:
-    """Run a training on a node. Its folder is complete or absent."""
+    """Run a training on a node. Its folder is complete or absent.
+
+    Raises RuntimeError if the node has other code, data or libraries than the stage had when it began.
+    """
     from importlib import import_module
 
     enter_project(project, environment)
+    if digest_environment() != expected_environment:
+        raise RuntimeError("code, data, split, resources or libraries changed, or differ on this node: run it again")
     with output_folder(folder) as unfinished:
         getattr(import_module(function[0]), function[1])(unfinished, parent_run, *arguments)
         (unfinished / INPUTS).write_text(inputs)

@@ -113,7 +113,7 @@ def test_a_killed_driver_goes_on_where_it_was(cluster, undisturbed, pictures, mo
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     printed = run(model_folder, pictures, "--out", tmp_path, "--ray", cluster.address)
-    done = re.search(r"Frames done before, or twice in the sources +(\d+)", printed)
+    done = re.search(r"Frames already done, or duplicates +(\d+)", printed)
     assert done and FILES // 4 <= int(done[1]) <= FILES
     assert masks(tmp_path) == masks(undisturbed)
     assert len(table_rows(tmp_path)) == FILES
@@ -132,7 +132,7 @@ def test_two_runs_at_once_share_the_output(cluster, undisturbed, pictures, model
 def test_without_an_address_ray_starts_on_this_machine(source, model_folder, tmp_path) -> None:
     printed = run(model_folder, source, "--out", tmp_path / "out", status=1, RAY_ADDRESS="")
     assert "damaged.png: frame 0: " in printed
-    assert re.search(r"Files that are no ultrasound +1\b", printed)
+    assert re.search(r"Files that are not ultrasound +1\b", printed)
     errors = [row["error"] for row in table_rows(tmp_path / "out")]
     assert sorted(map(str, errors)) == ["None"] * 5 + ["malformed"]
 

@@ -121,13 +121,55 @@ def test_a_segmentation_without_a_frame_is_not_written(source, open_store, segme
 
     monkeypatch.setattr(Segmenter, "segment_cine_frame", fail_second)
     (outcome,) = segment_all(store, [source / "nested" / "IM0001"])
-    assert (outcome.segmented, outcome.failed) == (2, 1)
+    assert outcome.segmented == 2
+    assert outcome.reasons == (
+        "frame 1: the second frame is damaged",
+        "no DICOM Segmentation: frame 1: the second frame is damaged",
+    )
     assert not list(store.folder.rglob("*.dcm"))
     assert [(row["frame"], row.get("error"), row["outputs"]) for row in rows_of(store)] == [
         (0, None, []),
         (1, "malformed", []),
         (2, None, []),
     ]
+
+
+def test_a_file_without_identity_keeps_its_rows(open_store, segment_all, tmp_path) -> None:
+    ultrasound = make_ultrasound(frames.speckle(1, 60, 80))
+    del ultrasound.StudyInstanceUID
+    (tmp_path / "anonymous.dcm").write_bytes(to_bytes(ultrasound))
+    segment_all(open_store("mask"), [tmp_path / "anonymous.dcm"])
+    (outcome,) = segment_all(open_store("segmentation"), [tmp_path / "anonymous.dcm"])
+    assert (outcome.segmented, outcome.failed) == (1, 1)
+    assert "StudyInstanceUID" in outcome.reasons[0]
+    assert [(row.get("error"), row["outputs"]) for row in rows_of(open_store())] == [(None, ["mask"])]
+
+
+def test_a_frame_with_an_unexpected_error_costs_only_its_own_mask(source, open_store, segment_all, monkeypatch) -> None:
+    original = Segmenter.segment_cine_frame
+
+    def fail_first(self: Segmenter, cine: Cine, index: int, *rest: Any) -> FrameResult:
+        if index == 0:
+            raise KeyError("a bug")
+        return original(self, cine, index, *rest)
+
+    monkeypatch.setattr(Segmenter, "segment_cine_frame", fail_first)
+    (outcome,) = segment_all(open_store(), [source / "nested" / "IM0001"])
+    assert (outcome.segmented, outcome.failed) == (2, 1)
+    assert [row.get("error") for row in rows_of(open_store())] == ["internal", None, None]
+
+
+def test_a_failure_does_not_replace_good_rows(source, open_store, segment_all, monkeypatch) -> None:
+    segment_all(open_store("mask"), [source / "a.png"])
+    monkeypatch.setattr(segment_files, "BUSY_PAUSE_SECONDS", 0.0)
+
+    def fail(*_: object) -> None:
+        raise FrameError(ErrorCode.NO_MEMORY, "no memory now")
+
+    monkeypatch.setattr(segment_files, "open_cine", fail)
+    (outcome,) = segment_all(open_store("overlay"), [source / "a.png"])
+    assert outcome.failed == 1
+    assert [(row.get("error"), row["outputs"]) for row in rows_of(open_store())] == [(None, ["mask"])]
 
 
 def test_an_unreadable_file_is_a_row_and_is_tried_again(source, open_store, segment_all) -> None:

@@ -10,6 +10,7 @@ from tests.project_copy import write_nerve
 from tests.training.experiments.small_data_set import TINY, runs_of_trainings, start_experiment, write_data_set
 from training.experiments import cross_validation
 from training.experiments.folds import rows_of_fold
+from training.workspace import nerve_parameters
 
 pytestmark = pytest.mark.training
 
@@ -22,7 +23,8 @@ def test_a_fold_trains_a_candidate_and_scores_its_held_out_frames(
     write_data_set(tmp_path)
     folder = tmp_path / "fold"
     folder.mkdir()
-    cross_validation.train_fold(folder, start_experiment(), "tiny", 2)
+    candidate = nerve_parameters.read_candidate("tiny")
+    cross_validation.train_fold(folder, start_experiment(), "tiny", 2, candidate, seed=1)
 
     scores = pd.read_csv(folder / "frames.csv")
     assert list(scores["frame"]) == [row.frame for row in rows_of_fold(2)["held_out"]]

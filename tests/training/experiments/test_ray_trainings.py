@@ -14,21 +14,21 @@ from tests.project_copy import write_nerve
 from tests.training.experiments.small_data_set import TINY, runs_of_trainings, write_data_set
 from training.experiments import cross_validation, cross_validation_report
 from training.experiments.folds import FOLDS
-from training.experiments.ray_trainings import Training, is_finished, remove_other_folders, run_trainings
-from training.workspace import paths
+from training.experiments.ray_trainings import Training, digest_inputs, is_finished, remove_other_folders, run_trainings
+from training.workspace import nerve_parameters, paths
 from training.workspace.output_checksums import output_folder
 
 pytestmark = pytest.mark.training
+
+
+PARAMETERS = {"candidates": ["tiny"], "unets": {"tiny": TINY}, "resources": {"num_cpus": 1, "num_gpus": 0}}
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    write_nerve(
-        tmp_path,
-        {"candidates": ["tiny"], "unets": {"tiny": TINY}, "resources": {"num_cpus": 1, "num_gpus": 0}},
-    )
+    write_nerve(tmp_path, PARAMETERS)
     write_data_set(tmp_path)
     return tmp_path
 
@@ -138,6 +138,24 @@ def test_trainings_that_the_experiment_no_longer_has_are_removed(tmp_path) -> No
     remove_other_folders(tmp_path / "results", [kept])
     assert kept.folder.exists()
     assert not old.folder.exists()
+
+
+def test_a_split_or_resources_of_another_kind_are_other_inputs(project) -> None:
+    candidate = nerve_parameters.read_candidate("tiny")
+    before = digest_inputs(candidate, 1)
+    assert digest_inputs(candidate, 1) == before
+    assert digest_inputs(candidate, 2) != before
+    split = nerve_parameters.read_nerve_parameters().split.model_dump() | {"validation": 0.14}
+    write_nerve(project, PARAMETERS | {"split": split})
+    assert digest_inputs(candidate, 1) != before
+    write_nerve(project, PARAMETERS | {"resources": {"num_cpus": 2, "num_gpus": 0}})
+    assert digest_inputs(candidate, 1) != before
+
+
+def test_gpus_that_nobody_has_are_named(project) -> None:
+    write_nerve(project, PARAMETERS | {"resources": {"num_cpus": 1, "num_gpus": 1}})
+    with pytest.raises(SystemExit, match="no node has a core and 1 GPUs"):
+        run_trainings("none", "cross_validation", [training(project, "t", slow_training, project / "marker")])
 
 
 def test_a_cluster_that_does_not_answer_is_named(project, monkeypatch) -> None:

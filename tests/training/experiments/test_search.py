@@ -24,6 +24,7 @@ SECTION = {
     "fold": 1,
     "seed": 1,
     "trials": 3,
+    "max_concurrent_trials": 2,
     "grace_epochs": 1,
     "overrides": {"recipe": {"phases": [{"epochs": 2, "learning_rate": 0.01}]}},
     "space": {
@@ -58,6 +59,7 @@ def test_the_best_trial_becomes_a_candidate(project, mlflow_store) -> None:
     runs = runs_of_trainings("search", client)
     assert len(runs) == 3
     assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+    assert {run.info.status for run in runs} == {"FINISHED"}  # also those that ASHA stopped
 
     search.main()  # nothing is left to do
     assert len(runs_of_trainings("search", client)) == 3
@@ -105,6 +107,15 @@ def test_wrong_entries_are_named(project) -> None:
     write_parameters(project, SECTION | {"space": {"recipe.loss": {"gaussian": [0, 1]}}})
     with pytest.raises(ParameterError, match="gaussian"):
         read_search()
+
+
+def test_more_wrong_entries_are_named_before_a_trial_starts(project) -> None:
+    write_parameters(project, SECTION | {"grace_epochs": 3})
+    with pytest.raises(SystemExit, match="grace_epochs is more than the 2 epochs"):
+        search.main()
+    write_parameters(project, SECTION | {"base": "small"})
+    with pytest.raises(SystemExit, match="base is small, which is not in"):
+        search.main()
 
 
 def test_a_value_that_no_candidate_has_is_named_before_a_trial_starts(project) -> None:

@@ -23,12 +23,13 @@ import mlflow
 import pandas as pd
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output draws tables, also where no terminal shows them
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # else a search that was stopped looks like a finished one
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from training.evaluation.summary import to_markdown
-from training.experiments.ray_trainings import connection, digest_inputs, node_environment
+from training.experiments.ray_trainings import connection, digest_inputs, node_environment, training_resources
 from training.experiments.search.parameters import Search, draw_from, read_search, with_values
 from training.experiments.search.trial import EXPERIMENT, METRIC, run_trial
 from training.workspace import nerve_parameters, paths, tracking
@@ -42,13 +43,23 @@ MAX_FAILURES = 3  # of a trial, for example because its node is lost
 def main() -> None:
     search = read_search()
     check_outputs(paths.FRAMES, paths.SPLIT)
+    if search.base not in nerve_parameters.read_nerve_parameters().unets:
+        raise SystemExit(f"params.yaml: nerve.search.base is {search.base}, which is not in nerve.unets")
     base = validate_section(Candidate, with_values(search, {}), f"nerve.search: {search.base}")
     sample = {name: draw_from(distribution).sample() for name, distribution in search.space.items()}
-    validate_section(Candidate, with_values(search, sample), "nerve.search.space")  # before any trial starts
+    for overrides in (search.overrides, {}):  # add_best_trial leaves them out
+        entry = with_values(search.model_copy(update={"overrides": overrides}), sample)
+        validate_section(Candidate, entry, "nerve.search.space")  # before any trial starts
+    if search.grace_epochs > base.recipe.epochs:
+        raise SystemExit(
+            f"params.yaml: nerve.search.grace_epochs is more than the {base.recipe.epochs} epochs of a trial"
+        )
     tracking.use_experiment(EXPERIMENT)
     tags = tracking.run_tags(nerve_parameters.read_nerve_parameters().source)
     with connection(), mlflow.start_run(run_name=f"{search.base}, {search.trials} trials", tags=tags) as parent:
         results = run_trials(search, digest_inputs(base, search.model_dump_json()), parent.info.run_id, base)
+        if len(results) < search.trials:
+            raise SystemExit(f"search: {len(results)} of {search.trials} trials have ended: run the stage again")
         best = write_results(search, results)
         mlflow.log_metrics({"dice": best})
         mlflow.log_artifacts(str(paths.SEARCH_REPORT))
@@ -59,7 +70,7 @@ def run_trials(search: Search, inputs: str, parent_run: str, base: Candidate) ->
 
     inputs: of `digest_inputs`. parent_run: the run of the search. base: the candidate without changes.
     """
-    resources = nerve_parameters.read_nerve_parameters().resources
+    resources = training_resources()
     arguments = {
         "project": str(Path.cwd()),
         "environment": node_environment(),
@@ -67,7 +78,7 @@ def run_trials(search: Search, inputs: str, parent_run: str, base: Candidate) ->
         "search": search.model_dump(),
     }
     trainable = tune.with_resources(
-        tune.with_parameters(run_trial, **arguments), {"cpu": resources.num_cpus, "gpu": resources.num_gpus}
+        tune.with_parameters(run_trial, **arguments), {"cpu": resources["num_cpus"], "gpu": resources["num_gpus"]}
     )
     storage = Path.cwd() / paths.SEARCH_TRIALS
     for other in storage.iterdir() if storage.exists() else ():
@@ -80,8 +91,9 @@ def run_trials(search: Search, inputs: str, parent_run: str, base: Candidate) ->
             metric=METRIC,
             mode="max",
             num_samples=search.trials,
+            max_concurrent_trials=search.max_concurrent_trials,
             search_alg=OptunaSearch(seed=search.seed),
-            scheduler=ASHAScheduler(max_t=base.recipe.epochs, grace_period=search.grace_epochs),
+            scheduler=ASHAScheduler(max_t=base.recipe.epochs, grace_period=search.grace_epochs, stop_last_trials=False),
         )
         run_config = tune.RunConfig(
             name=inputs,

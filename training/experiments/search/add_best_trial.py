@@ -13,13 +13,13 @@ from training.experiments.search.parameters import read_search, with_values
 from training.workspace import paths
 from training.workspace.nerve_parameters import Candidate
 from training.workspace.output_checksums import check_outputs
-from training.workspace.parameter_validation import validate_section
+from training.workspace.parameter_validation import NAME, validate_section
 
 
 def add_best_trial(name: str) -> None:
     """Add the candidate to params.yaml. Raises SystemExit if there is one with this name, or no search."""
-    if not name.isidentifier():
-        raise SystemExit(f"{name!r} is not a name: use letters, digits and underscores")
+    if not NAME.fullmatch(name):
+        raise SystemExit(f"{name!r} is not a name: use at most 64 letters, digits, _ and -")
     check_outputs(paths.SEARCH_REPORT)
     best = json.loads((paths.SEARCH_REPORT / "best.json").read_text())
     search = read_search().model_copy(update={"base": best["base"], "overrides": {}})

@@ -23,6 +23,8 @@ class Search(Section):
     """Of the trainings, and of the values that Optuna proposes."""
     trials: PositiveInt
     """How many trials."""
+    max_concurrent_trials: PositiveInt
+    """How many trials at most run at a time. With more, Optuna proposes values before it knows earlier results."""
     grace_epochs: PositiveInt
     """ASHA stops no trial before so many epochs."""
     overrides: dict[str, Any] = Field({})

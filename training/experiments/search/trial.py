@@ -1,5 +1,6 @@
 """One trial of the stage search, in a process that Ray Tune starts."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from training.experiments.fold_training import train_on_fold
 from training.experiments.folds import rows_of_fold
 from training.experiments.ray_trainings import enter_project
 from training.experiments.search.parameters import Search, with_values
-from training.workspace import tracking
+from training.workspace import nerve_parameters, tracking
 from training.workspace.nerve_parameters import Candidate
 from training.workspace.parameter_validation import validate_section
 
@@ -30,12 +31,17 @@ def run_trial(
     tracking.use_experiment(EXPERIMENT)
     name = tune.get_context().get_trial_name()
     with (
-        mlflow.start_run(run_name=name, parent_run_id=parent_run),
+        mlflow.start_run(
+            run_name=name,
+            tags=tracking.run_tags(nerve_parameters.read_nerve_parameters().source),
+            parent_run_id=parent_run,
+        ),
         tempfile.TemporaryDirectory() as folder,
     ):
         mlflow.log_params(config)
         callbacks = [ReportEpoch()]
-        train_on_fold(candidate, rows_of_fold(section.fold), section.seed, Path(folder), callbacks)
+        with contextlib.suppress(SystemExit):  # Ray Tune stops the trial so, and the run has not failed
+            train_on_fold(candidate, rows_of_fold(section.fold), section.seed, Path(folder), callbacks)
 
 
 class ReportEpoch(keras.callbacks.Callback):
