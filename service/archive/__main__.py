@@ -56,7 +56,7 @@ def main() -> None:
         sys.exit(2)
     try:
         failed = run_job(sources, arguments.out, arguments.kind, arguments.ray, arguments.keep_paths)
-    except (JobError, ConnectionError) as error:
+    except (JobError, OSError) as error:
         print_problem(error)
         sys.exit(2)
     except Exception:  # Python itself would exit with 1, which means that some frames failed

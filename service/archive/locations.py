@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from service.clients.dicomweb import DicomWebClient, DicomWebError, is_instance_url, split_query
+from service.clients.dicomweb import MAX_IN_MEMORY_BYTES, DicomWebClient, DicomWebError, is_instance_url, split_query
 from service.clients.http_connection import ProxySettingsError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 LIST_SUFFIXES = (".csv", ".parquet")
 PATH_COLUMN = "path"
-MAX_IN_MEMORY_BYTES = 16 * 2**20  # a larger file that is fetched goes to the disk
 
 
 class SourceError(Exception):

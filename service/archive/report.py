@@ -19,7 +19,7 @@ REPORT = "report.html"
 UNCERTAIN_FRAMES = 24
 CONFIDENCE_EDGES = np.linspace(0, 1, 11)
 MEANS = ["present", "confidence", "intensity_mean", "intensity_deviation"]
-COLUMNS = ["digest", "frame", "month", *MEANS, "presence", "out_of_distribution", "warnings", "error"]
+COLUMNS = ["digest", "frame", "month", *MEANS, "error"]
 
 
 class Summary(NamedTuple):

@@ -16,6 +16,7 @@ from service.archive.frame_rows import UNREADABLE, error_row, frame_row
 from service.archive.locations import is_web_url, open_location
 from service.archive.result_store import NO_OUTPUT, OutputError, ResultStore, Row
 from service.clients.output_files import FRAME_SUFFIXES
+from service.clients.retries import BUSY_STATUSES
 from service.decoding.cine import Cine, open_cine
 from service.decoding.dicom_signature import HEAD_BYTES, find_start
 from service.decoding.file_formats import Format, detect_format
@@ -34,7 +35,7 @@ PICTURES: dict[str, Callable[[FrameResult], np.ndarray]] = {
 }
 OUTPUT_KINDS = (*PICTURES, SEGMENTATION, NO_OUTPUT)
 DATE_KEYWORDS = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
-BUSY_STATUSES, BUSY_ATTEMPTS, BUSY_PAUSE_SECONDS = (429, 503), 5, 2.0
+BUSY_ATTEMPTS, BUSY_PAUSE_SECONDS = 5, 2.0
 # Another node, or fewer actors on it, may have the memory.
 MEMORY_CODES = (ErrorCode.TOO_MANY_PIXELS, ErrorCode.TOO_LARGE)
 

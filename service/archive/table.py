@@ -74,8 +74,3 @@ def _read_lines(folders: list[Path]) -> Iterator[bytes]:
             lines, size = [], 0
     if lines:
         yield b"".join(lines)
-
-
-def read_table(store: ResultStore, columns: list[str] | None = None) -> pa.Table:
-    """Return columns of the table."""
-    return parquet.read_table(sorted(store.table.glob("part-*.parquet")), columns=columns, schema=SCHEMA)

@@ -85,7 +85,10 @@ def run_trainings(title: str, experiment: str, trainings: list[Training]) -> Non
     tracking.use_experiment(experiment)
     tags = tracking.run_tags(nerve_parameters.read_nerve_parameters().source)
     with connection(), mlflow.start_run(run_name=title, tags=tags) as parent:
-        failures = _wait([_submit(training, parent.info.run_id) for training in missing], missing)
+        task = ray.remote(**training_resources(), max_retries=MAX_RETRIES)(_run)
+        environment = digest_environment()
+        tasks = [_submit(task, training, environment, parent.info.run_id) for training in missing]
+        failures = _wait(tasks, missing)
         if failures:
             raise SystemExit("\n".join(failures))
 
@@ -150,8 +153,8 @@ def training_resources() -> dict[str, Any]:
     return {"num_cpus": min(wanted.num_cpus, max(node["CPU"] for node in usable)), "num_gpus": wanted.num_gpus}
 
 
-def _submit(training: Training, parent_run: str) -> ray.ObjectRef:
-    task = ray.remote(**training_resources(), max_retries=MAX_RETRIES)(_run)
+def _submit(task: Any, training: Training, environment: str, parent_run: str) -> ray.ObjectRef:
+    """Let Ray run a training. task: `_run` as Ray's task. environment: of `digest_environment`."""
     module = sys.modules[training.function.__module__]
     name = module.__spec__.name if module.__spec__ else module.__name__  # a stage runs as __main__
     return task.options(name=training.title).remote(
@@ -160,7 +163,7 @@ def _submit(training: Training, parent_run: str) -> ray.ObjectRef:
         (name, training.function.__name__),
         training.folder,
         training.inputs,
-        digest_environment(),
+        environment,
         parent_run,
         training.arguments,
     )

@@ -6,13 +6,20 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from service.archive.frame_rows import SCHEMA
 from service.archive.locations import list_source
 from service.archive.report import write_report
-from service.archive.table import read_table, write_table
+from service.archive.result_store import ResultStore
+from service.archive.table import write_table
 from tests import frames
+
+
+def read_table(store: ResultStore, columns: list[str] | None = None) -> pa.Table:
+    return parquet.read_table(sorted(store.table.glob("part-*.parquet")), columns=columns)
 
 
 def test_the_table_has_a_row_for_each_frame(source, open_store, segment_all) -> None:
@@ -97,3 +104,13 @@ def test_the_example_of_the_documentation_reads_the_table(source, open_store, se
     segment_all(store, list_source(str(source)))
     write_table(store)
     assert len(pd.read_parquet(store.table)) == 6
+
+
+def test_there_is_a_report_if_every_file_failed(source, open_store, segment_all, archive_segmenter) -> None:
+    store = open_store()
+    segment_all(store, [source / "damaged.png", source / "missing.png"])
+    write_table(store)
+    path = write_report(store, archive_segmenter.card)
+    assert path
+    assert "Archive: 0 frames" in path.read_text()
+    assert "unreadable" in path.read_text()
