@@ -9,6 +9,7 @@ from service.inference.segmentation_result import FrameResult
 from service.model.card import Card
 
 UNREADABLE = "unreadable"  # the error code of a file that cannot be opened or fetched
+CRASHED = "crashed"  # the error code of a file that ended the process that segments it, MAX_CRASHES times
 
 # No column holds a name, a DICOM identifier or, unless asked for, a path. "month" is the most exact date.
 SCHEMA = pa.schema(
@@ -67,6 +68,6 @@ def frame_row(result: FrameResult, card: Card) -> dict[str, Any]:
 def error_row(code: str, index: int | None, try_again: bool) -> dict[str, Any]:
     """Return the row of a file, or of frame `index` of it, that has no mask.
 
-    code: of ErrorCode, or UNREADABLE. try_again: whether the next run tries the file again.
+    code: of ErrorCode, UNREADABLE or CRASHED. try_again: whether the next run tries the file again.
     """
     return {"frame": index, "error": str(code), "try_again": try_again}

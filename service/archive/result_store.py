@@ -97,6 +97,25 @@ class ResultStore:
         with _writing(self.record(digest)) as file:
             file.writelines(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
 
+    @contextmanager
+    def attempt(self, key: str) -> Iterator[int]:
+        """Count an attempt at an input file until the block ends. Yield how many before it ended with their process.
+
+        key: of the file's location, because copies of a file may be segmented at the same time. Raises OutputError.
+        """
+        path = self.record(key).with_suffix(".attempts")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                before = file.tell()
+                file.write(b".")
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error.strerror})") from error
+        try:
+            yield before
+        finally:
+            path.unlink(missing_ok=True)
+
     def remove_record(self, digest: str) -> None:
         """Remove the record of a file that could not be read before. Raises OutputError."""
         try:

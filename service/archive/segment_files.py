@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from service.api.response_bodies import draw_result
-from service.archive.frame_rows import UNREADABLE, error_row, frame_row
+from service.archive.frame_rows import CRASHED, UNREADABLE, error_row, frame_row
 from service.archive.locations import is_web_url, open_location
 from service.archive.result_store import NO_OUTPUT, OutputError, ResultStore, Row
 from service.clients.output_files import FRAME_SUFFIXES
@@ -36,6 +36,7 @@ PICTURES: dict[str, Callable[[FrameResult], np.ndarray]] = {
 OUTPUT_KINDS = (*PICTURES, SEGMENTATION, NO_OUTPUT)
 DATE_KEYWORDS = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 BUSY_ATTEMPTS, BUSY_PAUSE_SECONDS = 5, 2.0
+MAX_CRASHES = 3  # a file that ends its actor would otherwise be tried again without end
 # Another node, or fewer actors on it, may have the memory.
 MEMORY_CODES = (ErrorCode.TOO_MANY_PIXELS, ErrorCode.TOO_LARGE)
 
@@ -90,6 +91,14 @@ class FileSegmenter:
         if self.store.is_finished(before):
             errors = tuple(f"it failed before ({row['error']})" for row in before if row.get("error"))
             return FileOutcome(done_before=len(before) - len(errors), failed=len(errors), reasons=errors)
+        with self.store.attempt(location_key(location)) as crashes:
+            if crashes == MAX_CRASHES:
+                self._write(digest, [error_row(CRASHED, None, True)], location, None)
+                return FileOutcome(failed=1, reasons=(f"it ended {crashes} processes",))
+            return self._segment_digest(location, file, digest)
+
+    def _segment_digest(self, location: str, file: IO[bytes], digest: str) -> FileOutcome:
+        """Segment a file that is not finished."""
         for attempt in range(1, BUSY_ATTEMPTS + 1):
             work = FileWork(self.segmenter, self.store, digest)
             try:

@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,13 +17,14 @@ from pydicom import dcmread
 from service.archive import segment_files
 from service.archive.locations import list_source
 from service.archive.result_store import OutputError
-from service.archive.segment_files import FileOutcome
+from service.archive.segment_files import MAX_CRASHES, FileOutcome
 from service.decoding.cine import Cine
 from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import FrameResult
 from service.inference.segmenter import Segmenter
 from tests import frames
+from tests.conftest import ROOT
 from tests.dicoms import make_ultrasound, to_bytes
 
 
@@ -75,6 +78,34 @@ def test_a_second_run_changes_nothing(source, open_store, segment_all) -> None:
     outcomes = segment_all(store, list_source(str(source)))
     assert total(outcomes) == FileOutcome(done_before=6, skipped=1, failed=1)
     assert before == {path: path.stat().st_mtime_ns for path in store.folder.rglob("*") if path.is_file()}
+
+
+END_PROCESS = """
+import os, sys
+from pathlib import Path
+from service.archive.result_store import ResultStore, model_key
+from service.archive.segment_files import FileSegmenter
+from service.inference.segmenter import Segmenter
+
+segmenter = Segmenter(Path(sys.argv[1]))
+segmenter.segment_cine_frame = lambda *_: os._exit(7)
+store = ResultStore(Path(sys.argv[2]), model_key(segmenter.card), "mask")
+print(FileSegmenter(segmenter, store, keep_paths=False).segment(sys.argv[3]))
+"""
+
+
+def test_a_file_that_ends_its_process_becomes_a_failure_and_the_next_run_tries_it_again(
+    source, open_store, segment_all, model_folder
+) -> None:
+    store, file = open_store(), source / "a.png"
+    command = [sys.executable, "-c", END_PROCESS, str(model_folder), str(store.folder), str(file)]
+    ends = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(MAX_CRASHES + 1)]
+    assert [end.returncode for end in ends] == [7] * MAX_CRASHES + [0], ends[-1].stderr
+    assert "it ended 3 processes" in ends[-1].stdout
+    assert [(row["error"], row["try_again"]) for row in rows_of(store)] == [("crashed", True)]
+    assert total(segment_all(store, [file])) == FileOutcome(segmented=1)
+    assert [row.get("error") for row in rows_of(store)] == [None]
+    assert not list(store.folder.rglob("*.attempts"))
 
 
 def test_another_kind_of_output_is_made_later(source, open_store, segment_all) -> None:
