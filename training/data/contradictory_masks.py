@@ -4,7 +4,9 @@ Several entries of the 2016 Kaggle competition "Ultrasound Nerve Segmentation" f
 """
 
 import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from operator import attrgetter
 
 import numpy as np
@@ -15,6 +17,7 @@ from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
 BLOCK_PX = 20
 BINS = 16
 MAX_DISTANCE = 0.008  # cosine distance of block histograms; nearer frames are nearly identical
+MASKS_IN_MEMORY = 1000  # at most; a mask of 580x420 pixels takes 0.24 MB
 MIN_DICE = 0.2  # of the masks of nearly identical frames; masks with a lower Dice contradict each other
 
 
@@ -33,40 +36,42 @@ def block_histogram(grey: np.ndarray) -> np.ndarray:
     return (counts / BLOCK_PX**2).astype(np.float32)
 
 
-def contradictory_pairs(histograms: np.ndarray, nerves: np.ndarray) -> list[tuple[int, int]]:
-    """Return the index pairs of nearly identical frames whose masks disagree. Two empty masks agree.
+def nearly_identical_pairs(histograms: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the index pairs of nearly identical frames, the smaller index first.
 
     histograms: float32 (N, D), of `block_histogram`.
-    nerves: bool (N, pixels), the nerve masks.
     """
-    from sklearn.metrics.pairwise import cosine_distances
+    from sklearn.metrics import pairwise_distances_chunked
 
-    distance = cosine_distances(histograms)
-    nearly_identical = np.argwhere(np.triu(distance < MAX_DISTANCE, k=1))
-    area = nerves.sum(axis=1)
-    pairs = []
-    for first, second in nearly_identical:
-        pixels = area[first] + area[second]
-        if pixels and 2 * np.count_nonzero(nerves[first] & nerves[second]) / pixels < MIN_DICE:
-            pairs.append((int(first), int(second)))
-    return pairs
+    def find_near(distances: np.ndarray, _: int) -> list[np.ndarray]:
+        return [np.flatnonzero(row < MAX_DISTANCE) for row in distances]
+
+    near = itertools.chain.from_iterable(pairwise_distances_chunked(histograms, reduce_func=find_near, metric="cosine"))
+    for first, others in enumerate(near):
+        yield from ((first, int(second)) for second in others if second > first)
 
 
 def contradictory_frames(rows: list[ManifestRow]) -> dict[str, set[str]]:
-    """Return the frames that contradict other frames of the same subject and size, each with those frames."""
+    """Return the frames that contradict other frames of the same subject and size, each with those frames.
+
+    Frames contradict each other if they are nearly identical and their nerve masks disagree. Two empty masks agree.
+    """
     contradictions: dict[str, set[str]] = {}
     comparable = attrgetter("subject", "height", "width")
+    read_mask = lru_cache(MASKS_IN_MEMORY)(read_nerve_mask)
     with ThreadPoolExecutor() as threads:
         for _, group in itertools.groupby(track(sorted(rows, key=comparable), "comparing frames"), key=comparable):
             group_rows = list(group)
-            histograms, nerves = zip(*threads.map(_histogram_and_nerve, group_rows), strict=True)
-            for pair in contradictory_pairs(np.stack(histograms), np.stack(nerves)):
-                first, second = (group_rows[index].frame for index in pair)
-                contradictions.setdefault(first, set()).add(second)
-                contradictions.setdefault(second, set()).add(first)
+            histograms = threads.map(lambda row: block_histogram(read_frame(row).pixels), group_rows)
+            for pair in nearly_identical_pairs(np.stack(list(histograms))):
+                first, second = (group_rows[index] for index in pair)
+                if _disagree(read_mask(first), read_mask(second)):
+                    contradictions.setdefault(first.frame, set()).add(second.frame)
+                    contradictions.setdefault(second.frame, set()).add(first.frame)
     return contradictions
 
 
-def _histogram_and_nerve(row: ManifestRow) -> tuple[np.ndarray, np.ndarray]:
-    """Return a frame's block histogram, float32 (D,), and its nerve mask, bool (pixels,)."""
-    return block_histogram(read_frame(row).pixels), read_nerve_mask(row).ravel()
+def _disagree(first: np.ndarray, second: np.ndarray) -> bool:
+    """Return whether the Dice of two nerve masks is below MIN_DICE. That of two empty masks is not."""
+    pixels = np.count_nonzero(first) + np.count_nonzero(second)
+    return bool(2 * np.count_nonzero(first & second) < MIN_DICE * pixels)

@@ -2,8 +2,7 @@
 
 `python -m training.data.prepare CANDIDATE` writes to data/prepared/CANDIDATE
   input.json             the network input as the model card has it, with the mean and deviation for normalisation
-  train/, validation/    frames.npy  float32 (N, height, width), normalised
-                         masks.npy   uint8 (N, height, width, C), 0 or 1: nerve, then vessel where it is labelled
+  train/, validation/    frames and masks in shards; see training/data/prepared_arrays.py
 It does not write test frames, so a training cannot use them.
 """
 

@@ -1,4 +1,4 @@
-"""Shuffled, augmented batches of training frames with a target for each head."""
+"""Batches of frames with a target for each head: shuffled and augmented for training, in order for validation."""
 
 import math
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from training.data.prepared_arrays import FrameArrays
+from training.data.sharded_array import shuffle_rows
 from training.fitting.augmentation import augment
 from training.workspace.nerve_parameters import Recipe
 
@@ -46,12 +47,29 @@ class TrainingBatches(keras.utils.PyDataset):
         self.order = self._shuffle()
 
     def _shuffle(self) -> np.ndarray:
-        """Return the frame indices of this epoch: as many permutations as its steps need."""
+        """Return the frame indices of this epoch: as many random orders as its steps need."""
         rng = np.random.default_rng((self.seed, self.epoch))
         count, steps = len(self.arrays.frames), self.recipe.steps_per_epoch
         length = steps * self.recipe.batch_size if steps else count
-        permutations = [rng.permutation(count) for _ in range(math.ceil(length / count))]
-        return np.concatenate(permutations)[:length]
+        orders = [shuffle_rows(count, rng) for _ in range(math.ceil(length / count))]
+        return np.concatenate(orders)[:length]
+
+
+class ValidationBatches(keras.utils.PyDataset):
+    """Batches of frames in order, float32 (B, height, width, 1), and their targets by head; see `head_targets`."""
+
+    def __init__(self, arrays: FrameArrays, batch_size: int, heads: list[str]):
+        super().__init__(workers=2, max_queue_size=8)
+        self.arrays = arrays
+        self.batch_size = batch_size
+        self.heads = heads
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.arrays.frames) / self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        return self.arrays.frames[rows][..., np.newaxis], head_targets(self.arrays.masks[rows], self.heads)
 
 
 def head_targets(masks: np.ndarray, heads: list[str]) -> dict[str, np.ndarray]:

@@ -32,7 +32,7 @@ def main(name: str) -> None:
         mlflow.start_run(run_name=name, tags=tracking.run_tags(nerve.source)),
     ):
         mlflow.log_params(tracking.flatten(candidate.model_dump()))
-        tracking.log_datasets(splits)
+        tracking.log_datasets(splits, prepared.as_posix())
         progress = ProgressBar(name, candidate.recipe.epochs, {"validation": "val_loss", "Dice": "val_mask_dice"})
         callbacks = [progress, MlflowMetrics(), ValidationMasks(splits["validation"])]
         model, history = train(candidate, splits, nerve.seed, callbacks)

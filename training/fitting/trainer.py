@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pandas as pd
 
-from training.data.prepared_arrays import FrameArrays
-from training.fitting.batches import TrainingBatches, head_targets
+from training.data.prepared_arrays import FrameArrays, frames_with_nerve
+from training.data.sharded_array import shuffle_rows
+from training.fitting.batches import TrainingBatches, ValidationBatches
 from training.fitting.devices import choose_dtype_policy, training_strategy
 from training.fitting.phantom_pretraining import pretrain_on_phantom
 from training.models import losses
@@ -17,6 +18,8 @@ from training.models.imagenet_weights import load_imagenet_weights
 from training.models.unet import build_unet
 from training.workspace.learning_rate_schedule import learning_rate
 from training.workspace.nerve_parameters import Candidate, Head, InputParameters, Net, Recipe
+
+MAX_RECALIBRATION_FRAMES = 8192  # statistics need no more (Wu and Johnson 2021, section 3)
 
 
 def train(
@@ -30,7 +33,7 @@ def train(
     splits: "train" and "validation".
     """
     recipe, training, validation = candidate.recipe, splits["train"], splits["validation"]
-    net = candidate.net.model_copy(update={"heads": trainable_heads(candidate.net.heads, training.masks)})
+    net = candidate.net.model_copy(update={"heads": trainable_heads(candidate.net.heads, training)})
 
     keras.utils.set_random_seed(seed)
     with training_strategy().scope():
@@ -42,25 +45,24 @@ def train(
     heads = list(model.output)
     history = model.fit(
         TrainingBatches(training, recipe, heads, seed),
-        validation_data=(validation.frames[..., np.newaxis], head_targets(validation.masks, heads)),
-        validation_batch_size=recipe.batch_size,
+        validation_data=ValidationBatches(validation, recipe.batch_size, heads),
         epochs=recipe.epochs,
         callbacks=[*_recipe_callbacks(recipe), *callbacks],
         verbose=0,
     )
     trained = _to_float32(model, net, candidate.input)
-    recalibrate_batch_norm(trained, _shuffled_inputs(training.frames, recipe.batch_size, seed))
+    recalibrate_batch_norm(trained, _shuffled_inputs(training, recipe.batch_size, seed))
     return trained, pd.DataFrame(history.history).rename_axis("epoch").reset_index()
 
 
-def trainable_heads(heads: list[Head], masks: np.ndarray) -> list[Head]:
-    """Return the heads for which masks, (N, height, width, C), have examples.
+def trainable_heads(heads: list[Head], arrays: FrameArrays) -> list[Head]:
+    """Return the heads for which the masks have examples.
 
     "vessel" needs labelled vessels. "presence" needs frames with a nerve and frames without one.
     """
-    has_nerve = masks[..., 0].any(axis=(1, 2))
+    has_nerve = frames_with_nerve(arrays)
     untrainable = set()
-    if masks.shape[-1] < 2:
+    if arrays.masks.shape[-1] < 2:
         untrainable.add("vessel")
     if has_nerve.all() or not has_nerve.any():
         untrainable.add("presence")
@@ -118,9 +120,10 @@ def _to_float32(model: keras.Model, net: Net, parameters: InputParameters) -> ke
     return copy
 
 
-def _shuffled_inputs(frames: np.ndarray, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+def _shuffled_inputs(arrays: FrameArrays, batch_size: int, seed: int) -> Iterator[np.ndarray]:
     """Yield full batches (B, height, width, 1) of frames in random order: neighbouring frames are too similar."""
-    size = min(batch_size, len(frames))
-    order = np.random.default_rng(seed).permutation(len(frames))[: len(frames) // size * size]
+    count = len(arrays.frames)
+    size = min(batch_size, count)
+    order = shuffle_rows(count, np.random.default_rng(seed))[: min(count, MAX_RECALIBRATION_FRAMES) // size * size]
     for indices in order.reshape(-1, size):
-        yield frames[indices][..., np.newaxis]
+        yield arrays.frames[indices][..., np.newaxis]

@@ -4,7 +4,7 @@ import keras
 import mlflow
 import numpy as np
 
-from training.data.prepared_arrays import FrameArrays
+from training.data.prepared_arrays import FrameArrays, frames_with_nerve
 from training.workspace.plotting import draw_outlines, tile_images, to_heatmap
 
 FRAMES_SHOWN = 6
@@ -20,12 +20,11 @@ class ValidationMasks(keras.callbacks.Callback):
 
     def __init__(self, arrays: FrameArrays):
         super().__init__()
-        frames, masks = arrays
-        has_nerve = masks[..., 0].any(axis=(1, 2))
+        has_nerve = frames_with_nerve(arrays)
         # An empty mask shows little: at most one frame is without a nerve.
         with_nerve = _evenly_spaced(np.flatnonzero(has_nerve), FRAMES_SHOWN - 1)
         shown = np.concatenate([with_nerve, _evenly_spaced(np.flatnonzero(~has_nerve), 1)])
-        self.frames, self.truth = frames[shown], masks[shown, ..., 0]
+        self.frames, self.truth = arrays.frames[shown], arrays.masks[shown][..., 0]
 
     def on_epoch_end(self, epoch, logs=None) -> None:
         interval = max(1, self.params["epochs"] // MAX_IMAGES)

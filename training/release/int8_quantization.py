@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from service.model.card import NETWORK_FILE, NETWORK_FILES
+from training.data.prepared_arrays import read_arrays
 from training.workspace import paths
 
 INT8 = NETWORK_FILES["int8"]
@@ -24,7 +25,7 @@ def quantize(folder: Path, candidate: str) -> None:
     import openvino
 
     nncf.set_log_level(logging.ERROR)
-    frames = np.load(paths.PREPARED / candidate / "train" / "frames.npy", mmap_mode="r")  # (N, height, width)
+    frames = read_arrays(paths.PREPARED / candidate / "train").frames
     frames = frames[:: -(-len(frames) // MAX_CALIBRATION_FRAMES)]
     network = openvino.Core().read_model(folder / NETWORK_FILE)
     calibration = nncf.Dataset(frames, lambda frame: {"frame": np.asarray(frame)[np.newaxis, ..., np.newaxis]})

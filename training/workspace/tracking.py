@@ -1,11 +1,12 @@
 """MLflow runs: the store, tags and data sets of a run, and the run that trained a network."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import mlflow
 import numpy as np
@@ -22,8 +23,18 @@ from training.workspace.provenance import FRAMES_OUTPUT, data_digest, file_diges
 if TYPE_CHECKING:
     import keras
 
+DIGEST_LENGTH = 8  # as MLflow's own
 EXPERIMENT = "nerve"
 MODEL_NAME = "nerve-unet"  # in the model registry
+
+
+class ArrayLike(Protocol):
+    """What a data set's description needs of an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
 
 
 def use_experiment(experiment: str = EXPERIMENT) -> None:
@@ -108,15 +119,18 @@ def flatten(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def log_datasets(splits: Mapping[str, tuple[np.ndarray, np.ndarray]], output: str = FRAMES_OUTPUT) -> None:
-    """Log the data sets of the active run, each with MLflow's digest of its arrays.
+def log_datasets(splits: Mapping[str, tuple[ArrayLike, ArrayLike]], output: str) -> None:
+    """Log the data sets of the active run: the shape and dtype of their arrays, and a digest.
 
     splits: frames and their targets by the split's name.
-    output: the stage output that they come from.
+    output: the stage output that they come from. Its md5 gives the digests.
     """
-    source = CodeDatasetSource({"dvc": output, "md5": data_digest(output)})
-    for split, (frames, targets) in splits.items():
-        dataset = from_numpy(frames, targets=targets, source=source, name=split)
+    md5 = data_digest(output)
+    source = CodeDatasetSource({"dvc": output, "md5": md5})
+    for split, arrays in splits.items():
+        digest = hashlib.sha256(f"{md5} {split} {[array.shape for array in arrays]}".encode()).hexdigest()
+        frames, targets = map(_without_values, arrays)
+        dataset = from_numpy(frames, source, targets, name=split, digest=digest[:DIGEST_LENGTH])
         try:
             mlflow.log_input(dataset, context=split)
         except MlflowException as error:
@@ -124,6 +138,11 @@ def log_datasets(splits: Mapping[str, tuple[np.ndarray, np.ndarray]], output: st
                 raise
             # Another training registered the same data set after MLflow searched for it. The second call finds it.
             mlflow.log_input(dataset, context=split)
+
+
+def _without_values(array: ArrayLike) -> np.ndarray:
+    """Return zeros of the array's shape and dtype that take no memory. MLflow would copy the array, however large."""
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
 def log_keras_model(model: "keras.Model", name: str, signature: ModelSignature | None = None) -> None:

@@ -13,7 +13,7 @@ from service.decoding.frame import Frame
 from service.inference.preprocessing import preprocess
 from service.model.card import NetworkInput, Normalization
 from tests.frames import disc, png, tiff
-from training.data import prepare
+from training.data import prepare, prepared_arrays
 from training.data.frame_mask_pair import NERVE, VESSEL, FrameMaskPair
 from training.data.manifest import ManifestRow, write_pairs
 from training.data.prepared_arrays import dataset_normalization, resize_labels, write_arrays
@@ -63,8 +63,8 @@ def project(tmp_path, monkeypatch) -> list[ManifestRow]:
 
 
 def read_arrays(candidate: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    folder = paths.PREPARED / candidate / split
-    return np.load(folder / "frames.npy"), np.load(folder / "masks.npy")
+    frames, masks = prepared_arrays.read_arrays(paths.PREPARED / candidate / split)
+    return frames[:], masks[:]
 
 
 def read_input(candidate: str) -> NetworkInput:
@@ -119,8 +119,8 @@ def test_masks_are_aligned_with_their_frames(tmp_path, monkeypatch):
     pairs = [FrameMaskPair(tiff(bright), ".tif", labels, "1", 1)]
     rows = write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
     write_arrays(tmp_path / "split", rows, NetworkInput(80, 112, Normalization("frame")))
-    frame, mask = np.load("split/frames.npy")[0], np.load("split/masks.npy")[0, ..., 0]
-    assert np.mean((frame > frame.mean() + frame.std()) == mask) > 0.99
+    (frame,), (mask,) = (array[:] for array in prepared_arrays.read_arrays(Path("split")))
+    assert np.mean((frame > frame.mean() + frame.std()) == mask[..., 0]) > 0.99
 
 
 def test_the_dataset_normalization_is_computed_at_the_networks_resolution(tmp_path, monkeypatch):
@@ -172,5 +172,5 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
     write_arrays(tmp_path / "many", rows * 500, network_input)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    size_bytes = sum(file.stat().st_size for file in (tmp_path / "many").iterdir())
+    size_bytes = sum(file.stat().st_size for file in (tmp_path / "many").rglob("*.npy"))
     assert peak < size_bytes / 4, f"{peak / 1e6:.0f} MB in memory for {size_bytes / 1e6:.0f} MB of arrays"

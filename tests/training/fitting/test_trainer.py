@@ -50,11 +50,12 @@ def test_a_network_overfits_one_batch(change):
 
 @pytest.mark.parametrize("nerve", [0, 1])
 def test_a_head_without_examples_is_not_trained(nerve):
-    masks = np.full((2, 4, 4, 2), nerve, np.uint8)
-    assert trainable_heads(["mask", "presence", "vessel"], masks) == ["mask", "vessel"]
-    masks[0, ..., 0] = 1 - nerve
-    assert trainable_heads(["mask", "presence", "vessel"], masks) == ["mask", "presence", "vessel"]
-    assert trainable_heads(["mask", "presence", "vessel"], masks[..., :1]) == ["mask", "presence"]
+    heads = ["mask", "presence", "vessel"]
+    arrays = FrameArrays(np.zeros((2, 4, 4), np.float32), np.full((2, 4, 4, 2), nerve, np.uint8))
+    assert trainable_heads(heads, arrays) == ["mask", "vessel"]
+    arrays.masks[0, ..., 0] = 1 - nerve
+    assert trainable_heads(heads, arrays) == heads
+    assert trainable_heads(heads, arrays._replace(masks=arrays.masks[..., :1])) == ["mask", "presence"]
 
 
 def test_the_same_seed_gives_the_same_dice(eager_keras):

@@ -4,6 +4,7 @@ import numpy as np
 import openvino
 import pytest
 
+from training.data.sharded_array import shard_name
 from training.models.onnx_export import export_onnx
 from training.models.unet import build_unet
 from training.release.int8_quantization import FLOATING_POINT_SHARE, INT8, quantize
@@ -33,8 +34,9 @@ def test_a_drop_of_dice_counts_if_it_is_larger_than_its_noise(frames, drop, nois
 def test_int8_keeps_the_first_convolutions_in_floating_point(tmp_path, monkeypatch):
     light = read_candidate("light")
     frames = np.random.default_rng(0).normal(size=(4, light.input.height, light.input.width)).astype(np.float32)
-    (tmp_path / "light/train").mkdir(parents=True)
-    np.save(tmp_path / "light/train/frames.npy", frames)
+    for array, values in (("frames", frames), ("masks", np.zeros((*frames.shape, 1), np.uint8))):
+        (tmp_path / "light/train" / array).mkdir(parents=True)
+        np.save(tmp_path / "light/train" / array / shard_name(0), values)
     monkeypatch.setattr(paths, "PREPARED", tmp_path)
     export_onnx(build_unet(light.net, light.input), tmp_path / "unet.onnx")
     quantize(tmp_path, "light")

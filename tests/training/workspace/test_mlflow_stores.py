@@ -147,7 +147,7 @@ def test_concurrent_runs_can_log_the_same_data_sets(mlflow_server, admin, tmp_pa
     def train(_: int) -> str:
         with mlflow.start_run() as run:
             all_started.wait(60)
-            tracking.log_datasets(splits)
+            tracking.log_datasets(splits, "data/mnist")
         return run.info.run_id
 
     with ThreadPoolExecutor(trainings) as pool:

@@ -1,0 +1,49 @@
+"""An array in shards: memory-mapped .npy files, each with SHARD_ROWS rows but the last."""
+
+from pathlib import Path
+
+import numpy as np
+
+SHARD_ROWS = 1024
+# A window of the shuffle. Its frames at 160x224 pixels, with two masks each, take 1.8 GB.
+WINDOW_SHARDS = 8
+
+
+class ShardedArray:
+    """The shards of a folder, read as one array (N, ...). `array[indices]` reads only the rows of `indices`."""
+
+    def __init__(self, folder: Path):
+        self._shards = [np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))]
+        self.dtype = self._shards[0].dtype
+        self.shape = (sum(map(len, self._shards)), *self._shards[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, indices: slice | np.ndarray) -> np.ndarray:
+        """Return the rows, (len(indices), ...), in memory."""
+        rows = np.arange(len(self))[indices]
+        array = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for position, row in enumerate(rows):
+            array[position] = self._shards[row // SHARD_ROWS][row % SHARD_ROWS]
+        return array
+
+
+def shard_name(start: int) -> str:
+    """Return the file name of the shard that begins with row `start`."""
+    return f"{start // SHARD_ROWS:05}.npy"
+
+
+def shuffle_rows(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a random order of the rows of a sharded array: int (count,).
+
+    Up to WINDOW_SHARDS shards: any order. With more shards, the shards are in random order, and rows change places only
+    with rows of the same WINDOW_SHARDS shards: so a computer with less memory than the array reads each shard once.
+    """
+    if count <= SHARD_ROWS * WINDOW_SHARDS:
+        return rng.permutation(count)
+    rows = np.arange(count)
+    shards = [rows[start : start + SHARD_ROWS] for start in range(0, count, SHARD_ROWS)]
+    order = rng.permutation(len(shards))
+    windows = [order[start : start + WINDOW_SHARDS] for start in range(0, len(order), WINDOW_SHARDS)]
+    return np.concatenate([rng.permutation(np.concatenate([shards[shard] for shard in window])) for window in windows])
