@@ -30,7 +30,8 @@ class Load:
     """What to send.
 
     requests: complete HTTP requests, base64, sent in turn. rate: requests per second of an open loop, or None for a
-    closed loop. count: maximum number of requests of a closed loop.
+    closed loop. poisson: the requests of the open loop start as a Poisson process, seeded, with this mean rate. count:
+    maximum number of requests of a closed loop.
     """
 
     port: int
@@ -39,6 +40,7 @@ class Load:
     seconds: float
     rate: float | None = None
     count: int | None = None
+    poisson: bool = False
 
 
 @dataclass
@@ -131,12 +133,18 @@ async def _read_chunked_body(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
-async def run_at_rate(rate: float, seconds: float, send: Callable[[int, float], Coroutine[Any, Any, None]]) -> None:
-    """Start `send(number, scheduled_time)` `rate` times per second, even if earlier calls still run."""
+async def run_at_rate(
+    rate: float, seconds: float, send: Callable[[int, float], Coroutine[Any, Any, None]], poisson: bool = False
+) -> None:
+    """Start `send(number, scheduled_time)` `rate` times per second, even if earlier calls still run.
+
+    poisson: with exponential intervals, seeded, instead of equal ones.
+    """
+    count = int(seconds * rate)
+    intervals = np.random.default_rng(1).exponential(1 / rate, count) if poisson else np.full(count, 1 / rate)
     start = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
-        for number in range(int(seconds * rate)):
-            scheduled = start + number / rate
+        for number, scheduled in enumerate(start + np.cumsum(intervals)):
             await asyncio.sleep(max(0.0, scheduled - time.perf_counter()))
             tasks.create_task(send(number, scheduled))
 
@@ -170,7 +178,7 @@ async def send_load(load: Load) -> LoadResult:
     if load.rate is None:
         await asyncio.gather(*(closed_loop(Connection(load.port)) for _ in range(load.connections)))
     else:
-        await run_at_rate(load.rate, load.seconds, send_scheduled)
+        await run_at_rate(load.rate, load.seconds, send_scheduled, load.poisson)
     result.seconds = time.perf_counter() - start
     return result
 

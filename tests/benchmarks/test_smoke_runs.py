@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import augmentation, scaling
+from benchmarks import augmentation, larger_than_memory, scaling
 from benchmarks.__main__ import PARTS
 from tests.project_copy import ROOT, clean_environment, project_copy, run_stages, toy
 from training.workspace.nerve_parameters import read_candidate
@@ -64,6 +64,7 @@ SHORT_COMMANDS = {
     "pipeline_kills": ["--kills", "1", "--target", "split"],
     "gpu": ["--stand-in"],
     "batching": [],
+    "capacity": [],
 }
 SHORT_CONSTANTS: dict[str, dict[str, Any]] = {
     "gpu": {
@@ -76,6 +77,14 @@ SHORT_CONSTANTS: dict[str, dict[str, Any]] = {
         "gpu.TRAINED": [],
     },
     "batching": {"batching.ROUNDS": 1, "batching.SECONDS": 0.5},
+    "capacity": {
+        "capacity.SECONDS": 1.0,
+        "capacity.LOADS": [0.4],
+        "capacity.RATES": [100],
+        "capacity.SIMULATED_FRAMES": 500,
+        "capacity.TARGETS_PER_CORE": [1.0],
+        "capacity.DAY_HOURS": 1,
+    },
 }
 REPORTS = {"coverage_fuzz": "upload_fuzz", "batching": "gpu"}  # of the commands whose report has another name
 
@@ -127,6 +136,15 @@ def test_the_phantom_of_the_competition_is_written_and_scored(project: Path, tmp
     assert len(list((folder / "test").iterdir())) == 3
     output = run_measurement(project, {}, "kaggle_phantom", str(folder), "--submission", str(folder / "solution.csv"))
     assert "mean Dice 1.0000 of 3 frames" in output
+
+
+def test_a_data_set_larger_than_memory(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the memory limit, and smaller than memory."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(larger_than_memory, "CANDIDATE", "toy")
+    monkeypatch.setattr(larger_than_memory, "WARM_UP_STEPS", 1)
+    row = larger_than_memory.measure_in_this_process(64, project / "arrays")
+    assert "| 64 " in larger_than_memory.to_markdown([row])
 
 
 def test_augmentation_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,14 @@ def test_prometheus_accepts_its_configuration(name, tmp_path) -> None:
     promtool("check", "config", "--syntax-only", tmp_path / name)
 
 
+def autoscaler_query() -> str:
+    """Return the query of the autoscaler's metric as prometheus-adapter fills it in, by instance instead of pod."""
+    (rule,) = yaml.safe_load((DEPLOY / "kubernetes" / "adapter.yaml").read_text())["rules"]["custom"]
+    query = rule["metricsQuery"].replace("<<.LabelMatchers>>", 'instance!=""').replace("<<.GroupBy>>", "instance")
+    assert "<<" not in query
+    return query
+
+
 def target_is_up(api: str) -> bool:
     try:
         result = httpx.get(f"{api}/query", params={"query": "up"}).json().get("data", {}).get("result")
@@ -143,6 +151,8 @@ def test_prometheus_scrapes_the_service(address, tmp_path) -> None:
             time.sleep(0.1)
         groups = httpx.get(f"{api}/rules").json()["data"]["groups"]
         assert {rule["name"] for group in groups for rule in group["rules"]} == set(rule_expressions())
+        (signal,) = httpx.get(f"{api}/query", params={"query": autoscaler_query()}).json()["data"]["result"]
+        assert float(signal["value"][1]) >= 0
     finally:
         server.terminate()
         server.wait(30)

@@ -1,0 +1,218 @@
+"""One pod measured, and how many frames per second a number of pods answers.
+
+`python -m benchmarks.capacity`. It measures one service on all cores of this machine: its highest rate, its waits and
+its autoscaler's signal under Poisson arrivals, and what a frame costs a load balancer, the network and the audit log.
+From these a formula gives the pods for a rate, and a simulation checks it. Then a day of traffic is simulated for the
+autoscaler.
+"""
+
+import math
+import os
+import shutil
+import socket
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+from benchmarks.autoscaling import Autoscaler, simulate_day, target_per_core
+from benchmarks.capacity_report import to_markdown
+from benchmarks.load_generator import Load, LoadResult, encode_request, run
+from benchmarks.peers import NERVEMASK, RunningServer, run_server
+from benchmarks.queueing import Pod, simulated_waiting_ms, waiting_ms
+from benchmarks.report import record
+from benchmarks.sample_uploads import SampleUploads, make_sample_uploads
+from service.resources.machine import cpu_cores
+
+__all__ = ["TITLE", "measure", "to_markdown"]
+
+TITLE = "Capacity: from one pod to 10,000 frames per second"
+SECONDS = 15.0
+CAPACITY_CONNECTIONS = 8
+LOADS = (0.2, 0.4, 0.6, 0.8, 0.9)  # shares of the highest rate
+READING_SECONDS = 0.2  # between two readings of the signal
+RATES = (10, 30, 100, 300, 1_000, 3_000, 10_000)
+MAX_UTILISATION = 0.8  # so that one of five pods may be lost
+MAX_WAITING_MS = 20.0
+SIMULATED_FRAMES = 20_000
+TARGETS_PER_CORE = (0.5, 0.75, 1.0, 2.0)
+DAY_HOURS = 24
+DAY_LOAD = 0.7  # of all pods that the autoscaler may start, in the busiest hour
+BALANCER_CONFIGURATION = Path("deploy/haproxy/load_balancer.cfg")
+BALANCER_CHECK_SECONDS = 4.0  # until it takes the service for ready
+SIGNAL = ("nervemask_requests_running", "nervemask_requests_queued")
+
+
+def measure() -> dict[str, Any]:
+    uploads = make_sample_uploads()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        audit = Path(folder) / "audit"
+        with run_server(NERVEMASK, NERVEMASK_AUDIT=str(audit)) as server:
+            _run(server.port, uploads, 3.0)  # warm-up
+            alone = _run(server.port, uploads, SECONDS)
+            highest = _run(server.port, uploads, SECONDS, connections=CAPACITY_CONNECTIONS)
+            pod = _pod(alone, highest)
+            loads = [_measure_load(server, uploads, pod, load) for load in LOADS]
+            mask = httpx.post(f"{server.url}/mask", content=uploads.files[0], headers=_headers(uploads)).content
+            balancer_ms = _measure_balancer(server, uploads, pod.frames_per_second / 2, Path(folder))
+        audit_bytes = statistics.fmean(map(len, audit.read_bytes().splitlines(keepends=True)))
+    frame = {
+        "upload": uploads.name,
+        "upload_bytes": round(statistics.fmean(map(len, uploads.files))),
+        "mask_bytes": len(mask),
+        "audit_bytes": round(audit_bytes),
+        "balancer_ms": balancer_ms,
+    }
+    return {
+        "frame": frame,
+        "pod": {
+            "cores": pod.cores,
+            "highest_per_second": round(pod.frames_per_second, 1),
+            "alone_median_ms": round(alone.percentile(50), 1),
+            "ready_seconds": round(server.ready_seconds, 1),
+        },
+        "loads": loads,
+        "rates": [_pods_for(pod, rate) for rate in RATES],
+        "limits": _limits(pod, frame),
+        "day": _simulate_days(pod, server.ready_seconds),
+    }
+
+
+def _headers(uploads: SampleUploads) -> dict[str, str]:
+    return {"content-type": uploads.content_type}
+
+
+def _run(port: int, uploads: SampleUploads, seconds: float, connections: int = 1, **options: Any) -> LoadResult:
+    requests = [encode_request("/mask", uploads.content_type, file) for file in uploads.files]
+    return run(Load(port, requests, connections, seconds, **options))
+
+
+def _pod(alone: LoadResult, highest: LoadResult) -> Pod:
+    """Return a pod whose times vary as those of a client alone, with the mean that its highest rate shows."""
+    times = np.array(alone.milliseconds)
+    return Pod(cpu_cores(), times / times.mean() * cpu_cores() * 1000 / highest.per_second)
+
+
+def _measure_load(server: RunningServer, uploads: SampleUploads, pod: Pod, load: float) -> dict[str, float]:
+    """Measure the wait and the autoscaler's signal at a share of the highest rate, with Poisson arrivals.
+
+    By Little's law (1961) the mean number of requests in the service is their rate times their mean time there.
+    """
+    with _signal(server) as signal:
+        result = _run(server.port, uploads, SECONDS, rate=load * pod.frames_per_second, poisson=True)
+    return {
+        "load": load,
+        "per_second": round(result.per_second, 1),
+        "median_ms": round(result.percentile(50), 1),
+        "p99_ms": round(result.percentile(99), 1),
+        "formula_waiting_p99_ms": round(waiting_ms(pod, 1, load * pod.frames_per_second), 1),
+        "signal": round(statistics.fmean(signal), 2),
+        "rate_times_mean_seconds": round(result.per_second * statistics.fmean(result.milliseconds) / 1000, 2),
+    }
+
+
+@contextmanager
+def _signal(server: RunningServer) -> Iterator[list[float]]:
+    """Read running plus queued requests every READING_SECONDS until the block ends."""
+    readings, stop = list[float](), threading.Event()
+
+    def read() -> None:
+        while not stop.wait(READING_SECONDS):
+            metrics = server.metrics()
+            readings.append(sum(metrics[name, frozenset()] for name in SIGNAL))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield readings
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _measure_balancer(server: RunningServer, uploads: SampleUploads, rate: float, folder: Path) -> float | None:
+    """Return the milliseconds of processor time that HAProxy needs for a frame; None where it is not installed."""
+    haproxy = shutil.which("haproxy")
+    if haproxy is None:
+        return None
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    services = {f"SERVICE_{number}": f"127.0.0.1:{server.port}" for number in (1, 2, 3)}
+    settings = {"LISTEN": f"127.0.0.1:{port}", "ADMIN_SOCKET": str(folder / "haproxy.sock")}
+    balancer = psutil.Popen([haproxy, "-f", str(BALANCER_CONFIGURATION)], env=os.environ | services | settings)
+    try:
+        time.sleep(BALANCER_CHECK_SECONDS)
+        before = balancer.cpu_times()
+        result = _run(port, uploads, SECONDS, rate=rate)
+        after = balancer.cpu_times()
+    finally:
+        balancer.terminate()
+        balancer.wait()
+    assert result.statuses.keys() == {"200"}, result.statuses
+    seconds = after.user + after.system - before.user - before.system
+    return round(1000 * seconds / len(result.milliseconds), 3)
+
+
+def _pods_for(pod: Pod, rate: float) -> dict[str, float]:
+    """Return the pods for a rate: the fewest that keep MAX_UTILISATION and MAX_WAITING_MS by the formula."""
+    pods = math.ceil(rate / (MAX_UTILISATION * pod.frames_per_second))
+    while waiting_ms(pod, pods, rate) > MAX_WAITING_MS:
+        pods += 1
+    return {
+        "frames_per_second": rate,
+        "pods": pods,
+        "utilisation": round(rate / (pods * pod.frames_per_second), 2),
+        "formula_ms": round(waiting_ms(pod, pods, rate), 1),
+        "least_connections_ms": round(simulated_waiting_ms(pod, pods, rate, SIMULATED_FRAMES, True), 1),
+        "random_pod_ms": round(simulated_waiting_ms(pod, pods, rate, SIMULATED_FRAMES, False), 1),
+    }
+
+
+def _limits(pod: Pod, frame: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the frames per second at which each part is full, the lowest first."""
+    most_pods = Autoscaler.of_manifest(1.0, 0).max_pods
+    limits = {
+        f"one pod of {pod.cores} cores": pod.frames_per_second,
+        f"the autoscaler's {most_pods} pods (`maxReplicas`)": most_pods * pod.frames_per_second,
+        "a network of 1 Gbit/s": 1e9 / 8 / (frame["upload_bytes"] + frame["mask_bytes"]),
+        "a network of 10 Gbit/s": 1e10 / 8 / (frame["upload_bytes"] + frame["mask_bytes"]),
+        "an audit disk of 1 TB, full after 90 days": 1e12 / (90 * 86_400) / frame["audit_bytes"],
+    }
+    if frame["balancer_ms"]:
+        limits["HAProxy on one core, without TLS"] = 1000 / frame["balancer_ms"]
+    return [{"part": part, "frames_per_second": round(limits[part])} for part in sorted(limits, key=limits.__getitem__)]
+
+
+def _simulate_days(pod: Pod, ready_seconds: float) -> list[dict[str, Any]]:
+    """Return a row for each target and signal of the autoscaler, and one without an autoscaler."""
+    project = target_per_core()
+    settings = [(target, seconds) for seconds in (60, 0) for target in sorted({*TARGETS_PER_CORE, project})]
+    most_pods = Autoscaler.of_manifest(1.0, 0).max_pods
+    highest = DAY_LOAD * most_pods * pod.frames_per_second
+    rows = []
+    for target, seconds in settings:
+        autoscaler = Autoscaler.of_manifest(target * pod.cores, seconds)
+        day = simulate_day(pod, autoscaler, highest, ready_seconds, DAY_HOURS)
+        rows.append({"target_per_core": target, "signal": "mean of a minute" if seconds else "last value"} | day)
+    fixed = replace(Autoscaler.of_manifest(1.0, 60), min_pods=most_pods)
+    rows.append(
+        {"target_per_core": "none", "signal": "none"} | simulate_day(pod, fixed, highest, ready_seconds, DAY_HOURS)
+    )
+    return rows
+
+
+def main() -> None:
+    record("capacity", measure, "capacity")
+
+
+if __name__ == "__main__":
+    main()
