@@ -32,7 +32,7 @@ from service.decoding.cine import open_cine
 from service.inference.segmenter import Segmenter
 from service.model.model_folder import model_folder
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 from training.data.sources import phantom
 
 TITLE = "Archive on Ray"

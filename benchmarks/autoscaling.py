@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks.queueing import Pod
 
-MANIFEST = Path("deploy/kubernetes/base/autoscaler.yaml")
+MANIFEST = Path("deploy/kubernetes/base/hpa.yaml")
 CPU_OVERLAY = Path("deploy/kubernetes/cpu/kustomization.yaml")
 SYNC_SECONDS = 15  # of the controller, kube-controller-manager's default
 TOLERANCE = 0.1

@@ -9,8 +9,8 @@ from typing import Any
 
 import psutil
 
+from benchmarks.compared_servers import Peer, RunningServer, bentoml_command, run_server
 from benchmarks.load_generator import Load, encode_request, run
-from benchmarks.peers import Peer, RunningServer, bentoml_command, run_server
 from benchmarks.report import record, table
 
 TITLE = "Batching for a GPU: the overhead of two designs"

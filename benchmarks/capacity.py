@@ -26,12 +26,12 @@ import psutil
 
 from benchmarks.autoscaling import Autoscaler, simulate_day, target_per_core
 from benchmarks.capacity_report import to_markdown
+from benchmarks.compared_servers import NERVEMASK, RunningServer, run_server
 from benchmarks.load_generator import Load, LoadResult, encode_request, run
-from benchmarks.peers import NERVEMASK, RunningServer, run_server
 from benchmarks.queueing import Pod, simulated_waiting_ms, waiting_ms
 from benchmarks.report import record
 from benchmarks.sample_uploads import SampleUploads, make_sample_uploads
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 
 __all__ = ["TITLE", "measure", "to_markdown"]
 

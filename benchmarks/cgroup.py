@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.peers import Peer
+from benchmarks.compared_servers import Peer
 
 CGROUP = Path("/sys/fs/cgroup")
 VERSION_1, VERSION_2 = CGROUP / "memory", CGROUP

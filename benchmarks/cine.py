@@ -17,14 +17,14 @@ import httpx
 import numpy as np
 from pydicom import uid
 
-from benchmarks.peers import NERVEMASK, run_server
+from benchmarks.compared_servers import NERVEMASK, run_server
 from benchmarks.report import table
 from service.decoding.dicom.decompression import decompress_frame
 from service.decoding.dicom.dicom_cine import DicomCine
 from service.decoding.frame import Frame
 from service.inference.segmenter import Segmenter
 from service.model.model_folder import model_folder
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 from tests.dicoms import make_compressed_ultrasound, make_ultrasound, to_bytes
 
 TITLE = "A long cine: time to the first mask, and time per frame after it"

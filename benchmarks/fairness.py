@@ -27,8 +27,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from benchmarks.compared_servers import NERVEMASK, RunningServer, run_server
 from benchmarks.load_generator import Connection, encode_request, run_at_rate
-from benchmarks.peers import NERVEMASK, RunningServer, run_server
 from benchmarks.report import record, table
 from benchmarks.sample_uploads import encode_image
 from service.api.api_key_file import hash_key, write_key_hashes

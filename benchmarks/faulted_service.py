@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 import psutil
 
-from benchmarks.peers import decode_upload
+from benchmarks.compared_servers import decode_upload
 from benchmarks.process_monitor import DECODER, WORKER
 from service.api.model_reload import previous_link
 from service.inference.segmenter import Segmenter

@@ -23,8 +23,8 @@ from typing import Any
 import httpx
 
 from benchmarks import process_monitor
+from benchmarks.compared_servers import NERVEMASK, run_server
 from benchmarks.framing_mutations import StreamSeed, make_stream_seeds, mutate_stream
-from benchmarks.peers import NERVEMASK, run_server
 from benchmarks.process_monitor import ProcessMonitor
 from benchmarks.report import record, table
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compared_servers import NERVEMASK, RunningServer, decode_upload, run_server
 from benchmarks.load_generator import Load, LoadResult, run
-from benchmarks.peers import NERVEMASK, RunningServer, decode_upload, run_server
 from benchmarks.report import record, table
 from benchmarks.sample_uploads import SampleUploads, encode_image, make_sample_uploads, sample_frames
 from service.inference.dynamic_batching import BATCH_SIZES
@@ -35,7 +35,8 @@ from service.inference.preprocessing import preprocess
 from service.model.card import NETWORK_FILES, Card, GpuPrecision
 from service.model.model_folder import model_folder
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import cpu_cores, has_gpu
+from service.resources.container_limits import cpu_cores
+from service.resources.gpu_detection import has_gpu
 from service.resources.worker_count import worker_count
 from training.data.sources import phantom
 

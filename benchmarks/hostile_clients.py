@@ -22,12 +22,12 @@ import numpy as np
 
 from benchmarks import hostile_connections
 from benchmarks.cgroup import ControlGroup, can_limit_memory, limit_memory, limited
+from benchmarks.compared_servers import NERVEMASK, RunningServer, run_server
 from benchmarks.hostile_connections import INPUTS, Attack
-from benchmarks.peers import NERVEMASK, RunningServer, run_server
 from benchmarks.process_monitor import ProcessMonitor
 from benchmarks.report import record, table
 from service.api.api_key_file import hash_key, write_key_hashes
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 
 TITLE = "Attacks without an API key"
 CONNECTIONS = 1000

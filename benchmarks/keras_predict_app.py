@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmarks.peers import decode_upload
+from benchmarks.compared_servers import decode_upload
 from service.inference.postprocessing import postprocess
 from service.inference.segmenter import predict_probabilities
 from service.inference.tta import with_tta

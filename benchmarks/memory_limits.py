@@ -27,7 +27,7 @@ from pydicom.uid import JPEG2000Lossless
 from rich.progress import track
 
 from benchmarks.cgroup import ControlGroup, limit_memory, limited
-from benchmarks.peers import NERVEMASK, RunningServer, run_server
+from benchmarks.compared_servers import NERVEMASK, RunningServer, run_server
 from benchmarks.process_monitor import ProcessMonitor
 from benchmarks.report import record, table
 from service.api.api_key_file import hash_key, write_key_hashes

@@ -17,7 +17,8 @@ from tabulate import tabulate
 
 from service.model.card import Card
 from service.model.model_folder import model_folder
-from service.resources.machine import cpu_cores, gpu_name
+from service.resources.container_limits import cpu_cores
+from service.resources.gpu_detection import gpu_name
 from training.workspace.provenance import git_state
 
 FOLDER = Path("benchmarks")

@@ -12,7 +12,7 @@ from openvino import opset13 as ops
 from benchmarks.report import table
 from service.model.card import NETWORK_FILES, Card
 from service.model.model_folder import model_folder
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 
 TITLE = "Roofline: the served network against the machine's peak, by the resolution of its layers"
 REPEATS = 60

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from benchmarks import load_generator
-from benchmarks.peers import NERVEMASK, run_server
+from benchmarks.compared_servers import NERVEMASK, run_server
 from benchmarks.report import FOLDER, table
 from benchmarks.sample_uploads import encode_image, sample_frames
 from tests.dicoms import make_ultrasound, to_bytes

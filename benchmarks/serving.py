@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compared_servers import NERVEMASK, PEERS, RunningServer, decode_upload, run_server
 from benchmarks.load_generator import Load, LoadResult, run
-from benchmarks.peers import NERVEMASK, PEERS, RunningServer, decode_upload, run_server
 from benchmarks.sample_uploads import SampleUploads, make_sample_uploads
 from benchmarks.serving_report import FILE_TO_PNG, MANY_CLIENTS, NETWORK_ALONE, to_markdown
 from service.inference.preprocessing import preprocess
 from service.inference.segmenter import Segmenter
 from service.model.model_folder import model_folder
 from service.rendering import image_encoding
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 
 __all__ = ["TITLE", "measure", "to_markdown"]
 

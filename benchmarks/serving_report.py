@@ -4,7 +4,7 @@ import statistics
 from collections import defaultdict
 from typing import Any
 
-from benchmarks.peers import PEERS
+from benchmarks.compared_servers import PEERS
 from benchmarks.report import table
 
 MANY_CLIENTS = 64

@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from benchmarks import process_monitor
-from benchmarks.peers import NERVEMASK, run_server
+from benchmarks.compared_servers import NERVEMASK, run_server
 from benchmarks.process_monitor import ProcessMonitor
 from benchmarks.report import FOLDER, record, table
 from benchmarks.soak_run import (

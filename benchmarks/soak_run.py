@@ -18,9 +18,9 @@ from typing import Any
 
 from pydicom.uid import JPEG2000Lossless
 
+from benchmarks.compared_servers import decode_upload
 from benchmarks.load_generator import Connection, encode_request, run_at_rate
 from benchmarks.mutations import make_seeds, mutate
-from benchmarks.peers import decode_upload
 from benchmarks.process_monitor import MAX_GAP_SECONDS, ProcessMonitor
 from benchmarks.sample_uploads import encode_image
 from service.inference.segmenter import Segmenter

@@ -9,7 +9,9 @@ EPOCHS = 3
 PROJECT, DEFAULT = "this project", "glibc's default"
 SETTINGS = (PROJECT, DEFAULT)
 RUN = "from benchmarks.training_steps import main; main()"
-WITHOUT_THE_PROJECTS = f"import service.resources.machine as machine; machine.keep_freed_memory = lambda: None; {RUN}"
+WITHOUT_THE_PROJECTS = (
+    f"import service.resources.malloc_options as options; options.keep_freed_memory = lambda: None; {RUN}"
+)
 
 
 def measure(candidates: list[str]) -> list[dict[str, Any]]:

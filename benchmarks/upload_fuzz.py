@@ -21,9 +21,9 @@ from typing import Any
 from rich.progress import track
 
 from benchmarks import process_monitor
+from benchmarks.compared_servers import NERVEMASK, run_server
 from benchmarks.load_generator import Connection, encode_request
 from benchmarks.mutations import Seed, make_seeds, mutate
-from benchmarks.peers import NERVEMASK, run_server
 from benchmarks.process_monitor import ProcessMonitor
 from benchmarks.report import record, table
 from service.decoding.decoder_process import MAX_DECODER_BYTES

@@ -11,12 +11,12 @@ from bentoml._internal.context import server_context
 from service.api.access_log import AccessLogMiddleware
 from service.api.allowed_hosts import AllowedHostsMiddleware
 from service.api.authentication import ApiKeyMiddleware
+from service.api.client_in_flight_limit import InFlightLimitMiddleware
 from service.api.error_responses import ErrorMiddleware
 from service.api.fair_concurrency_limiter import LIMITER
-from service.api.in_flight_limit import InFlightLimitMiddleware
 from service.api.model_reload import DeployedModel
 from service.api.readiness import ReadinessMiddleware
-from service.api.request_queue import RequestQueueMiddleware
+from service.api.request_queue_timeout import RequestQueueMiddleware
 from service.api.response_bodies import collect_warnings
 from service.api.routes import set_deployed_model, starlette_app
 from service.api.server_patches import configure_uvicorn, patch_supervisor, patch_worker
@@ -33,7 +33,10 @@ from service.monitoring.json_logs import configure_logs
 from service.monitoring.monitored_segmenter import MonitoredSegmenter
 from service.monitoring.refusal_summary import REFUSALS
 from service.monitoring.tracing import TRACING
-from service.resources.machine import cpu_cores, forbid_core_dumps, has_gpu, return_freed_memory
+from service.resources.container_limits import cpu_cores
+from service.resources.gpu_detection import has_gpu
+from service.resources.malloc_options import return_freed_memory
+from service.resources.process_limits import forbid_core_dumps
 from service.resources.worker_count import WORKERS_VARIABLE, worker_count
 
 log = logging.getLogger("bentoml.nervemask")

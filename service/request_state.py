@@ -1,41 +1,17 @@
-"""The paths of the routes, and the state of one request that middlewares and routes share."""
+"""The state of one request that middlewares and routes share."""
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 from service.errors import ErrorCode, FrameError
 from service.resources.worker_memory import RequestMemory
+from service.route_table import route_label
 
 if TYPE_CHECKING:
     from starlette.types import Scope
-
-# The routes that take a frame, each with its query parameters.
-FRAME_ROUTES = {
-    "/mask": ("index", "min_confidence"),
-    "/overlay": ("index", "min_confidence", "outlines"),
-    "/segment": ("index", "picture", "min_confidence", "smooth", "outlines"),
-    "/dicom": ("min_confidence", "smooth", "outlines"),
-}
-PROBE_ROUTES = ("/livez", "/readyz", "/healthz")
-POLLED_ROUTES = (*PROBE_ROUTES, "/metrics")  # orchestrators and Prometheus request them every few seconds
-LABELED_ROUTES = (*FRAME_ROUTES, *POLLED_ROUTES, "/", "/model", "/docs.json", "/stream")
-PAGE_LABEL = "/page"
-OTHER_LABEL = "other"
-
-
-def is_frame_request(scope: Mapping[str, Any]) -> bool:
-    """Return whether the ASGI scope is of a request that uploads a frame or cine."""
-    return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in FRAME_ROUTES
-
-
-def route_label(path: str) -> str:
-    """Return the metric label of a request path. There are only a few labels, even if clients request many paths."""
-    if path in LABELED_ROUTES:
-        return path
-    return PAGE_LABEL if path.startswith(f"{PAGE_LABEL}/") else OTHER_LABEL
 
 
 def client_network(address: str) -> str:

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.monitoring import audit_log
 from service.monitoring.prometheus_metrics import REQUEST_DURATION_SECONDS, REQUESTS_TOTAL
 from service.monitoring.refusal_summary import REFUSALS
-from service.request_state import POLLED_ROUTES, PROBE_ROUTES, RequestState
+from service.request_state import RequestState
+from service.route_table import POLLED_ROUTES, PROBE_ROUTES
 
 
 class AccessLogMiddleware:

@@ -16,7 +16,8 @@ from service.api.worker_health import HEALTH
 from service.api.wrong_key_limiter import WrongKeyLimiter
 from service.errors import ErrorCode
 from service.monitoring.prometheus_metrics import WRONG_KEYS_TOTAL
-from service.request_state import PROBE_ROUTES, RequestState
+from service.request_state import RequestState
+from service.route_table import PROBE_ROUTES
 
 MAX_REFUSAL_DELAY_SECONDS = 1.0  # a refused client waits this long for its response, even if Retry-After is longer
 SEND_A_KEY = "Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from service.api.greedy_clients import ACTIVE_SECONDS, GreedyClients
 from service.errors import too_many_error
 from service.monitoring.prometheus_metrics import REQUESTS_QUEUED, REQUESTS_RUNNING
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 from service.resources.worker_count import worker_count
 from service.resources.worker_memory import SharedLimit
 

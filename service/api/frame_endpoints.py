@@ -19,7 +19,7 @@ from service.inference.segmentation_result import FrameFailure, FrameResult
 from service.monitoring.prometheus_metrics import STEP_DURATION_SECONDS
 from service.rendering import image_encoding
 from service.rendering.overlay import OVERLAY_BYTES
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 
 THREADS = CapacityLimiter(max(64, 2 * cpu_cores()))  # more than slots; a timed-out request keeps its thread for a time
 log = logging.getLogger("bentoml.nervemask")

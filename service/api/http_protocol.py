@@ -9,7 +9,7 @@ Everything here happens before authentication. These are the limits of one conne
     its responses     the client must take them (service.api.idle_connections)
 
 So a connection holds at most 256,000 bytes of input (one read of uvloop), the buffer of its body
-(service.api.upload_buffers), and 64 KiB and one part of a response.
+(service.api.unread_body_limit), and 64 KiB and one part of a response.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ from service.api.request_head_limits import (
     too_many_waiting,
     url_too_long,
 )
-from service.api.upload_buffers import max_unread_bytes
+from service.api.unread_body_limit import max_unread_bytes
 
 MAX_WAITING_REQUESTS = 2  # of one connection, behind the running one
 HEAD_SLICE_BYTES = 1024

@@ -12,7 +12,7 @@ import random
 from typing import Any, NamedTuple, Self
 
 from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
-from service.resources.machine import trim_memory
+from service.resources.malloc_options import trim_memory
 
 MAX_CONNECTIONS = 1024  # of one worker
 MAX_IDLE_SECONDS = 10.0

@@ -9,7 +9,7 @@ from service import VERSION
 from service.api import response_bodies
 from service.api import response_schemas as models
 from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED
-from service.api.request_queue import MAX_QUEUE_SECONDS, MAX_RESPONSE_SECONDS
+from service.api.request_queue_timeout import MAX_QUEUE_SECONDS, MAX_RESPONSE_SECONDS
 from service.api.upload import MAX_UPLOAD_BYTES, RAW_CONTENT_TYPES, UPLOAD_FIELD
 from service.api.websocket import MAX_IDLE_SECONDS, MAX_STREAMS, MAX_STREAMS_PER_CLIENT
 from service.api.websocket_protocol import MAX_MESSAGE_BYTES
@@ -19,7 +19,7 @@ from service.decoding.video_decoder import MAX_VIDEO_BYTES
 from service.errors import ErrorCode, FrameError
 from service.inference.segmentation_result import MIN_CONFIDENCE, FrameFailure, FrameResult, FrameSegmentation
 from service.model.card import WORST_FRAMES_IMAGE, Card
-from service.request_state import FRAME_ROUTES
+from service.route_table import FRAME_ROUTES
 
 Json = dict[str, Any]
 

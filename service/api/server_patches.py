@@ -20,7 +20,7 @@ from service.api.http_protocol import HttpProtocol
 from service.api.idle_connections import CONNECTION_LIMITER, ConnectionLimiter
 from service.api.shared_socket_server import serve_shared_socket
 from service.api.websocket_protocol import MAX_MESSAGE_BYTES, WebSocketProtocol
-from service.resources.machine import raise_open_file_limit
+from service.resources.process_limits import raise_open_file_limit
 
 WORKER_CHECK_SECONDS = 0.5
 TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # authenticated encryption and forward secrecy; TLS 1.3 has no others

@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.slow_client_timeout import MIN_BYTES_PER_SECOND, SlowClientTimeout
 from service.errors import ErrorCode, FrameError
-from service.request_state import FRAME_ROUTES, RequestState, is_frame_request
+from service.request_state import RequestState
 from service.resources.worker_memory import FILE_MEMORY, RequestMemory
+from service.route_table import FRAME_ROUTES, is_frame_request
 
 log = logging.getLogger("bentoml.nervemask")
 

@@ -21,7 +21,7 @@ from service.errors import ModelFolderError
 from service.model.card import Card
 from service.model.model_folder import model_folder
 from service.resources import ray_cluster
-from service.resources.machine import has_gpu
+from service.resources.gpu_detection import has_gpu
 
 # One driver hands out all tasks, so they grow with the cluster: benchmarks/archive.md has a simulation.
 MIN_FILES_PER_TASK, FILES_PER_TASK_AND_ACTOR, MAX_FILES_PER_TASK = 64, 4, 4096

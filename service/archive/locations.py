@@ -51,7 +51,12 @@ def resolve_source(source: str) -> str:
         raise SourceError(f"{source} holds a port or a query: set AWS_ENDPOINT_URL and AWS_REGION instead.")
     if is_web_url(source) and {"limit", "offset"} & set(httpx.URL(source).params):
         raise SourceError(f"{source} holds limit or offset: all instances that match are read.")
-    return source
+    return source if is_web_url(source) else _escape_key(source)
+
+
+def _escape_key(url: str) -> str:
+    """Return the URL of an object with what a URL may not hold escaped. People write keys as the store shows them."""
+    return quote(url, safe=":/%")
 
 
 def list_source(source: str, excluded: Path | None = None) -> Iterator[str]:
@@ -100,7 +105,7 @@ def _read_list(path: Path) -> Iterator[str]:
     for location in rows:
         if is_web_url(location):  # it would get the user and password of the server that a SOURCE names
             raise SourceError(f"{path} names a URL of a web server: give DICOMweb servers as a SOURCE.")
-        yield location if "://" in location else str(path.parent / location)
+        yield _escape_key(location) if "://" in location else str(path.parent / location)
 
 
 def _read_csv(path: Path) -> Iterator[str]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import ray
 
-from service.resources.machine import cpu_cores, return_freed_memory
+from service.resources.container_limits import cpu_cores
+from service.resources.malloc_options import return_freed_memory
 from service.resources.worker_count import MAX_WORKERS, WORKERS_VARIABLE
 
 if TYPE_CHECKING:

@@ -31,7 +31,9 @@ import numpy as np
 from service.decoding.declared_size import DeclaredSize
 from service.decoding.pixel_range import DecodedPixels
 from service.errors import ErrorCode, FrameError
-from service.resources.machine import cpu_cores, forbid_core_dumps, return_freed_memory
+from service.resources.container_limits import cpu_cores
+from service.resources.malloc_options import return_freed_memory
+from service.resources.process_limits import forbid_core_dumps
 from service.resources.worker_count import decoder_count, worker_count
 from service.resources.worker_memory import FRAME_MEMORY, MIB
 

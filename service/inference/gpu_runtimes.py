@@ -8,7 +8,7 @@ from pathlib import Path
 from service.inference.dynamic_batching import BATCH_SIZES
 from service.inference.onnx_runtime import CPU, OnnxRuntime, Provider
 from service.model.card import NETWORK_FILES, Precision
-from service.resources.machine import gpu_name, has_gpu
+from service.resources.gpu_detection import gpu_name, has_gpu
 
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"

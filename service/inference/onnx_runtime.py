@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from service.model.card import Precision
-from service.resources.machine import gpu_name
+from service.resources.gpu_detection import gpu_name
 
 Provider = str | tuple[str, dict[str, Any]]  # an execution provider of ONNX Runtime, with its options
 CPU = "CPUExecutionProvider"

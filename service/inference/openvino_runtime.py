@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from service.model.card import Precision
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 
 TIMED_CALLS = 10
 MAX_ALL_CORES_TIME = 0.75  # of the time on one core

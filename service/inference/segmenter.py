@@ -27,7 +27,7 @@ from service.inference.temporal_smoothing import NetworkOutput, SmoothingTurn, T
 from service.inference.tta import with_tta
 from service.model.card import NETWORK_FILES, REMEDY, Card, NetworkInput, Precision
 from service.model.postprocessing_config import PostprocessingConfig
-from service.resources.machine import cpu_cores
+from service.resources.container_limits import cpu_cores
 from service.resources.worker_memory import UNLIMITED_MEMORY, RequestMemory
 
 T = TypeVar("T")

@@ -3,7 +3,8 @@
 import os
 import sys
 
-from service.resources.machine import cpu_cores, has_gpu, memory_bytes
+from service.resources.container_limits import cpu_cores, memory_bytes
+from service.resources.gpu_detection import has_gpu
 
 MIN_WORKERS = 2  # one answers while the other is replaced
 # One Python process cannot feed a fast GPU. Each takes about half a GiB of the GPU's memory for its CUDA context.

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from service.errors import ErrorCode, FrameError
-from service.resources.machine import cpu_cores, has_gpu, memory_bytes
+from service.resources.container_limits import cpu_cores, memory_bytes
+from service.resources.gpu_detection import has_gpu
 from service.resources.worker_count import decoder_count, worker_count
 
 MIB = 2**20

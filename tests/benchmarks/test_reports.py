@@ -1,10 +1,10 @@
-"""The committed reports follow from the stored figures, and `benchmarks.networks` compares model folders."""
+"""The committed reports follow from the stored figures, and `benchmarks.model_latency` compares model folders."""
 
 import json
 
 import pytest
 
-from benchmarks import networks, report, scaling, soak
+from benchmarks import model_latency, report, scaling, soak
 from benchmarks.sample_uploads import SampleUploads
 
 REPORTS = sorted(report.FOLDER.glob("*.json"))
@@ -46,9 +46,9 @@ def test_times_and_rates_that_became_worse_are_named() -> None:
 @pytest.mark.serial
 def test_networks_compares_model_folders_with_the_first(model_folder, same_frame, monkeypatch, capsys) -> None:
     png = SampleUploads("PNG", "image/png", [same_frame["8-bit PNG"]])
-    monkeypatch.setattr(networks, "make_sample_uploads", lambda: [png])
-    monkeypatch.setattr(networks, "ROUNDS", 1)
-    networks.main([str(model_folder), f"{model_folder}/."])
+    monkeypatch.setattr(model_latency, "make_sample_uploads", lambda: [png])
+    monkeypatch.setattr(model_latency, "ROUNDS", 1)
+    model_latency.main([str(model_folder), f"{model_folder}/."])
     _, _, *rows = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert [row[:3] for row in cells] == [

@@ -71,8 +71,8 @@ def test_the_soak_test_counts_correct_and_wrong_masks_and_interruptions(model_fo
             NEVER_ACCEPTED,
         ),
         (
-            "import os\nimport service.api.request_queue\n"
-            "service.api.request_queue.LimitedRequest.run = lambda *_: os._exit(1)",
+            "import os\nimport service.api.request_queue_timeout\n"
+            "service.api.request_queue_timeout.LimitedRequest.run = lambda *_: os._exit(1)",
             LOST,
         ),
     ],

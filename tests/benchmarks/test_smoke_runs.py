@@ -26,7 +26,7 @@ for name, value in json.loads(constants).items():
 import_module(f"benchmarks.{module}").main(*([sys.argv[1:]] if module == "__main__" else []))
 """
 # A loaded machine starts a server with TensorFlow slowly. No measurement may end because of that.
-PATIENCE = {"peers.MAX_START_SECONDS": 600}
+PATIENCE = {"compared_servers.MAX_START_SECONDS": 600}
 SHORT_PARTS: dict[str, dict[str, Any]] = {
     "serving": {
         "serving.ROUNDS": 1,

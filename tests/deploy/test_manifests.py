@@ -211,7 +211,7 @@ def test_the_autoscaler_counts_running_and_queued_requests(rendered) -> None:
     scaler = rendered["HorizontalPodAutoscaler"]["spec"]
     assert scaler["scaleTargetRef"]["name"] == rendered["Deployment"]["metadata"]["name"]
     (metric,) = scaler["metrics"]
-    rules = yaml.safe_load((DEPLOY / "kubernetes" / "adapter.yaml").read_text())["rules"]["custom"]
+    rules = yaml.safe_load((DEPLOY / "kubernetes" / "prometheus_adapter_values.yaml").read_text())["rules"]["custom"]
     (rule,) = rules
     assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
     # Queued requests must count: at most one request per core is running, however many wait.

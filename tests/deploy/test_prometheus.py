@@ -109,7 +109,7 @@ def test_prometheus_accepts_its_configuration(name, tmp_path) -> None:
 
 def autoscaler_query() -> str:
     """Return the query of the autoscaler's metric as prometheus-adapter fills it in, by instance instead of pod."""
-    (rule,) = yaml.safe_load((DEPLOY / "kubernetes" / "adapter.yaml").read_text())["rules"]["custom"]
+    (rule,) = yaml.safe_load((DEPLOY / "kubernetes" / "prometheus_adapter_values.yaml").read_text())["rules"]["custom"]
     query = rule["metricsQuery"].replace("<<.LabelMatchers>>", 'instance!=""').replace("<<.GroupBy>>", "instance")
     assert "<<" not in query
     return query

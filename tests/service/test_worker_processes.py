@@ -16,7 +16,7 @@ import pytest
 
 from service.__main__ import DRAIN_SECONDS
 from service.rendering.image_encoding import encode_png
-from service.resources.machine import NO_CORE_BYTES
+from service.resources.process_limits import NO_CORE_BYTES
 from tests.conftest import command_line, free_port, serving, start, wait_until_ready
 from tests.service.continuous_client import PNG, continuous_client, wait_until
 

@@ -29,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     import_tensorflow()
     from training.digits.nets import TEST_BATCH_SIZE, train
-    from training.workspace.progress_callbacks import ProgressBar
+    from training.workspace.keras_callbacks import ProgressBar
 
     digits = digits_parameters.read_digits_parameters()
     training, test = read_digits(paths.MNIST)

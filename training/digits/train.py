@@ -77,7 +77,7 @@ def write_report(folder: Path, predictions: pd.DataFrame, digits: Digits) -> dic
 def main(name: str) -> None:
     import_tensorflow()
     from training.digits import nets
-    from training.workspace.progress_callbacks import MlflowMetrics, ProgressBar
+    from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 
     digits = digits_parameters.read_digits_parameters()
     net = digits.net(name)

@@ -15,7 +15,7 @@ from service.inference.postprocessing import postprocess
 from service.model.platt_scaling import PlattScaling
 from service.model.postprocessing_config import PostprocessingConfig
 from training.data.manifest import ManifestRow, read_frame, read_nerve_mask
-from training.evaluation.calibration import fit_confidence, fit_pixels, fit_presence, pixel_histograms
+from training.evaluation.calibration_fit import fit_confidence, fit_pixels, fit_presence, pixel_histograms
 from training.evaluation.conformal_outlines_fit import fit_outlines
 from training.evaluation.inference import Network, map_rows
 from training.evaluation.segmentation_metrics import dice

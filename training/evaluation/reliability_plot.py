@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from training.evaluation.calibration import ERROR_BINS, expected_calibration_error
+from training.evaluation.calibration_fit import ERROR_BINS, expected_calibration_error
 
 
 def plot_reliability(path: Path, scores: pd.DataFrame) -> None:

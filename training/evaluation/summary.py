@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from training.evaluation.bootstrap import bootstrap_interval
-from training.evaluation.calibration import expected_calibration_error
+from training.evaluation.calibration_fit import expected_calibration_error
 
 LOW_DICE = 0.2  # a mask with a lower Dice misses the nerve, or is on another structure
 

@@ -22,8 +22,8 @@ from training.experiments.folds import rows_of_fold
 from training.fitting.trainer import train
 from training.models.onnx_export import export_onnx
 from training.workspace import nerve_parameters, tracking
+from training.workspace.keras_callbacks import ProgressBar
 from training.workspace.nerve_parameters import Candidate, Tta
-from training.workspace.progress_callbacks import ProgressBar
 
 if TYPE_CHECKING:
     import keras

@@ -17,8 +17,8 @@ from training.fitting.validation_masks import ValidationMasks
 from training.models.onnx_export import export_onnx
 from training.workspace import nerve_parameters, paths, tracking
 from training.workspace.dvc_matrix_item import stage_item
+from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 from training.workspace.output_checksums import check_outputs, output_folder
-from training.workspace.progress_callbacks import MlflowMetrics, ProgressBar
 
 
 def main(name: str) -> None:

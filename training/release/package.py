@@ -31,12 +31,12 @@ from training.data.sources import phantom
 from training.data.split_table import rows_of_split
 from training.evaluation.out_of_distribution_fit import measure_training_frames
 from training.release.bento import build_bento
+from training.release.drift_reference import measure_reference_stats
 from training.release.export_check import ExportMismatchError, check_export
 from training.release.float16_conversion import convert_to_float16
 from training.release.int8_quantization import quantize
 from training.release.model_card import build_card
 from training.release.precision_choice import choose_precisions
-from training.release.reference_stats import measure_reference_stats
 from training.release.served_model_dice_check import check_test_dice
 from training.release.served_model_frames import sample_rows, served_model_rows
 from training.workspace import paths

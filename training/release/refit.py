@@ -56,7 +56,7 @@ def train_on_all_frames(candidate: Candidate, evaluated: Path, seed: int, scratc
     scratch: a folder for the prepared frames; this function removes it.
     """
     from training.fitting.trainer import train
-    from training.workspace.progress_callbacks import MlflowMetrics, ProgressBar
+    from training.workspace.keras_callbacks import MlflowMetrics, ProgressBar
 
     history = pd.read_csv(evaluated / "history.csv")
     network_input = TypeAdapter(NetworkInput).validate_json((evaluated / "input.json").read_bytes())

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from service.resources.machine import keep_freed_memory
+from service.resources.malloc_options import keep_freed_memory
 
 
 def import_tensorflow() -> None:

@@ -26,6 +26,7 @@ from service.decoding.dicom.frame_locations import (
     read_pixel_element,
 )
 from service.decoding.dicom.frame_rate import read_frame_rate
+from service.decoding.dicom.grayscale_conversion import to_grey_frame
 from service.decoding.dicom.header_checks import (
     check_frame_count,
     is_frame_count_missing,
@@ -34,9 +35,8 @@ from service.decoding.dicom.header_checks import (
     ultrasound_notes,
 )
 from service.decoding.dicom.pixel_order import find_order, has_exchanged_pixels
-from service.decoding.dicom.scan_area import find_scan_area
+from service.decoding.dicom.ultrasound_regions import find_scan_area
 from service.decoding.dicom.uncompressed_layout import find_layout
-from service.decoding.dicom.windowing import to_grey_frame
 from service.decoding.frame import Frame
 from service.decoding.pixel_range import DecodedPixels
 from service.errors import ErrorCode, FrameError

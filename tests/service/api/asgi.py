@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.client_in_flight_limit import InFlightLimitMiddleware
 from service.api.error_responses import ErrorMiddleware
 from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
-from service.api.in_flight_limit import InFlightLimitMiddleware
-from service.api.request_queue import RequestQueueMiddleware
+from service.api.request_queue_timeout import RequestQueueMiddleware
 from service.api.upload import UploadMiddleware
 
 PNG = {"content-type": "image/png"}

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from service.api import in_flight_limit
+from service.api import client_in_flight_limit
 from service.api.client_backoff import MEMORY_SECONDS
+from service.api.client_in_flight_limit import InFlightLimitMiddleware
 from service.api.decoder_penalties import MAX_PENALTY_SECONDS, DecoderPenalties
 from service.api.error_responses import ErrorMiddleware
 from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
-from service.api.in_flight_limit import InFlightLimitMiddleware
 from service.errors import ErrorCode, FrameError
 from service.request_state import RequestState
 from tests.service.api.asgi import FrameRequest
@@ -54,7 +54,7 @@ def test_other_errors_do_not_count() -> None:
 
 def test_a_client_that_has_to_wait_learns_how_long_and_others_are_served(monkeypatch) -> None:
     penalties = DecoderPenalties(Clock())
-    monkeypatch.setattr(in_flight_limit, "PENALTIES", penalties)
+    monkeypatch.setattr(client_in_flight_limit, "PENALTIES", penalties)
     for _ in range(6):
         end_decoder(penalties, "192.0.2.1")
 

@@ -89,7 +89,7 @@ def test_the_request_is_abandoned_when_its_client_disconnects(limiter) -> None:
 
 
 LOG_STEPS = """
-from service.api.request_queue import LimitedRequest
+from service.api.request_queue_timeout import LimitedRequest
 
 finish_step = LimitedRequest._finish_step
 

@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 
 from service.api.routes import starlette_app
 from service.errors import ErrorCode, FrameError
-from service.request_state import FRAME_ROUTES
+from service.route_table import FRAME_ROUTES
 from tests.conftest import serving
 from tests.dicoms import make_ultrasound, to_bytes
 

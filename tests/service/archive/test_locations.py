@@ -23,8 +23,8 @@ def test_a_folder_lists_all_files_but_hidden_ones(source) -> None:
 
 
 def test_lists_name_files_beside_them_and_elsewhere(source) -> None:
-    (source / "list.csv").write_text(f"id,path\n1,a.png\n2,{source / 'nested' / 'b.png'}\n3,s3://bucket/c.png\n4,\n")
-    expected = [str(source / "a.png"), str(source / "nested" / "b.png"), "s3://bucket/c.png"]
+    (source / "list.csv").write_text(f"id,path\n1,a.png\n2,{source / 'nested' / 'b.png'}\n3,s3://bucket/c #1.png\n4,\n")
+    expected = [str(source / "a.png"), str(source / "nested" / "b.png"), "s3://bucket/c%20%231.png"]
     assert list(list_source(str(source / "list.csv"))) == expected
     parquet.write_table(pa.table({"path": ["a.png", None], "id": [1, 2]}), source / "list.parquet")
     assert list(list_source(str(source / "list.parquet"))) == [str(source / "a.png")]
@@ -73,6 +73,8 @@ def test_an_object_store_lists_its_objects_folder_by_folder(tmp_path, monkeypatc
         with open_location(listed[1]) as file:
             assert file.read() == data
         assert list(list_source("s3://archive/other/c.png")) == ["s3://archive/other/c.png"]
+        assert list(list_source(resolve_source("s3://archive/study/Doe^Jane"))) == listed[1:]
+        assert list(list_source(resolve_source("s3://archive/study/Doe%5EJane"))) == listed[1:]
         with pytest.raises(SourceError, match="s3://archive/missing"):
             list(list_source("s3://archive/missing"))
         with pytest.raises(OSError):

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.slow  # TensorFlow
 
 
 def test_a_log_gets_a_line_for_each_epoch(capsys) -> None:
-    from training.workspace.progress_callbacks import ProgressBar
+    from training.workspace.keras_callbacks import ProgressBar
 
     bar = ProgressBar("light", 2, {"Dice": "val_mask_dice"})
     bar.on_train_begin()
@@ -23,7 +23,7 @@ def test_a_log_gets_a_line_for_each_epoch(capsys) -> None:
 
 
 def test_a_terminal_gets_a_bar(capsys, monkeypatch) -> None:
-    from training.workspace.progress_callbacks import ProgressBar
+    from training.workspace.keras_callbacks import ProgressBar
 
     monkeypatch.setattr(Console, "is_terminal", True)
     bar = ProgressBar("light", 2, {})

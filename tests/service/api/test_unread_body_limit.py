@@ -3,7 +3,7 @@
 import pytest
 
 from service.api.idle_connections import MAX_CONNECTIONS
-from service.api.upload_buffers import MAX_HIGH_WATER_BYTES, MAX_UNREAD_BYTES, MIN_HIGH_WATER_BYTES, max_unread_bytes
+from service.api.unread_body_limit import MAX_HIGH_WATER_BYTES, MAX_UNREAD_BYTES, MIN_HIGH_WATER_BYTES, max_unread_bytes
 
 
 @pytest.mark.parametrize("count", [0, 1, 16, 100, MAX_CONNECTIONS])

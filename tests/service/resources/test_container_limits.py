@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.api.upload import MAX_UPLOAD_BYTES
-from service.resources import machine
-from service.resources.machine import cpu_cores, has_gpu, memory_bytes
+from service.resources import container_limits
+from service.resources.container_limits import cpu_cores, memory_bytes
 from service.resources.worker_memory import FILE_MEMORY
 
 GIB = 2**30
@@ -45,34 +45,11 @@ def test_without_a_lower_limit_memory_is_that_of_the_machine(tmp_path: Path, tex
     ("text", "cores"), [("150000 100000", 2), ("20000 100000", 1), ("6400000 100000", 4), ("max 100000", 4)]
 )
 def test_cores_are_limited_by_the_quota_of_the_container(monkeypatch, tmp_path: Path, text: str, cores: int) -> None:
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(container_limits.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(container_limits, "CGROUP", tmp_path)
     assert cpu_cores() == 4
     (tmp_path / "cpu.max").write_text(text)
     assert cpu_cores() == cores
-
-
-@pytest.mark.parametrize(
-    ("device", "visible", "expected"),
-    [
-        (None, None, False),
-        ("nvidia0", None, True),
-        ("nvidia0", "0", True),
-        ("nvidia0", "", False),
-        ("nvidia0", "-1", False),
-    ],
-)
-def test_a_gpu_is_a_device_that_is_not_hidden(monkeypatch, tmp_path: Path, device, visible, expected) -> None:
-    (tmp_path / "nvidiactl").touch()  # it exists without a GPU too
-    if device:
-        (tmp_path / device).touch()
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(machine, "GPU_PACKAGE", "numpy")  # stands for onnxruntime-gpu
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert has_gpu(tmp_path) is expected
-    monkeypatch.setattr(machine, "GPU_PACKAGE", "a package that is not installed")
-    assert not has_gpu(tmp_path)
 
 
 def test_one_client_may_send_the_largest_upload() -> None:

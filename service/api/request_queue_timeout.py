@@ -11,7 +11,8 @@ from service.api.error_responses import frame_error_response
 from service.api.fair_concurrency_limiter import LIMITER, FairConcurrencyLimiter
 from service.api.slow_client_timeout import SlowClientTimeout
 from service.errors import ErrorCode, FrameError, too_many_error, too_slow_error
-from service.request_state import RequestState, is_frame_request
+from service.request_state import RequestState
+from service.route_table import is_frame_request
 
 log = logging.getLogger("bentoml.nervemask")
 

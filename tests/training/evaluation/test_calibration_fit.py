@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from service.model.platt_scaling import PlattScaling
-from training.evaluation.calibration import (
+from training.evaluation.calibration_fit import (
     expected_calibration_error,
     fit_confidence,
     fit_pixels,

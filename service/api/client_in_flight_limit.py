@@ -6,8 +6,9 @@ from service.api.decoder_penalties import PENALTIES
 from service.api.fair_concurrency_limiter import LIMITER, FairConcurrencyLimiter
 from service.api.refusal_delay import REFUSAL_DELAY
 from service.errors import FrameError, too_many_error
-from service.request_state import RequestState, is_frame_request
+from service.request_state import RequestState
 from service.resources.worker_memory import SharedLimit
+from service.route_table import is_frame_request
 
 MAX_IN_FLIGHT = 1024  # frame requests of one worker
 MAX_IN_FLIGHT_PER_CLIENT = 128

@@ -1,6 +1,6 @@
 """Compare model folders by their latency over HTTP for a PNG of 580x420, measured in turns.
 
-`python -m benchmarks.networks FOLDER...` compares the folders with the first one. To get the folder of another
+`python -m benchmarks.model_latency FOLDER...` compares the folders with the first one. To get the folder of another
 candidate, run `dvc exp run -S 'nerve.candidates=[light]' package` and copy models/champion before the next run.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.peers import NERVEMASK, RunningServer, run_server
+from benchmarks.compared_servers import NERVEMASK, RunningServer, run_server
 from benchmarks.report import table
 from benchmarks.sample_uploads import SampleUploads, make_sample_uploads
 from service.model.card import Card

@@ -10,8 +10,8 @@ import pytest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.client_in_flight_limit import MAX_IN_FLIGHT_PER_CLIENT, MIN_REFUSAL_SECONDS, InFlightLimitMiddleware
 from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED, FairConcurrencyLimiter
-from service.api.in_flight_limit import MAX_IN_FLIGHT_PER_CLIENT, MIN_REFUSAL_SECONDS, InFlightLimitMiddleware
 from service.decoding.frame import Frame
 from service.errors import FrameError
 from service.rendering.image_encoding import encode_png
@@ -26,8 +26,8 @@ ALICE, BOB = ("192.0.2.1", 1), ("192.0.2.2", 1)
 
 @pytest.fixture
 def limits(monkeypatch) -> None:
-    monkeypatch.setattr("service.api.in_flight_limit.MAX_IN_FLIGHT", 6)
-    monkeypatch.setattr("service.api.in_flight_limit.MAX_IN_FLIGHT_PER_CLIENT", 2)
+    monkeypatch.setattr("service.api.client_in_flight_limit.MAX_IN_FLIGHT", 6)
+    monkeypatch.setattr("service.api.client_in_flight_limit.MAX_IN_FLIGHT_PER_CLIENT", 2)
 
 
 async def slow_app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,7 +168,7 @@ def test_a_client_with_too_many_open_uploads_learns_when_to_try_again(address) -
 @pytest.mark.serial
 def test_a_client_refused_during_its_upload_gets_the_whole_response(model_folder, tmp_path) -> None:
     """Without the lingering close, TCP would reset the connection, and the client would lose the response."""
-    patch = "import service.api.in_flight_limit as in_flight_limit\nin_flight_limit.MAX_IN_FLIGHT = 0"
+    patch = "import service.api.client_in_flight_limit as limit\nlimit.MAX_IN_FLIGHT = 0"
     with patched(patch, model_folder, tmp_path) as server:
         host, port = server.address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:
