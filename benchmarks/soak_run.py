@@ -32,6 +32,9 @@ from tests.frames import speckle
 MAX_IN_FLIGHT, CAPACITY_SECONDS = 8, 10.0  # of a capacity measurement
 MUTATED_UPLOAD_INTERVAL = 20
 MAX_ATTEMPTS = 10
+# Two workers take 1,024 each. Above that they close connections whose request has not come yet, and a client as busy as
+# this one sends it late.
+MAX_CONNECTIONS = 1000
 MIN_PAUSE_SECONDS, MAX_DOUBLINGS = 0.1, 4  # of the pause before the next attempt
 OUTCOMES = CORRECT, WRONG, LOST, NEVER_ACCEPTED = "correct", "wrong", "lost", "never accepted"
 INTERRUPTED, REFUSED, INCOMPLETE = "interrupted", "refused", "incomplete request"
@@ -94,6 +97,7 @@ class SoakRun:
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
         self.idle_connections: list[Connection] = []
+        self.free_connections = asyncio.Semaphore(MAX_CONNECTIONS)
         self.rng, self.seeds = random.Random(0), make_seeds()
 
     async def run(self, rate: float, seconds: float, fault_seconds: float) -> None:
@@ -154,14 +158,15 @@ class SoakRun:
 
     async def _attempt(self, request: str) -> tuple[str, bytes, float]:
         """Return the status, the body, and Retry-After in seconds."""
-        connection = self.idle_connections.pop() if self.idle_connections else Connection(self.port)
-        try:
-            status, body = await connection.send(base64.b64decode(request))
-        except (OSError, EOFError):
-            self.interruptions.append(time.perf_counter() - self.start)
-            return INTERRUPTED if connection.request_complete else INCOMPLETE, b"", 0.0
-        self.idle_connections.append(connection)
-        return status, body, connection.retry_after
+        async with self.free_connections:
+            connection = self.idle_connections.pop() if self.idle_connections else Connection(self.port)
+            try:
+                status, body = await connection.send(base64.b64decode(request))
+            except (OSError, EOFError):
+                self.interruptions.append(time.perf_counter() - self.start)
+                return INTERRUPTED if connection.request_complete else INCOMPLETE, b"", 0.0
+            self.idle_connections.append(connection)
+            return status, body, connection.retry_after
 
     async def _kill_worker(self) -> None:
         os.kill(self.rng.choice(sorted(self.monitor.samples[-1].workers)), signal.SIGKILL)
