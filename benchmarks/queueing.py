@@ -58,7 +58,8 @@ def simulated_waiting_ms(pod: Pod, pods: int, frames_per_second: float, frames: 
     if least_connections:
         balancer = ciw.routing.JoinShortestQueue(destinations=all_pods)
     else:
-        balancer = ciw.routing.Probabilistic(destinations=all_pods, probs=[1 / pods] * pods)
+        share = (1 - 1e-9) / pods  # Ciw refuses shares whose sum rounds to more than 1
+        balancer = ciw.routing.Probabilistic(destinations=all_pods, probs=[share] * pods)
     network = ciw.create_network(
         arrival_distributions=[ciw.dists.Exponential(frames_per_second / 1000), *[None] * pods],
         service_distributions=[ciw.dists.Deterministic(0), *[ciw.dists.Empirical(pod.service_ms.tolist())] * pods],

@@ -38,6 +38,6 @@ def test_the_simulation_agrees_with_the_formula():
 
 @pytest.mark.slow
 def test_a_random_pod_is_worse_than_the_one_with_the_fewest_requests():
-    rate = 4 * 0.8 * EXPONENTIAL.frames_per_second
-    fewest, random = (simulated_waiting_ms(EXPONENTIAL, 4, rate, 10_000, choice) for choice in (True, False))
+    rate = 46 * 0.8 * EXPONENTIAL.frames_per_second
+    fewest, random = (simulated_waiting_ms(EXPONENTIAL, 46, rate, 10_000, choice) for choice in (True, False))
     assert random > 1.5 * fewest
