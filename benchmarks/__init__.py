@@ -9,8 +9,8 @@
   roofline    the served network against the machine's peak
   training    a training step with real data, with constant data and in float32
 
-Long measurements have their own commands and reports: upload_fuzz, coverage_fuzz, soak, memory_limits, fairness,
-pipeline_kills.
+Long measurements have their own commands and reports: upload_fuzz, coverage_fuzz, framing_fuzz, soak, memory_limits,
+fairness, hostile_clients, pipeline_kills, service_kills, archive, capacity, larger_than_memory, gpu, batching.
 
 Each of these modules has a `TITLE`, `measure()`, which returns JSON-compatible figures, and `to_markdown(figures)`.
 `python -m benchmarks.report` renders all reports again from the stored figures.
