@@ -27,7 +27,7 @@ import psutil
 
 from benchmarks.archive_kills import count_rows, finish_archive, measure_kills, start_archive
 from benchmarks.report import record, table
-from service.archive.job import files_per_task
+from service.archive.ray_data_job import files_per_task
 from service.decoding.cine import open_cine
 from service.inference.segmenter import Segmenter
 from service.model.model_folder import model_folder

@@ -50,7 +50,7 @@ class RequestState:
     is_authorized: the request has a valid API key, or needs none. Until this is known, it is refused without one.
     has_valid_key: returns whether the key of the request is still valid; True if it needs none.
     upload: the uploaded file, open for reading; None on routes that take no frame.
-    client_wait_seconds: how long the client has kept the service waiting (see SlowClientTimeout).
+    client_wait_seconds: how long the client has kept the service waiting (see SlowTransferTimeout).
     audited: a mask of this request has its line in the audit log.
     settings: what the client asks of the masks.
     ended_decoders: number of frames of this request that ended their decoder processes.

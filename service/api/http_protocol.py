@@ -6,7 +6,7 @@ Everything here happens before authentication. These are the limits of one conne
     its requests      one runs; at most MAX_WAITING_REQUESTS wait (pipelining)
     its body          is read when the application asks for it, and never after the response
     its chunks        a slice at a time, in turn with other connections (service.api.event_loop_turns)
-    its responses     the client must take them (service.api.idle_connections)
+    its responses     the client must take them (service.api.idle_connection_timeout)
 
 So a connection holds at most 256,000 bytes of input (one read of uvloop), the buffer of its body
 (service.api.unread_body_limit), and 64 KiB and one part of a response.
@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.api.error_responses import CONNECTION_CLOSE
 from service.api.event_loop_turns import DISCARD_BUDGET, INPUT_TURNS, MAX_DISCARDED_BYTES
-from service.api.idle_connections import CONNECTION_LIMITER, MeasuredTransport
+from service.api.idle_connection_timeout import CONNECTION_LIMITER, MeasuredTransport
 from service.api.request_head_limits import (
     MAX_HEADERS,
     MAX_HEADERS_BYTES,

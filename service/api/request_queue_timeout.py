@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.error_responses import frame_error_response
 from service.api.fair_concurrency_limiter import LIMITER, FairConcurrencyLimiter
-from service.api.slow_client_timeout import SlowClientTimeout
+from service.api.slow_transfer_timeout import SlowTransferTimeout
 from service.errors import ErrorCode, FrameError, too_many_error, too_slow_error
 from service.request_state import RequestState
 from service.route_table import is_frame_request
@@ -48,7 +48,7 @@ class LimitedRequest:
         self.wrapped_receive = receive
         self.wrapped_send = send
         self.state = RequestState.of(scope)
-        self.slow_client_timeout = SlowClientTimeout(self.state)
+        self.slow_transfer_timeout = SlowTransferTimeout(self.state)
         self.received_in_queue: deque[Message] = deque()
         self.holds_slot = False
         self.response_started = False
@@ -72,7 +72,7 @@ class LimitedRequest:
                     await self._time_out()
             await task
         except Exception:
-            if self.slow_client_timeout.seconds_left:
+            if self.slow_transfer_timeout.seconds_left:
                 raise
             log.info("%s: the client took the response too slowly", self.scope["path"])
         finally:
@@ -131,7 +131,7 @@ class LimitedRequest:
             self.state.memory.shrink_only_frame(len(message.get("body", b"")))
         if is_body and self.holds_slot:
             self._release()
-        await self.slow_client_timeout.send(self.wrapped_send, message)
+        await self.slow_transfer_timeout.send(self.wrapped_send, message)
         self._extend_deadline()
         if is_body and message.get("more_body", False):
             await self._acquire()

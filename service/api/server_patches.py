@@ -17,7 +17,7 @@ import uvloop
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
 
 from service.api.http_protocol import HttpProtocol
-from service.api.idle_connections import CONNECTION_LIMITER, ConnectionLimiter
+from service.api.idle_connection_timeout import CONNECTION_LIMITER, ConnectionLimiter
 from service.api.shared_socket_server import serve_shared_socket
 from service.api.websocket_protocol import MAX_MESSAGE_BYTES, WebSocketProtocol
 from service.resources.process_limits import raise_open_file_limit

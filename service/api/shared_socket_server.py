@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from service.api.idle_connections import MAX_CONNECTIONS, MAX_IDLE_SECONDS, ConnectionLimiter
+from service.api.idle_connection_timeout import MAX_CONNECTIONS, MAX_IDLE_SECONDS, ConnectionLimiter
 
 log = logging.getLogger("bentoml.nervemask")
 

@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.slow_client_timeout import MIN_BYTES_PER_SECOND, SlowClientTimeout
+from service.api.slow_transfer_timeout import MIN_BYTES_PER_SECOND, SlowTransferTimeout
 from service.errors import ErrorCode, FrameError
 from service.request_state import RequestState
 from service.resources.worker_memory import FILE_MEMORY, RequestMemory
@@ -58,7 +58,7 @@ class UploadMiddleware:
         request = Request(scope)
         check_query(request)
         state = RequestState.of(scope)
-        body = UploadBody(receive, SlowClientTimeout(state), state.memory)
+        body = UploadBody(receive, SlowTransferTimeout(state), state.memory)
         try:
             state.upload = await read_upload(Request(scope, body.receive), body)
             with state.upload:
@@ -86,7 +86,7 @@ def check_query(request: Request) -> None:
 class UploadBody:
     """Receives the body of one upload within its limits on bytes and time."""
 
-    def __init__(self, receive: Receive, timeout: SlowClientTimeout, memory: RequestMemory):
+    def __init__(self, receive: Receive, timeout: SlowTransferTimeout, memory: RequestMemory):
         self.wrapped_receive = receive
         self.timeout = timeout
         self.memory = memory

@@ -11,7 +11,7 @@ from starlette.status import WS_1008_POLICY_VIOLATION
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from service.api.idle_connections import CONNECTION_LIMITER, MeasuredTransport
+from service.api.idle_connection_timeout import CONNECTION_LIMITER, MeasuredTransport
 from service.api.request_head_limits import malformed_request
 
 MAX_MESSAGE_BYTES = 16 * 2**20

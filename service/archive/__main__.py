@@ -47,7 +47,7 @@ def main() -> None:
         sources = [resolve_source(source) for source in arguments.sources]
         Card.read(model_folder())
         arguments.out.mkdir(parents=True, exist_ok=True)
-        from service.archive.job import JobError, run_job  # Ray takes a second to load
+        from service.archive.ray_data_job import JobError, run_job  # Ray takes a second to load
     except ImportError as error:
         print_problem(f"{error.name} is not installed: pip install 'nervemask[cluster]'")
         sys.exit(2)

@@ -264,8 +264,8 @@ def test_a_request_after_a_complete_upload_uses_the_same_connection(address, spe
 # responses
 
 LARGE_RESPONSE = """
-import service.api.idle_connections as idle_connections
-idle_connections.MAX_CLIENT_WAIT_SECONDS, idle_connections.CHECK_INTERVAL_SECONDS = 1.0, 0.2
+import service.api.idle_connection_timeout as timeout
+timeout.MAX_CLIENT_WAIT_SECONDS, timeout.CHECK_INTERVAL_SECONDS = 1.0, 0.2
 from starlette.responses import Response, StreamingResponse
 from service.api.routes import starlette_app
 def stream(request):

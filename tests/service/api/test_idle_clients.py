@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 import httpx
 import pytest
 
-from service.api.idle_connections import CHECK_INTERVAL_SECONDS, MAX_IDLE_SECONDS
+from service.api.idle_connection_timeout import CHECK_INTERVAL_SECONDS, MAX_IDLE_SECONDS
 from service.rendering.image_encoding import encode_png
 
 pytestmark = pytest.mark.server

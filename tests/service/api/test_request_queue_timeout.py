@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.error_responses import ErrorMiddleware
 from service.api.fair_concurrency_limiter import FairConcurrencyLimiter
 from service.api.request_queue_timeout import MAX_RESPONSE_SECONDS, RequestQueueMiddleware
-from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS
+from service.api.slow_transfer_timeout import MAX_CLIENT_WAIT_SECONDS
 from service.request_state import RequestState
 from tests.service.api.asgi import FrameRequest, disconnect, post_frames, send_cine, with_middlewares
 from tests.service.api.virtual_time import run_in_virtual_time

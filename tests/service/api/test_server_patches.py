@@ -26,7 +26,7 @@ from uvicorn.server import ServerState
 
 from benchmarks.hostile_connections import deflated_frames, unread_pongs
 from service.api import server_patches
-from service.api.idle_connections import ConnectionLimiter
+from service.api.idle_connection_timeout import ConnectionLimiter
 from service.api.shared_socket_server import SharedSocketServer
 
 

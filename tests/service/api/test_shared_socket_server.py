@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.api import shared_socket_server
-from service.api.idle_connections import ConnectionLimiter
+from service.api.idle_connection_timeout import ConnectionLimiter
 from service.api.shared_socket_server import (
     ACCEPTED_SHARE,
     MAX_UNSENT_BYTES,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.api.idle_connections import MAX_CONNECTIONS
+from service.api.idle_connection_timeout import MAX_CONNECTIONS
 from service.api.unread_body_limit import MAX_HIGH_WATER_BYTES, MAX_UNREAD_BYTES, MIN_HIGH_WATER_BYTES, max_unread_bytes
 
 

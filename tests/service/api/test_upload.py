@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.fair_concurrency_limiter import MAX_RUNNING_OR_QUEUED
-from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
+from service.api.slow_transfer_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
 from service.api.upload import MAX_MEMORY_WAIT_SECONDS, MAX_UPLOAD_BYTES, UploadMiddleware
 from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError

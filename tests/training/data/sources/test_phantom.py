@@ -9,7 +9,13 @@ import pytest
 
 from training.data.frame_mask_pair import NERVE, VESSEL
 from training.data.sources import phantom
-from training.data.sources.phantom.acoustics import Medium, Scanner, apply_point_spread, detect_envelope, log_compress
+from training.data.sources.phantom.bmode_simulation import (
+    Medium,
+    Scanner,
+    apply_point_spread,
+    detect_envelope,
+    log_compress,
+)
 from training.data.sources.phantom.structures import Bone, Nerve, Outline, Plane, Vessel
 
 pytestmark = pytest.mark.slow

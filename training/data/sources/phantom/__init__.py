@@ -5,7 +5,7 @@
     layers, structures   paint the tissue in that plane
     hard_subject         makes a subject harder to segment
     consoles             other settings of the scanner
-    acoustics            turn the tissue into echoes: speckle, beam, attenuation, time-gain and log compression
+    bmode_simulation     turn the tissue into echoes: speckle, beam, attenuation, time-gain and log compression
 
 Each frame has its own random numbers. It can be simulated alone, in any order and in any process.
 """
@@ -24,8 +24,8 @@ import cv2
 import numpy as np
 
 from training.data.frame_mask_pair import FrameMaskPair
-from training.data.sources.phantom.acoustics import detect_envelope, log_compress
 from training.data.sources.phantom.anatomy import Subject, draw_subject
+from training.data.sources.phantom.bmode_simulation import detect_envelope, log_compress
 from training.data.sources.phantom.consoles import CONSOLES
 from training.data.sources.phantom.hard_subject import make_hard
 from training.data.sources.phantom.probe import MARGIN_PX, build_medium, draw_pose, imaging_plane, shows_nerve

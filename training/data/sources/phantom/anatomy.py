@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.sources.phantom.acoustics import Scanner
+from training.data.sources.phantom.bmode_simulation import Scanner
 from training.data.sources.phantom.layers import Fascia, Layer, Skin, Texture, Tissue, Wave, Waves
 from training.data.sources.phantom.placement import Region, place_look_alike, place_nerve, place_other_structures
 from training.data.sources.phantom.structures import Nerve, Structure

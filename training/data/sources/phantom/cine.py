@@ -11,8 +11,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from training.data.sources.phantom.acoustics import ScattererSource, detect_envelope, log_compress
 from training.data.sources.phantom.anatomy import HEIGHT_PX, WIDTH_PX, Subject, draw_subject
+from training.data.sources.phantom.bmode_simulation import ScattererSource, detect_envelope, log_compress
 from training.data.sources.phantom.layers import HALF_WIDTH_MM
 from training.data.sources.phantom.probe import MARGIN_PX, Pose, build_medium, draw_pose, imaging_plane
 from training.data.sources.phantom.structures import Plane

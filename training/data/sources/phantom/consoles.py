@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from training.data.sources.phantom.acoustics import Scanner
+from training.data.sources.phantom.bmode_simulation import Scanner
 
 
 def _standard(scanner: Scanner, rng: np.random.Generator) -> Scanner:

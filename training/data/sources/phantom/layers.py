@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from training.data.sources.phantom.acoustics import TISSUE_ATTENUATION, Medium
+from training.data.sources.phantom.bmode_simulation import TISSUE_ATTENUATION, Medium
 from training.data.sources.phantom.structures import Plane
 
 HALF_WIDTH_MM = 64.0  # profiles reach this far to either side of the nerve

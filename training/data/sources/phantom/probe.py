@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from training.data.sources.phantom.acoustics import Medium
 from training.data.sources.phantom.anatomy import HEIGHT_PX, WIDTH_PX, Subject
+from training.data.sources.phantom.bmode_simulation import Medium
 from training.data.sources.phantom.structures import Plane
 
 MARGIN_PX = 30  # columns simulated beyond each side of the frame, because the beam is wider than a pixel

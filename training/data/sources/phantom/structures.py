@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.data.frame_mask_pair import NERVE, VESSEL
-from training.data.sources.phantom.acoustics import Medium
+from training.data.sources.phantom.bmode_simulation import Medium
 
 SEARCH_PX = 4  # the window of a cross-section is searched on every fourth pixel; MARGIN_MM is wider than that
 MARGIN_MM = 1.0  # around an outline

@@ -11,7 +11,7 @@ import math
 import random
 from typing import Any, NamedTuple, Self
 
-from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
+from service.api.slow_transfer_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
 from service.resources.malloc_options import trim_memory
 
 MAX_CONNECTIONS = 1024  # of one worker

@@ -14,7 +14,7 @@ MIN_BYTES_PER_SECOND = 64 * 1024  # at this rate a client may take longer
 T = TypeVar("T")
 
 
-class SlowClientTimeout:
+class SlowTransferTimeout:
     """Limits how long the service waits for one client, for its upload and its response together.
 
     Each byte that the client sends or takes earns waiting time at MIN_BYTES_PER_SECOND, up to MAX_CLIENT_WAIT_SECONDS.

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from starlette.types import Message
 
-from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND, SlowClientTimeout
+from service.api.slow_transfer_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND, SlowTransferTimeout
 from service.request_state import RequestState
 from tests.service.api.virtual_time import run_in_virtual_time
 
@@ -27,7 +27,7 @@ def body_after(seconds: float, byte_count: int = 1):
 
 def test_small_parts_share_one_time_limit(state) -> None:
     async def receive_parts() -> int:
-        timeout = SlowClientTimeout(state)
+        timeout = SlowTransferTimeout(state)
         for parts in range(100):
             try:
                 await timeout.receive(body_after(MAX_CLIENT_WAIT_SECONDS / 4.5))
@@ -41,7 +41,7 @@ def test_small_parts_share_one_time_limit(state) -> None:
 
 def test_a_client_at_the_minimum_rate_never_times_out(state) -> None:
     async def receive_parts() -> float:
-        timeout = SlowClientTimeout(state)
+        timeout = SlowTransferTimeout(state)
         for _ in range(1000):
             await timeout.receive(body_after(1, MIN_BYTES_PER_SECOND))
         return timeout.seconds_left
@@ -54,8 +54,8 @@ def test_upload_and_response_of_a_request_share_the_time_limit(state) -> None:
         await asyncio.sleep(0.6 * MAX_CLIENT_WAIT_SECONDS)
 
     async def receive_and_send() -> None:
-        await SlowClientTimeout(state).receive(body_after(0.6 * MAX_CLIENT_WAIT_SECONDS))
+        await SlowTransferTimeout(state).receive(body_after(0.6 * MAX_CLIENT_WAIT_SECONDS))
         with pytest.raises(TimeoutError):
-            await SlowClientTimeout(state).send(send_slowly, {"type": "http.response.body", "body": b""})
+            await SlowTransferTimeout(state).send(send_slowly, {"type": "http.response.body", "body": b""})
 
     run_in_virtual_time(receive_and_send())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.archive import job
-from service.archive.job import Actors, JobError, explain, files_per_task, list_tasks, plan_actors
+from service.archive import ray_data_job
+from service.archive.ray_data_job import Actors, JobError, explain, files_per_task, list_tasks, plan_actors
 from service.archive.result_store import OutputError, ResultStore
 from service.archive.segmentation_actor import ArchiveJob
 
@@ -26,9 +26,9 @@ def test_there_is_an_actor_for_each_gpu_or_else_for_each_core() -> None:
 
 
 def test_tasks_grow_with_the_cluster_up_to_a_size() -> None:
-    assert files_per_task(2) == job.MIN_FILES_PER_TASK
+    assert files_per_task(2) == ray_data_job.MIN_FILES_PER_TASK
     assert files_per_task(160) == 640
-    assert files_per_task(10_000) == job.MAX_FILES_PER_TASK
+    assert files_per_task(10_000) == ray_data_job.MAX_FILES_PER_TASK
 
 
 def test_a_task_has_a_number_of_files_or_of_bytes(tmp_path, monkeypatch) -> None:

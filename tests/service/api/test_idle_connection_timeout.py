@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.api.idle_connections import (
+from service.api.idle_connection_timeout import (
     CHECK_INTERVAL_SECONDS,
     MAX_IDLE_SECONDS,
     ConnectionLimiter,
 )
 from service.api.shared_socket_server import MIN_IDLE_SECONDS
-from service.api.slow_client_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
+from service.api.slow_transfer_timeout import MAX_CLIENT_WAIT_SECONDS, MIN_BYTES_PER_SECOND
 from tests.service.api.virtual_time import run_in_virtual_time
 
 
