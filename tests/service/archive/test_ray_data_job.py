@@ -39,7 +39,7 @@ def test_a_task_has_a_number_of_files_or_of_bytes(tmp_path, monkeypatch) -> None
     tasks = list(list_tasks({"source": str(source)}, make_job(tmp_path / "out", 2)))
     assert [len(task["locations"]) for task in tasks] == [2, 2, 1]
     assert os.fsdecode(tasks[0]["locations"][0]) == str(source / "0.png")
-    monkeypatch.setattr(job, "BYTES_PER_FILE", 300)  # of ten files: three of the thousand bytes
+    monkeypatch.setattr(ray_data_job, "BYTES_PER_FILE", 300)  # of ten files: three of the thousand bytes
     tasks = list(list_tasks({"source": str(source)}, make_job(tmp_path / "out", 10)))
     assert [len(task["locations"]) for task in tasks] == [3, 2]
 
