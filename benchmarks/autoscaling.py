@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.queueing import Pod
+from service.api.request_queue_timeout import MAX_QUEUE_SECONDS
 
 MANIFEST = Path("deploy/kubernetes/base/hpa.yaml")
-CPU_OVERLAY = Path("deploy/kubernetes/cpu/kustomization.yaml")
 SYNC_SECONDS = 15  # of the controller, kube-controller-manager's default
 TOLERANCE = 0.1
 SCHEDULING_SECONDS = 10  # until a new pod's container starts, its image being on the node
@@ -26,25 +25,19 @@ BURST_HOUR, BURST_SECONDS, BURST_SHARE = 20, 600, 70  # somebody exports an arch
 
 @dataclass(frozen=True)
 class Autoscaler:
-    """The settings of a HorizontalPodAutoscaler.
-
-    target: running plus queued requests of a pod. signal_seconds: the signal is the mean over this time; 0 for the last
-    value, which is up to SYNC_SECONDS old.
-    """
+    """The settings of a HorizontalPodAutoscaler. target: running plus queued requests of a pod."""
 
     target: float
-    signal_seconds: int
     min_pods: int
     max_pods: int
     stabilization_seconds: int
 
     @staticmethod
-    def of_manifest(target: float, signal_seconds: int) -> "Autoscaler":
-        """Return the settings of MANIFEST with another target and signal."""
+    def of_manifest(target: float) -> "Autoscaler":
+        """Return the settings of MANIFEST with another target."""
         spec = yaml.safe_load(MANIFEST.read_text())["spec"]
         return Autoscaler(
             target=target,
-            signal_seconds=signal_seconds,
             min_pods=spec["minReplicas"],
             max_pods=spec["maxReplicas"],
             stabilization_seconds=spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"],
@@ -53,18 +46,39 @@ class Autoscaler:
     def wanted_pods(self, requests: float, ready: int, starting: int) -> int:
         """Return the pods that the metric asks for, by Kubernetes' rule.
 
-        A pod that is not ready counts as one without requests when the autoscaler would add pods.
+        A pod without a metric counts as one without requests when the autoscaler would add pods, and as one at the
+        target when it would take pods away.
 
         requests: running or queued in the ready pods.
         """
-        ratio = requests / ready / self.target
-        counted = ready
-        if ratio > 1 and starting:
+        counted, ratio = ready, requests / ready / self.target
+        if starting and ratio > 1:
             counted = ready + starting
             ratio = max(1.0, requests / counted / self.target)
+        elif starting:
+            counted = ready + starting
+            ratio = min(1.0, (requests / self.target + starting) / counted)
         if abs(ratio - 1) <= TOLERANCE:
             return ready + starting
         return min(max(math.ceil(ratio * counted), self.min_pods), self.max_pods)
+
+
+@dataclass(frozen=True)
+class MeasuredPod:
+    """A pod as it was measured.
+
+    highest_per_second: frames. ready_seconds: from its container's start until it is ready.
+    loads: shares of the highest rate, ascending. signals: running plus queued requests at these loads.
+    """
+
+    highest_per_second: float
+    ready_seconds: float
+    loads: Sequence[float]
+    signals: Sequence[float]
+
+    def requests(self, load: float) -> float:
+        """Return the mean of running plus queued requests at a load; above the measured ones, that of the highest."""
+        return float(np.interp(load, [0.0, *self.loads], [0.0, *self.signals]))
 
 
 def frames_per_second(hour: float, highest: float) -> float:
@@ -97,50 +111,41 @@ class Pods:
         self.ready = min(self.ready, goal)
 
 
-def simulate_day(
-    pod: Pod, autoscaler: Autoscaler, highest: float, ready_seconds: float, hours: int = 24
-) -> dict[str, Any]:
+def simulate_day(pod: MeasuredPod, autoscaler: Autoscaler, highest: float, hours: int = 24) -> dict[str, Any]:
     """Return what a day with this autoscaler costs, and how long its frames wait; seeded.
 
-    In a slot of SLOT_SECONDS the ready pods work off what has arrived, as one queue. Arrivals are a Poisson process.
+    Arrivals are a Poisson process. In a slot of SLOT_SECONDS the ready pods work off what has arrived, as one queue.
+    The signal is the measured one for the load of the pods, and what waits; its values vary as a Poisson number.
+    The service refuses what would wait longer than MAX_QUEUE_SECONDS. Scraping and the adapter take no time.
 
-    highest: frames per second at the busiest hour. ready_seconds: from a container's start until its pod is ready.
+    highest: frames per second at the busiest hour.
     """
     rng = np.random.default_rng(1)
-    pods, pod_seconds, most, changes, queue = Pods(autoscaler.min_pods), 0.0, 0, 0, 0.0
-    signals = deque[float](maxlen=1 + autoscaler.signal_seconds // SYNC_SECONDS)
+    pods, pod_seconds, most, changes, queue, refused = Pods(autoscaler.min_pods), 0.0, 0, 0, 0.0, 0.0
     wanted = deque[int](maxlen=1 + autoscaler.stabilization_seconds // SYNC_SECONDS)
     waits, counts = [], []
     for now in range(0, hours * 3600, SYNC_SECONDS):
         pods.become_ready(now)
-        rate = frames_per_second(now / 3600, highest)
+        rate, capacity = frames_per_second(now / 3600, highest), pods.ready * pod.highest_per_second
         arrivals = rng.poisson(rate * SLOT_SECONDS, round(SYNC_SECONDS / SLOT_SECONDS))
-        served = pods.ready * pod.frames_per_second * SLOT_SECONDS  # at most, in a slot
-        queues = _queues(queue, arrivals, served)
-        queue = float(queues[-1])
-        running = rng.poisson(rate / pod.frames_per_second * pod.cores)
-        signals.append(queue + min(running, pods.ready * pod.cores))
-        wanted.append(autoscaler.wanted_pods(float(np.mean(signals)), pods.ready, len(pods.starting)))
-        goal = next_pods(len(pods), wanted)
-        changes += goal != len(pods)
-        pods.scale(goal, now + SCHEDULING_SECONDS + ready_seconds)
-        waits.append(1000 * SLOT_SECONDS * queues / served)
+        queues = _queues(queue, arrivals, capacity * SLOT_SECONDS)
+        queue = min(float(queues[-1]), capacity * MAX_QUEUE_SECONDS)
+        refused += float(queues[-1]) - queue
+        signal = float(rng.poisson(pods.ready * pod.requests(rate / capacity) + queue))
+        wanted.append(autoscaler.wanted_pods(signal, pods.ready, len(pods.starting)))
+        waits.append(1000 * np.minimum(queues / capacity, MAX_QUEUE_SECONDS))
         counts.append(arrivals)
         most, pod_seconds = max(most, len(pods)), pod_seconds + len(pods) * SYNC_SECONDS
+        goal = next_pods(len(pods), wanted)
+        changes += goal != len(pods)
+        pods.scale(goal, now + SYNC_SECONDS + SCHEDULING_SECONDS + pod.ready_seconds)
     return _summary(np.concatenate(waits), np.concatenate(counts)) | {
+        "refused_share": round(refused / float(np.sum(counts)), 5),
         "pod_hours": round(pod_seconds / 3600, 1),
         "most_pods": most,
         "changes": changes,
         "highest_per_second": round(highest),
     }
-
-
-def target_per_core() -> float:
-    """Return the project's target of running plus queued requests, for each core that a pod may use."""
-    (metric,) = yaml.safe_load(MANIFEST.read_text())["spec"]["metrics"]
-    (patch,) = yaml.safe_load(CPU_OVERLAY.read_text())["patches"]
-    (change,) = yaml.safe_load(patch["patch"])
-    return float(metric["pods"]["target"]["averageValue"]) / float(change["value"]["limits"]["cpu"])
 
 
 def next_pods(pods: int, wanted: Sequence[int]) -> int:

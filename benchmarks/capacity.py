@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -24,11 +25,11 @@ import httpx
 import numpy as np
 import psutil
 
-from benchmarks.autoscaling import Autoscaler, simulate_day, target_per_core
+from benchmarks.autoscaling import Autoscaler, MeasuredPod, simulate_day
 from benchmarks.capacity_report import to_markdown
 from benchmarks.compared_servers import NERVEMASK, RunningServer, run_server
 from benchmarks.load_generator import Load, LoadResult, encode_request, run
-from benchmarks.queueing import Pod, simulated_waiting_ms, waiting_ms
+from benchmarks.queueing import BALANCERS, Pod, simulated_waiting_ms, waiting_ms
 from benchmarks.report import record
 from benchmarks.sample_uploads import SampleUploads, make_sample_uploads
 from service.resources.container_limits import cpu_cores
@@ -41,14 +42,13 @@ CAPACITY_CONNECTIONS = 8
 LOADS = (0.2, 0.4, 0.6, 0.8, 0.9)  # shares of the highest rate
 READING_SECONDS = 0.2  # between two readings of the signal
 RATES = (10, 30, 100, 300, 1_000, 3_000, 10_000)
-MAX_UTILISATION = 0.8  # so that one of five pods may be lost
+MAX_UTILISATION = 0.6  # above it, the measured times grow fast
 MAX_WAITING_MS = 20.0
 SIMULATED_FRAMES = 20_000
-TARGETS_PER_CORE = (0.5, 0.75, 1.0, 2.0)
+TARGETS_PER_CORE = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 DAY_HOURS = 24
 DAY_LOAD = 0.7  # of all pods that the autoscaler may start, in the busiest hour
 BALANCER_CONFIGURATION = Path("deploy/haproxy/load_balancer.cfg")
-BALANCER_CHECK_SECONDS = 4.0  # until it takes the service for ready
 SIGNAL = ("nervemask_requests_running", "nervemask_requests_queued")
 
 
@@ -65,6 +65,8 @@ def measure() -> dict[str, Any]:
             mask = httpx.post(f"{server.url}/mask", content=uploads.files[0], headers=_headers(uploads)).content
             balancer_ms = _measure_balancer(server, uploads, pod.frames_per_second / 2, Path(folder))
         audit_bytes = statistics.fmean(map(len, audit.read_bytes().splitlines(keepends=True)))
+    signals = [row["signal"] for row in loads]
+    measured = MeasuredPod(pod.frames_per_second, server.ready_seconds, LOADS, signals)
     frame = {
         "upload": uploads.name,
         "upload_bytes": round(statistics.fmean(map(len, uploads.files))),
@@ -83,7 +85,7 @@ def measure() -> dict[str, Any]:
         "loads": loads,
         "rates": [_pods_for(pod, rate) for rate in RATES],
         "limits": _limits(pod, frame),
-        "day": _simulate_days(pod, server.ready_seconds),
+        "day": _simulate_days(measured, pod.cores),
     }
 
 
@@ -92,8 +94,12 @@ def _headers(uploads: SampleUploads) -> dict[str, str]:
 
 
 def _run(port: int, uploads: SampleUploads, seconds: float, connections: int = 1, **options: Any) -> LoadResult:
+    """Send frames; return the responses. The rates and times are of all of them, so each must be a mask."""
     requests = [encode_request("/mask", uploads.content_type, file) for file in uploads.files]
-    return run(Load(port, requests, connections, seconds, **options))
+    result = run(Load(port, requests, connections, seconds, **options))
+    if refused := result.statuses.total() - result.statuses["200"]:
+        sys.exit(f"capacity: {refused} of {result.statuses.total()} requests got no mask: is the machine busy?")
+    return result
 
 
 def _pod(alone: LoadResult, highest: LoadResult) -> Pod:
@@ -150,19 +156,26 @@ def _measure_balancer(server: RunningServer, uploads: SampleUploads, rate: float
     settings = {"LISTEN": f"127.0.0.1:{port}", "ADMIN_SOCKET": str(folder / "haproxy.sock")}
     balancer = psutil.Popen([haproxy, "-f", str(BALANCER_CONFIGURATION)], env=os.environ | services | settings)
     try:
-        time.sleep(BALANCER_CHECK_SECONDS)
+        while not _is_ready(f"http://127.0.0.1:{port}/readyz"):
+            time.sleep(0.1)
         before = balancer.cpu_times()
         result = _run(port, uploads, SECONDS, rate=rate)
         after = balancer.cpu_times()
     finally:
         balancer.terminate()
         balancer.wait()
-    assert result.statuses.keys() == {"200"}, result.statuses
     seconds = after.user + after.system - before.user - before.system
     return round(1000 * seconds / len(result.milliseconds), 3)
 
 
-def _pods_for(pod: Pod, rate: float) -> dict[str, float]:
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _pods_for(pod: Pod, rate: float) -> dict[str, Any]:
     """Return the pods for a rate: the fewest that keep MAX_UTILISATION and MAX_WAITING_MS by the formula."""
     pods = math.ceil(rate / (MAX_UTILISATION * pod.frames_per_second))
     while waiting_ms(pod, pods, rate) > MAX_WAITING_MS:
@@ -172,17 +185,20 @@ def _pods_for(pod: Pod, rate: float) -> dict[str, float]:
         "pods": pods,
         "utilisation": round(rate / (pods * pod.frames_per_second), 2),
         "formula_ms": round(waiting_ms(pod, pods, rate), 1),
-        "least_connections_ms": round(simulated_waiting_ms(pod, pods, rate, SIMULATED_FRAMES, True), 1),
-        "random_pod_ms": round(simulated_waiting_ms(pod, pods, rate, SIMULATED_FRAMES, False), 1),
+        "simulated_ms": {
+            balancer: round(simulated_waiting_ms(pod, pods, rate, SIMULATED_FRAMES, balancer), 1)
+            for balancer in BALANCERS
+        },
     }
 
 
 def _limits(pod: Pod, frame: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the frames per second at which each part is full, the lowest first."""
-    most_pods = Autoscaler.of_manifest(1.0, 0).max_pods
+    most_pods = Autoscaler.of_manifest(1.0).max_pods
     limits = {
         f"one pod of {pod.cores} cores": pod.frames_per_second,
-        f"the autoscaler's {most_pods} pods (`maxReplicas`)": most_pods * pod.frames_per_second,
+        f"the autoscaler's {most_pods} pods (`maxReplicas`), each of {pod.cores} cores": most_pods
+        * pod.frames_per_second,
         "a network of 1 Gbit/s": 1e9 / 8 / (frame["upload_bytes"] + frame["mask_bytes"]),
         "a network of 10 Gbit/s": 1e10 / 8 / (frame["upload_bytes"] + frame["mask_bytes"]),
         "an audit disk of 1 TB, full after 90 days": 1e12 / (90 * 86_400) / frame["audit_bytes"],
@@ -192,22 +208,15 @@ def _limits(pod: Pod, frame: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"part": part, "frames_per_second": round(limits[part])} for part in sorted(limits, key=limits.__getitem__)]
 
 
-def _simulate_days(pod: Pod, ready_seconds: float) -> list[dict[str, Any]]:
-    """Return a row for each target and signal of the autoscaler, and one without an autoscaler."""
-    project = target_per_core()
-    settings = [(target, seconds) for seconds in (60, 0) for target in sorted({*TARGETS_PER_CORE, project})]
-    most_pods = Autoscaler.of_manifest(1.0, 0).max_pods
-    highest = DAY_LOAD * most_pods * pod.frames_per_second
-    rows = []
-    for target, seconds in settings:
-        autoscaler = Autoscaler.of_manifest(target * pod.cores, seconds)
-        day = simulate_day(pod, autoscaler, highest, ready_seconds, DAY_HOURS)
-        rows.append({"target_per_core": target, "signal": "mean of a minute" if seconds else "last value"} | day)
-    fixed = replace(Autoscaler.of_manifest(1.0, 60), min_pods=most_pods)
-    rows.append(
-        {"target_per_core": "none", "signal": "none"} | simulate_day(pod, fixed, highest, ready_seconds, DAY_HOURS)
-    )
-    return rows
+def _simulate_days(pod: MeasuredPod, cores: int) -> list[dict[str, Any]]:
+    """Return a row for each target of the autoscaler, and one without an autoscaler."""
+    scalers = {str(target): Autoscaler.of_manifest(target * cores) for target in TARGETS_PER_CORE}
+    most_pods = Autoscaler.of_manifest(1.0).max_pods
+    scalers["none"] = replace(Autoscaler.of_manifest(1.0), min_pods=most_pods)
+    highest = DAY_LOAD * most_pods * pod.highest_per_second
+    return [
+        {"target_per_core": name} | simulate_day(pod, scaler, highest, DAY_HOURS) for name, scaler in scalers.items()
+    ]
 
 
 def main() -> None:

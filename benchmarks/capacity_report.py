@@ -20,8 +20,8 @@ def to_markdown(figures: dict[str, Any]) -> str:
             "the client.",
             table([_describe_load(row) for row in figures["loads"]]),
             "**Pods for a rate.** The 99th percentile of the wait for a core, in milliseconds: by the formula (all "
-            "pods share one queue), and simulated for a load balancer that chooses the pod with the fewest requests "
-            "and for one that chooses at random.",
+            "pods share one queue), and simulated for a load balancer that chooses the pod with the fewest "
+            "requests, for one that takes the pods in turn, and for one that chooses at random.",
             table([_describe_rate(row) for row in figures["rates"]]),
             "**What is full first.**",
             table([_describe_limit(row) for row in figures["limits"]]),
@@ -50,8 +50,7 @@ def _describe_rate(row: dict[str, Any]) -> dict[str, Any]:
         "pods": row["pods"],
         "utilisation": row["utilisation"],
         "formula": row["formula_ms"],
-        "fewest requests": row["least_connections_ms"],
-        "random pod": row["random_pod_ms"],
+        **row["simulated_ms"],
     }
 
 
@@ -62,11 +61,11 @@ def _describe_limit(row: dict[str, Any]) -> dict[str, Any]:
 def _describe_day(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "target": row["target_per_core"],
-        "signal": row["signal"],
         "pod-hours": row["pod_hours"],
         "pods at most": row["most_pods"],
         "changes": row["changes"],
         "wait, p99 ms": row["p99_waiting_ms"],
         "longest wait, s": row["longest_waiting_seconds"],
         "frames that wait over 0.1 s": f"{row['late_share']:.2%}",
+        "refused": f"{row['refused_share']:.2%}",
     }

@@ -51,9 +51,11 @@ def _measure_process(frames: int, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.larger_than_memory", "--frames", str(frames), "--in", str(folder)]
     with limit_memory(MEMORY_GIB * 2**30) as group:
         script = f"echo $$ > {group.folder}/cgroup.procs && exec {shlex.join(command)}"
-        output = subprocess.run(["sh", "-c", script], check=True, stdout=subprocess.PIPE, text=True).stdout
-        assert not group.killed_processes()
-    return json.loads(output.splitlines()[-1])
+        process = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+        if process.returncode:
+            limit = f"; the limit of {MEMORY_GIB} GiB ended it" if group.killed_processes() else ""
+            sys.exit(f"larger_than_memory: {frames} frames failed{limit}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def measure_in_this_process(frames: int, folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 
 WARM_UP_SHARE = 0.2  # of the simulated frames: the queues begin empty
 PERCENT = 99
+BALANCERS = FEWEST_REQUESTS, IN_TURN, RANDOM = "fewest requests", "in turn", "random"
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,13 @@ def erlang_c(servers: int, load: float) -> float:
     return servers * blocked / (servers - load * (1 - blocked))
 
 
-def simulated_waiting_ms(pod: Pod, pods: int, frames_per_second: float, frames: int, least_connections: bool) -> float:
-    """Return the 99th percentile of the wait in a simulation of `frames` frames; seeded.
-
-    least_connections: each frame goes to the pod with the fewest frames; otherwise to a random one.
-    """
-    all_pods = list(range(2, pods + 2))  # the first node of the network is the load balancer
-    if least_connections:
-        balancer = ciw.routing.JoinShortestQueue(destinations=all_pods)
-    else:
-        share = (1 - 1e-9) / pods  # Ciw refuses shares whose sum rounds to more than 1
-        balancer = ciw.routing.Probabilistic(destinations=all_pods, probs=[share] * pods)
+def simulated_waiting_ms(pod: Pod, pods: int, frames_per_second: float, frames: int, balancer: str) -> float:
+    """Return the 99th percentile of the wait in a simulation of `frames` frames; seeded. balancer: of BALANCERS."""
     network = ciw.create_network(
         arrival_distributions=[ciw.dists.Exponential(frames_per_second / 1000), *[None] * pods],
         service_distributions=[ciw.dists.Deterministic(0), *[ciw.dists.Empirical(pod.service_ms.tolist())] * pods],
         number_of_servers=[math.inf, *[pod.cores] * pods],
-        routing=ciw.routing.NetworkRouting(routers=[balancer, *[ciw.routing.Leave()] * pods]),
+        routing=ciw.routing.NetworkRouting(routers=[_router(balancer, pods), *[ciw.routing.Leave()] * pods]),
     )
     ciw.seed(1)
     simulation = ciw.Simulation(network)
@@ -73,6 +65,17 @@ def simulated_waiting_ms(pod: Pod, pods: int, frames_per_second: float, frames: 
     return float(
         np.percentile([record.waiting_time for record in records[int(WARM_UP_SHARE * len(records)) :]], PERCENT)
     )
+
+
+def _router(balancer: str, pods: int) -> "ciw.routing.NodeRouting":
+    """Return what chooses the pod of a frame. The first node of the network is the load balancer."""
+    all_pods = list(range(2, pods + 2))
+    if balancer == FEWEST_REQUESTS:
+        return ciw.routing.LoadBalancing(destinations=all_pods)
+    if balancer == IN_TURN:
+        return ciw.routing.Cycle(cycle=all_pods)
+    share = (1 - 1e-9) / pods  # Ciw refuses shares whose sum rounds to more than 1
+    return ciw.routing.Probabilistic(destinations=all_pods, probs=[share] * pods)
 
 
 def _arrival(record: "ciw.data_record.DataRecord") -> float:

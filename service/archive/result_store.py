@@ -13,7 +13,7 @@ outputs: where it is, nothing is left to do.
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +21,7 @@ from service.clients.output_files import atomic_file
 from service.model.card import Card
 
 RECORDS, TABLE = "records", "frames"
+ATTEMPTS = ".attempts"  # a file for each input file that is being segmented: a byte for each attempt
 PARTS = "0123456789abcdef"  # first digits of digests
 NO_OUTPUT = "none"
 Row = dict[str, Any]
@@ -97,24 +98,34 @@ class ResultStore:
         with _writing(self.record(digest)) as file:
             file.writelines(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
 
-    @contextmanager
-    def attempt(self, key: str) -> Iterator[int]:
-        """Count an attempt at an input file until the block ends. Yield how many before it ended with their process.
+    def crashes(self, key: str) -> int:
+        """Return how many attempts at an input file ended with their process. key: of the file's location."""
+        try:
+            return self._attempts(key).stat().st_size
+        except OSError:
+            return 0
 
-        key: of the file's location, because copies of a file may be segmented at the same time. Raises OutputError.
+    @contextmanager
+    def attempt(self, key: str) -> Iterator[None]:
+        """Count an attempt at an input file, which ends with the block. Raises OutputError.
+
+        key: of the file's location, because copies of a file may be segmented at the same time.
         """
-        path = self.record(key).with_suffix(".attempts")
+        path = self._attempts(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
-                before = file.tell()
                 file.write(b".")
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({error.strerror})") from error
         try:
-            yield before
+            yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
+
+    def _attempts(self, key: str) -> Path:
+        return self.folder / ATTEMPTS / self.model / key
 
     def remove_record(self, digest: str) -> None:
         """Remove the record of a file that could not be read before. Raises OutputError."""

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -64,6 +65,16 @@ class FileSegmenter:
     def __init__(self, segmenter: Segmenter, store: ResultStore, keep_paths: bool):
         self.segmenter, self.store, self.keep_paths = segmenter, store, keep_paths
 
+    def segment_all(self, locations: list[str], pool: Executor) -> Iterator[tuple[str, FileOutcome]]:
+        """Segment files. Yield each with its outcome.
+
+        Files that ended a process before come last, one at a time: they must not take the others with them again.
+        """
+        crashed = {location for location in locations if self.store.crashes(location_key(location))}
+        others = [location for location in locations if location not in crashed]
+        yield from zip(others, pool.map(self.segment, others), strict=True)
+        yield from ((location, self.segment(location)) for location in locations if location in crashed)
+
     def segment(self, location: str) -> FileOutcome:
         """Segment one file, unless an earlier run did. Raises OutputError if the results cannot be written."""
         try:
@@ -91,11 +102,12 @@ class FileSegmenter:
         if self.store.is_finished(before):
             errors = tuple(f"it failed before ({row['error']})" for row in before if row.get("error"))
             return FileOutcome(done_before=len(before) - len(errors), failed=len(errors), reasons=errors)
-        with self.store.attempt(location_key(location)) as crashes:
-            if crashes == MAX_CRASHES:
+        with self.store.attempt(location_key(location)):
+            if (crashes := self.store.crashes(location_key(location)) - 1) < MAX_CRASHES:
+                return self._segment_digest(location, file, digest)
+            if not any(row.get("error") is None for row in before):  # the good rows stay
                 self._write(digest, [error_row(CRASHED, None, True)], location, None)
-                return FileOutcome(failed=1, reasons=(f"it ended {crashes} processes",))
-            return self._segment_digest(location, file, digest)
+            return FileOutcome(failed=1, reasons=(f"it ended {crashes} processes",))
 
     def _segment_digest(self, location: str, file: IO[bytes], digest: str) -> FileOutcome:
         """Segment a file that is not finished."""

@@ -101,11 +101,9 @@ class SegmentationActor:
         from service.archive.segment_files import FileOutcome, printable_location
 
         locations = [os.fsdecode(location) for location in chain.from_iterable(batch["locations"])]
-        outcomes = list(self.pool.map(self.files.segment, locations))
+        outcomes = list(self.files.segment_all(locations, self.pool))
         failures = [
-            f"{printable_location(location)}: {reason}"
-            for location, outcome in zip(locations, outcomes, strict=True)
-            for reason in outcome.reasons
+            f"{printable_location(location)}: {reason}" for location, outcome in outcomes for reason in outcome.reasons
         ]
-        counts = {name: [sum(getattr(o, name) for o in outcomes)] for name in FileOutcome._fields[:-1]}
+        counts = {name: [sum(getattr(outcome, name) for _, outcome in outcomes)] for name in FileOutcome._fields[:-1]}
         return {"files": [len(locations)], **counts, "failures": [failures]}

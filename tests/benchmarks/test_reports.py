@@ -44,7 +44,7 @@ def test_times_and_rates_that_became_worse_are_named() -> None:
 
 
 @pytest.mark.serial
-def test_networks_compares_model_folders_with_the_first(model_folder, same_frame, monkeypatch, capsys) -> None:
+def test_model_latency_compares_model_folders_with_the_first(model_folder, same_frame, monkeypatch, capsys) -> None:
     png = SampleUploads("PNG", "image/png", [same_frame["8-bit PNG"]])
     monkeypatch.setattr(model_latency, "make_sample_uploads", lambda: [png])
     monkeypatch.setattr(model_latency, "ROUNDS", 1)

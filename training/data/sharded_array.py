@@ -4,16 +4,24 @@ from pathlib import Path
 
 import numpy as np
 
+from service.resources.process_limits import raise_open_file_limit
+
 SHARD_ROWS = 1024
 # A window of the shuffle. Its frames at 160x224 pixels, with two masks each, take 1.8 GB.
 WINDOW_SHARDS = 8
 
 
 class ShardedArray:
-    """The shards of a folder, read as one array (N, ...). `array[indices]` reads only the rows of `indices`."""
+    """The shards of a folder, read as one array (N, ...). `array[indices]` reads only the rows of `indices`.
+
+    Each shard keeps a file open. Raises FileNotFoundError for a folder without shards.
+    """
 
     def __init__(self, folder: Path):
+        raise_open_file_limit()
         self._shards = [np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))]
+        if not self._shards:
+            raise FileNotFoundError(f"{folder} has no shards (.npy)")
         self.dtype = self._shards[0].dtype
         self.shape = (sum(map(len, self._shards)), *self._shards[0].shape[1:])
 

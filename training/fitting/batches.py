@@ -51,7 +51,9 @@ class TrainingBatches(keras.utils.PyDataset):
         rng = np.random.default_rng((self.seed, self.epoch))
         count, steps = len(self.arrays.frames), self.recipe.steps_per_epoch
         length = steps * self.recipe.batch_size if steps else count
-        orders = [shuffle_rows(count, rng) for _ in range(math.ceil(length / count))]
+        # An epoch over a part of the frames takes any of them.
+        shuffle = shuffle_rows if length >= count else lambda count, rng: rng.permutation(count)
+        orders = [shuffle(count, rng) for _ in range(math.ceil(length / count))]
         return np.concatenate(orders)[:length]
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from training.data.prepared_arrays import FrameArrays, frames_with_nerve
-from training.data.sharded_array import shuffle_rows
 from training.fitting.batches import TrainingBatches, ValidationBatches
 from training.fitting.devices import choose_dtype_policy, training_strategy
 from training.fitting.phantom_pretraining import pretrain_on_phantom
@@ -124,6 +123,6 @@ def _shuffled_inputs(arrays: FrameArrays, batch_size: int, seed: int) -> Iterato
     """Yield full batches (B, height, width, 1) of frames in random order: neighbouring frames are too similar."""
     count = len(arrays.frames)
     size = min(batch_size, count)
-    order = shuffle_rows(count, np.random.default_rng(seed))[: min(count, MAX_RECALIBRATION_FRAMES) // size * size]
+    order = np.random.default_rng(seed).permutation(count)[: min(count, MAX_RECALIBRATION_FRAMES) // size * size]
     for indices in order.reshape(-1, size):
         yield arrays.frames[indices][..., np.newaxis]

@@ -18,6 +18,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from training.workspace import local_mlflow_store, paths
+from training.workspace.output_checksums import CHECKSUMS
 from training.workspace.provenance import FRAMES_OUTPUT, data_digest, file_digest, git_state
 
 if TYPE_CHECKING:
@@ -123,12 +124,13 @@ def log_datasets(splits: Mapping[str, tuple[ArrayLike, ArrayLike]], output: str)
     """Log the data sets of the active run: the shape and dtype of their arrays, and a digest.
 
     splits: frames and their targets by the split's name.
-    output: the stage output that they come from. Its md5 gives the digests.
+    output: the stage output that they come from. The checksums of its files give the digests.
     """
-    md5 = data_digest(output)
-    source = CodeDatasetSource({"dvc": output, "md5": md5})
+    source = CodeDatasetSource({"dvc": output, "md5": data_digest(output)})
+    checksums = Path(output) / CHECKSUMS
+    content = file_digest(checksums) if checksums.exists() else data_digest(output)
     for split, arrays in splits.items():
-        digest = hashlib.sha256(f"{md5} {split} {[array.shape for array in arrays]}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{content} {split} {[array.shape for array in arrays]}".encode()).hexdigest()
         frames, targets = map(_without_values, arrays)
         dataset = from_numpy(frames, source, targets, name=split, digest=digest[:DIGEST_LENGTH])
         try:

@@ -1,10 +1,11 @@
 """Fixtures of the archive's tests: sources with every kind of file, and a segmenter of files without Ray."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ray.cluster_utils import Cluster
 
 from service.archive.result_store import ResultStore, model_key
 from service.archive.segment_files import FileSegmenter
@@ -52,3 +53,12 @@ def segment_all(archive_segmenter: Segmenter) -> Callable[..., list]:
         return [files.segment(str(location)) for location in locations]
 
     return segment_all
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head without cores, and a worker node with two cores that no test ends."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=2)
+    yield cluster
+    cluster.shutdown()

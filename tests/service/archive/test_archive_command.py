@@ -9,13 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyarrow import parquet
-from ray.cluster_utils import Cluster
 
 from service.model.card import Card
 from tests import frames
@@ -24,15 +22,6 @@ pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[3]
 FILES = 300
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head without cores, and a worker node with two cores that no test ends."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    cluster.add_node(num_cpus=2)
-    yield cluster
-    cluster.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`python -m service.archive` reads an object store and a DICOMweb server from its nodes."""
+"""The archive's nodes read object stores and DICOMweb servers with the credentials of the command."""
 
 import hashlib
 import os
@@ -32,24 +32,32 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     server.stop()
 
 
-def test_nodes_get_the_credentials_of_the_command(orthanc: Orthanc, model_folder: Path, tmp_path: Path) -> None:
-    """Two pictures of a bucket and a cine of three frames: each frame has a row and a mask."""
+def digests_and_masks(cluster, model: Path, source: str, out: Path, **credentials: str) -> tuple[list[str], int]:
+    """Run the command on the cluster, whose nodes have no credentials; return the digests and the number of masks."""
+    command = [sys.executable, "-m", "service.archive", source, "--out", str(out), "--ray", cluster.address]
+    environment = os.environ | credentials | {"NERVEMASK_MODEL": str(model), "COLUMNS": "120"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert PASSWORD not in run.stdout + run.stderr
+    rows = parquet.read_table(sorted((out / "frames").rglob("part-*.parquet"))).to_pylist()
+    assert "Doe" not in str(rows)
+    return sorted(row["digest"] for row in rows), len(list((out / "mask").rglob("*.png")))
+
+
+def test_the_objects_of_a_bucket(cluster, model_folder: Path, tmp_path: Path) -> None:
     pictures = [frames.png(frames.speckle(seed, 60, 80)) for seed in (1, 2)]
-    cine = to_bytes(make_ultrasound(np.stack([frames.speckle(seed, 60, 80) for seed in range(3)])))
-    orthanc.client.post("/instances", content=cine).raise_for_status()
     (tmp_path / "s3").mkdir()
     with running_object_store(tmp_path / "s3", ("archive",)) as store:
         for number, picture in enumerate(pictures):
             store.client.put_object(Bucket="archive", Key=f"Doe^Jane/{number}.png", Body=picture)
-        sources = ["s3://archive/Doe^Jane", f"{orthanc.address_without_user}/dicom-web?Modality=US"]
-        command = [sys.executable, "-m", "service.archive", *sources, "--out", str(tmp_path / "out")]
-        environment = store.environment | {"DICOMWEB_USER": USER, "DICOMWEB_PASSWORD": PASSWORD}
-        environment |= {"NERVEMASK_MODEL": str(model_folder), "COLUMNS": "120"}
-        run = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    rows = parquet.read_table(sorted((tmp_path / "out" / "frames").rglob("part-*.parquet"))).to_pylist()
-    digests = [hashlib.sha256(file).hexdigest() for file in (*pictures, cine, cine, cine)]
-    assert sorted(row["digest"] for row in rows) == sorted(digests)
-    assert len(list((tmp_path / "out" / "mask").rglob("*.png"))) == 5
-    assert PASSWORD not in run.stdout + run.stderr
-    assert "Doe" not in str(rows)
+        found = digests_and_masks(cluster, model_folder, "s3://archive/Doe^Jane", tmp_path / "out", **store.environment)
+    assert found == (sorted(hashlib.sha256(picture).hexdigest() for picture in pictures), 2)
+
+
+def test_the_instances_of_a_dicomweb_server(cluster, orthanc: Orthanc, model_folder: Path, tmp_path: Path) -> None:
+    cine = to_bytes(make_ultrasound(np.stack([frames.speckle(seed, 60, 80) for seed in range(3)])))
+    orthanc.client.post("/instances", content=cine).raise_for_status()
+    source = f"{orthanc.address_without_user}/dicom-web?Modality=US"
+    credentials = {"DICOMWEB_USER": USER, "DICOMWEB_PASSWORD": PASSWORD}
+    found = digests_and_masks(cluster, model_folder, source, tmp_path / "out", **credentials)
+    assert found == ([hashlib.sha256(cine).hexdigest()] * 3, 3)

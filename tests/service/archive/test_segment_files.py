@@ -16,8 +16,8 @@ from pydicom import dcmread
 
 from service.archive import segment_files
 from service.archive.locations import list_source
-from service.archive.result_store import OutputError
-from service.archive.segment_files import MAX_CRASHES, FileOutcome
+from service.archive.result_store import ATTEMPTS, OutputError
+from service.archive.segment_files import MAX_CRASHES, FileOutcome, FileSegmenter, location_key
 from service.decoding.cine import Cine
 from service.decoding.frame import Frame
 from service.errors import ErrorCode, FrameError
@@ -105,7 +105,29 @@ def test_a_file_that_ends_its_process_becomes_a_failure_and_the_next_run_tries_i
     assert [(row["error"], row["try_again"]) for row in rows_of(store)] == [("crashed", True)]
     assert total(segment_all(store, [file])) == FileOutcome(segmented=1)
     assert [row.get("error") for row in rows_of(store)] == [None]
-    assert not list(store.folder.rglob("*.attempts"))
+    assert not [path for path in (store.folder / ATTEMPTS).rglob("*") if path.is_file()]
+
+
+def test_a_crash_of_another_kind_of_output_keeps_the_good_rows(source, open_store, segment_all, model_folder) -> None:
+    file = source / "a.png"
+    segment_all(open_store("none"), [file])
+    store = open_store()
+    command = [sys.executable, "-c", END_PROCESS, str(model_folder), str(store.folder), str(file)]
+    for _ in range(MAX_CRASHES + 1):
+        end = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "failed=1" in end.stdout
+    assert [row.get("error") for row in rows_of(store)] == [None]
+
+
+def test_files_that_ended_a_process_come_last(source, open_store, archive_segmenter) -> None:
+    store = open_store()
+    files = FileSegmenter(archive_segmenter, store, keep_paths=False)
+    locations = [str(source / name) for name in ("a.png", "nested/b.png", "damaged.png")]
+    store.attempt(location_key(locations[0])).__enter__()  # as if the process had ended inside the block
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(files.segment_all(locations, pool))
+    assert [location for location, _ in outcomes] == [*locations[1:], locations[0]]
+    assert outcomes[-1][1] == FileOutcome(segmented=1)
 
 
 def test_another_kind_of_output_is_made_later(source, open_store, segment_all) -> None:

@@ -13,7 +13,7 @@ from service.decoding.frame import Frame
 from service.inference.preprocessing import preprocess
 from service.model.card import NetworkInput, Normalization
 from tests.frames import disc, png, tiff
-from training.data import prepare, prepared_arrays
+from training.data import prepare, prepared_arrays, sharded_array
 from training.data.frame_mask_pair import NERVE, VESSEL, FrameMaskPair
 from training.data.manifest import ManifestRow, write_pairs
 from training.data.prepared_arrays import dataset_normalization, resize_labels, write_arrays
@@ -158,6 +158,22 @@ def test_the_stage_can_run_again(project):
     before = read_arrays("light", "train")
     prepare.main("light")
     assert all(np.array_equal(a, b) for a, b in zip(before, read_arrays("light", "train"), strict=True))
+
+
+def test_frames_of_several_shards_are_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for module in (prepared_arrays, sharded_array):
+        monkeypatch.setattr(module, "SHARD_ROWS", 3)
+    labels = nerve_and_vessel()
+    pairs = [FrameMaskPair(png(grey(n)), ".png", labels * (n % 2), str(n), 1) for n in range(len(SPLITS))]
+    rows = write_pairs(pairs, paths.FRAMES, "synthetic", IngestLog(False))
+    network_input = NetworkInput(80, 112, Normalization("frame"))
+    write_arrays(tmp_path / "split", rows, network_input)
+    assert [path.name for path in sorted((tmp_path / "split/frames").iterdir())] == [f"0000{n}.npy" for n in range(3)]
+    arrays = prepared_arrays.read_arrays(tmp_path / "split")
+    expected = [preprocess(Frame(grey(n)), network_input)[..., 0] for n in range(len(SPLITS))]
+    np.testing.assert_array_equal(arrays.frames[:], expected)
+    assert prepared_arrays.frames_with_nerve(arrays).tolist() == [bool(n % 2) for n in range(len(SPLITS))]
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):

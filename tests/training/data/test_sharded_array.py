@@ -33,7 +33,12 @@ def test_it_reads_as_one_array(array, values, indices):
     np.testing.assert_array_equal(array[indices], values[indices])
 
 
-def test_more_shards_than_rows_of_names_keep_their_order():
+def test_a_folder_without_shards_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no shards"):
+        ShardedArray(tmp_path)
+
+
+def test_the_names_of_many_shards_sort_in_their_order():
     names = [shard_name(start) for start in range(0, 4 * 1200, 4)]
     assert names == sorted(names)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from training.data import sharded_array
 from training.data.prepared_arrays import FrameArrays
 from training.fitting.batches import TrainingBatches, head_targets
 from training.workspace.nerve_parameters import Augmentation, Phase, Recipe
@@ -34,6 +35,15 @@ def test_an_epoch_with_more_steps_than_frames_uses_every_frame_again():
     order = make_batches(1).order
     assert len(order) == 20
     assert np.array_equal(np.sort(order[:10]), np.arange(10))
+
+
+def test_an_epoch_over_a_part_of_many_shards_takes_any_frames(monkeypatch):
+    monkeypatch.setattr(sharded_array, "SHARD_ROWS", 2)
+    monkeypatch.setattr(sharded_array, "WINDOW_SHARDS", 1)
+    arrays = FrameArrays(np.zeros((1000, 8, 8), np.float32), np.zeros((1000, 8, 8, 1), np.uint8))
+    recipe = Recipe(loss="soft_dice", batch_size=4, steps_per_epoch=5, phases=[Phase(epochs=1, learning_rate=1)])
+    order = TrainingBatches(arrays, recipe, ["mask"], 1).order
+    assert len(set(order // 2)) > 15  # of 20 frames; a window of one shard would give 10
 
 
 def test_epochs_differ():
