@@ -47,7 +47,7 @@ def test_pods_that_start_take_no_frames_and_end_first():
 
 
 def test_the_signal_is_interpolated_between_the_measured_loads():
-    assert [POD.requests(load) for load in (0.0, 0.25, 0.7, 1.5)] == [0.0, 1.0, 5.0, 8.0]
+    assert [POD.requests(load) for load in (0.0, 0.25, 0.7, 1.5)] == pytest.approx([0.0, 1.0, 5.0, 8.0])
 
 
 def test_a_frame_waits_as_long_as_its_queue_takes(monkeypatch):

@@ -1,4 +1,4 @@
-"""Frames and masks at the size of the network input, in shards: memory-mapped arrays of up to SHARD_ROWS frames.
+"""Frames and masks at the size of the network input, in shards: arrays of up to SHARD_ROWS frames.
 
 A folder of prepared arrays holds
   frames/00000.npy ...   float32 (N, height, width), normalised
@@ -111,7 +111,7 @@ def write_prepared_arrays(folder: Path, parameters: InputParameters, splits: dic
 
 
 def read_arrays(folder: Path) -> FrameArrays:
-    """Return the arrays of one split's folder. They are memory-mapped: a batch reads only its own frames."""
+    """Return the arrays of one split's folder. A batch reads only its own frames."""
     return FrameArrays(*(ShardedArray(folder / array) for array in FrameArrays._fields))
 
 

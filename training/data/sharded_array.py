@@ -1,5 +1,7 @@
-"""An array in shards: memory-mapped .npy files, each with SHARD_ROWS rows but the last."""
+"""An array in shards: .npy files, each with SHARD_ROWS rows but the last."""
 
+import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +16,41 @@ WINDOW_SHARDS = 8
 class ShardedArray:
     """The shards of a folder, read as one array (N, ...). `array[indices]` reads only the rows of `indices`.
 
-    Each shard keeps a file open. Raises FileNotFoundError for a folder without shards.
+    Each row is one read. Memory-mapped shards would make the system read megabytes around each row. Several threads may
+    read. Each shard keeps a file open. Raises FileNotFoundError for a folder without shards.
     """
 
     def __init__(self, folder: Path):
-        raise_open_file_limit()
-        self._shards = [np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))]
-        if not self._shards:
+        files = sorted(folder.glob("*.npy"))
+        if not files:
             raise FileNotFoundError(f"{folder} has no shards (.npy)")
-        self.dtype = self._shards[0].dtype
-        self.shape = (sum(map(len, self._shards)), *self._shards[0].shape[1:])
+        arrays = [np.load(file, mmap_mode="r") for file in files]
+        self.dtype = arrays[0].dtype
+        self.shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+        self._offsets = [array.offset for array in arrays]  # bytes before the first row
+        del arrays  # a mapped file is an open one
+        raise_open_file_limit()
+        self._descriptors = [os.open(file, os.O_RDONLY) for file in files]
+        weakref.finalize(self, _close, self._descriptors)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, indices: slice | np.ndarray) -> np.ndarray:
-        """Return the rows, (len(indices), ...), in memory."""
+        """Return the rows, (len(indices), ...), in memory. Raises OSError for a shard that was cut short."""
         rows = np.arange(len(self))[indices]
         array = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for position, row in enumerate(rows):
-            array[position] = self._shards[row // SHARD_ROWS][row % SHARD_ROWS]
+            shard, place = divmod(int(row), SHARD_ROWS)
+            offset = self._offsets[shard] + place * array[position].nbytes
+            if os.preadv(self._descriptors[shard], [array[position]], offset) != array[position].nbytes:
+                raise OSError(f"shard {shard} ends before row {place}")
         return array
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def shard_name(start: int) -> str:
