@@ -115,7 +115,7 @@ def test_two_runs_at_once_share_the_output(cluster, undisturbed, pictures, model
         assert process.returncode == 0, stdout + stderr
     assert masks(tmp_path) == masks(undisturbed)
     assert len(table_rows(tmp_path)) == FILES
-    assert not [path for path in tmp_path.rglob(".*") if path.suffix != ".lock"]
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_without_an_address_ray_starts_on_this_machine(source, model_folder, tmp_path) -> None:
