@@ -7,28 +7,22 @@ autoscaler.
 """
 
 import math
-import os
 import shutil
-import socket
 import statistics
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 
 from benchmarks.autoscaling import Autoscaler, MeasuredPod, simulate_day
 from benchmarks.capacity_report import to_markdown
 from benchmarks.compared_servers import NERVEMASK, RunningServer, run_server
 from benchmarks.load_generator import Load, LoadResult, encode_request, run
+from benchmarks.process_monitor import repeated
 from benchmarks.queueing import BALANCERS, Pod, simulated_waiting_ms, waiting_ms
 from benchmarks.report import record
 from benchmarks.sample_uploads import SampleUploads, make_sample_uploads
@@ -62,7 +56,8 @@ def measure() -> dict[str, Any]:
             highest = _run(server.port, uploads, SECONDS, connections=CAPACITY_CONNECTIONS)
             pod = _pod(alone, highest)
             loads = [_measure_load(server, uploads, pod, load) for load in LOADS]
-            mask = httpx.post(f"{server.url}/mask", content=uploads.files[0], headers=_headers(uploads)).content
+            content_type = {"content-type": uploads.content_type}
+            mask = httpx.post(f"{server.url}/mask", content=uploads.files[0], headers=content_type).content
             balancer_ms = _measure_balancer(server, uploads, pod.frames_per_second / 2, Path(folder))
         audit_bytes = statistics.fmean(map(len, audit.read_bytes().splitlines(keepends=True)))
     signals = [row["signal"] for row in loads]
@@ -89,10 +84,6 @@ def measure() -> dict[str, Any]:
     }
 
 
-def _headers(uploads: SampleUploads) -> dict[str, str]:
-    return {"content-type": uploads.content_type}
-
-
 def _run(port: int, uploads: SampleUploads, seconds: float, connections: int = 1, **options: Any) -> LoadResult:
     """Send frames; return the responses. The rates and times are of all of them, so each must be a mask."""
     requests = [encode_request("/mask", uploads.content_type, file) for file in uploads.files]
@@ -113,7 +104,7 @@ def _measure_load(server: RunningServer, uploads: SampleUploads, pod: Pod, load:
 
     By Little's law (1961) the mean number of requests in the service is their rate times their mean time there.
     """
-    with _signal(server) as signal:
+    with repeated(lambda: _signal(server), READING_SECONDS) as signal:
         result = _run(server.port, uploads, SECONDS, rate=load * pod.frames_per_second, poisson=True)
     return {
         "load": load,
@@ -126,23 +117,10 @@ def _measure_load(server: RunningServer, uploads: SampleUploads, pod: Pod, load:
     }
 
 
-@contextmanager
-def _signal(server: RunningServer) -> Iterator[list[float]]:
-    """Read running plus queued requests every READING_SECONDS until the block ends."""
-    readings, stop = list[float](), threading.Event()
-
-    def read() -> None:
-        while not stop.wait(READING_SECONDS):
-            metrics = server.metrics()
-            readings.append(sum(metrics[name, frozenset()] for name in SIGNAL))
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield readings
-    finally:
-        stop.set()
-        thread.join()
+def _signal(server: RunningServer) -> float:
+    """Return running plus queued requests."""
+    metrics = server.metrics()
+    return sum(metrics[name, frozenset()] for name in SIGNAL)
 
 
 def _measure_balancer(server: RunningServer, uploads: SampleUploads, rate: float, folder: Path) -> float | None:
@@ -150,29 +128,18 @@ def _measure_balancer(server: RunningServer, uploads: SampleUploads, rate: float
     haproxy = shutil.which("haproxy")
     if haproxy is None:
         return None
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     services = {f"SERVICE_{number}": f"127.0.0.1:{server.port}" for number in (1, 2, 3)}
-    settings = {"LISTEN": f"127.0.0.1:{port}", "ADMIN_SOCKET": str(folder / "haproxy.sock")}
-    balancer = psutil.Popen([haproxy, "-f", str(BALANCER_CONFIGURATION)], env=os.environ | services | settings)
-    try:
-        while not _is_ready(f"http://127.0.0.1:{port}/readyz"):
-            time.sleep(0.1)
-        before = balancer.cpu_times()
-        result = _run(port, uploads, SECONDS, rate=rate)
-        after = balancer.cpu_times()
-    finally:
-        balancer.terminate()
-        balancer.wait()
+
+    def command(port: int) -> list[str]:
+        return ["env", f"LISTEN=127.0.0.1:{port}", haproxy, "-f", str(BALANCER_CONFIGURATION)]
+
+    peer = replace(NERVEMASK, name="HAProxy", command=command)
+    with run_server(peer, ADMIN_SOCKET=str(folder / "haproxy.sock"), **services) as balancer:
+        before = balancer.process.cpu_times()
+        result = _run(balancer.port, uploads, SECONDS, rate=rate)
+        after = balancer.process.cpu_times()
     seconds = after.user + after.system - before.user - before.system
     return round(1000 * seconds / len(result.milliseconds), 3)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
 
 
 def _pods_for(pod: Pod, rate: float) -> dict[str, Any]:

@@ -13,15 +13,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cgroup import can_limit_memory, limit_memory
+from benchmarks.process_monitor import repeated
 from benchmarks.report import record, table
 
 TITLE = "A data set that is larger than memory"
@@ -68,20 +66,20 @@ def measure_in_this_process(frames: int, folder: Path) -> dict[str, Any]:
     test = rows_of_split("test")
     counts = {"train": frames, "validation": max(1, round(frames * VALIDATION_SHARE))}
     rows = {split: list(islice(cycle(test), count)) for split, count in counts.items()}
-    with _peak_mib() as prepare_mib:
+    with repeated(_anonymous_mib, SAMPLE_SECONDS) as prepare_mib:
         start = time.perf_counter()
         write_prepared_arrays(folder, candidate.input, rows)
         seconds = time.perf_counter() - start
     size = sum(file.stat().st_size for file in folder.rglob("*.npy"))
-    with _peak_mib() as training_mib:
+    with repeated(_anonymous_mib, SAMPLE_SECONDS) as training_mib:
         training_ms = _train(candidate, read_split_arrays(folder))
     return {
         "frames": frames,
         "arrays, GiB": round(size / 2**30, 1),
         "preparation, ms per frame": round(1000 * seconds / sum(counts.values()), 2),
-        "preparation, MiB": round(max(prepare_mib)),
+        "preparation, MiB": round(max(prepare_mib, default=0)),
         "training, ms per frame": round(training_ms, 2),
-        "training, MiB": round(max(training_mib)),
+        "training, MiB": round(max(training_mib, default=0)),
     }
 
 
@@ -102,25 +100,8 @@ def _train(candidate: Any, splits: dict[str, Any]) -> float:
     return statistics.fmean(steps) / recipe.batch_size
 
 
-@contextmanager
-def _peak_mib() -> Iterator[list[float]]:
-    """Sample the anonymous resident memory of this process, MiB, until the block ends."""
-    samples, stop = [_anonymous_mib()], threading.Event()
-
-    def sample() -> None:
-        while not stop.wait(SAMPLE_SECONDS):
-            samples.append(_anonymous_mib())
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        stop.set()
-        thread.join()
-
-
 def _anonymous_mib() -> float:
+    """Return the anonymous resident memory of this process, MiB."""
     match = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(match[1]) / 1024 if match else 0.0
 

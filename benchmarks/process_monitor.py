@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,24 @@ class Sample:
     worker_mib: float
     decoder_mib: float
     total_mib: float
+
+
+@contextmanager
+def repeated(read: Callable[[], float], seconds: float) -> Iterator[list[float]]:
+    """Yield a list to which a thread adds a value of `read` every so many seconds, until the block ends."""
+    values, stop = list[float](), threading.Event()
+
+    def run() -> None:
+        while not stop.wait(seconds):
+            values.append(read())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield values
+    finally:
+        stop.set()
+        thread.join()
 
 
 @dataclass

@@ -11,6 +11,7 @@ outputs: where it is, nothing is left to do.
 """
 
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -98,34 +99,34 @@ class ResultStore:
         with _writing(self.record(digest)) as file:
             file.writelines(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
 
-    def crashes(self, key: str) -> int:
-        """Return how many attempts at an input file ended with their process. key: of the file's location."""
-        try:
-            return self._attempts(key).stat().st_size
-        except OSError:
-            return 0
+    @property
+    def attempts(self) -> Path:
+        """The folder of the attempts that have not ended."""
+        return self.folder / ATTEMPTS / self.model
+
+    def attempted(self) -> set[str]:
+        """Return the keys of the input files with attempts that have not ended, or ended with their process."""
+        return set(os.listdir(self.attempts)) if self.attempts.exists() else set()
 
     @contextmanager
-    def attempt(self, key: str) -> Iterator[None]:
-        """Count an attempt at an input file, which ends with the block. Raises OutputError.
+    def attempt(self, key: str) -> Iterator[int]:
+        """Count an attempt at an input file until the block ends. Yield how many ended with their process before.
 
-        key: of the file's location, because copies of a file may be segmented at the same time.
+        key: of the file's location, because copies of a file may be segmented at the same time. Raises OutputError.
         """
-        path = self._attempts(key)
+        path = self.attempts / key
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
+                before = file.tell()
                 file.write(b".")
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({error.strerror})") from error
         try:
-            yield
+            yield before
         finally:
             with suppress(OSError):
                 path.unlink()
-
-    def _attempts(self, key: str) -> Path:
-        return self.folder / ATTEMPTS / self.model / key
 
     def remove_record(self, digest: str) -> None:
         """Remove the record of a file that could not be read before. Raises OutputError."""

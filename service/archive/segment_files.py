@@ -70,10 +70,11 @@ class FileSegmenter:
 
         Files that ended a process before come last, one at a time: they must not take the others with them again.
         """
-        crashed = {location for location in locations if self.store.crashes(location_key(location))}
-        others = [location for location in locations if location not in crashed]
+        attempted = self.store.attempted()
+        alone = [location for location in locations if location_key(location) in attempted]
+        others = [location for location in locations if location_key(location) not in attempted]
         yield from zip(others, pool.map(self.segment, others), strict=True)
-        yield from ((location, self.segment(location)) for location in locations if location in crashed)
+        yield from ((location, self.segment(location)) for location in alone)
 
     def segment(self, location: str) -> FileOutcome:
         """Segment one file, unless an earlier run did. Raises OutputError if the results cannot be written."""
@@ -102,8 +103,8 @@ class FileSegmenter:
         if self.store.is_finished(before):
             errors = tuple(f"it failed before ({row['error']})" for row in before if row.get("error"))
             return FileOutcome(done_before=len(before) - len(errors), failed=len(errors), reasons=errors)
-        with self.store.attempt(location_key(location)):
-            if (crashes := self.store.crashes(location_key(location)) - 1) < MAX_CRASHES:
+        with self.store.attempt(location_key(location)) as crashes:
+            if crashes < MAX_CRASHES:
                 return self._segment_digest(location, file, digest)
             if not any(row.get("error") is None for row in before):  # the good rows stay
                 self._write(digest, [error_row(CRASHED, None, True)], location, None)

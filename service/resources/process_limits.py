@@ -5,7 +5,7 @@ NO_CORE_BYTES = 1
 
 
 def raise_open_file_limit() -> None:
-    """Allow this process as many open files as the system does: for its connections and their uploads."""
+    """Allow this process as many open files as the system does: for connections, uploads or shards."""
     import resource  # Windows does not have it
 
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -25,7 +25,7 @@ from training.data.sharded_array import SHARD_ROWS, ShardedArray, shard_name
 from training.workspace.nerve_parameters import InputParameters
 
 Result = TypeVar("Result")
-ROWS_AHEAD = 64
+ROWS_AHEAD = 64  # prepared at most before they are written
 
 
 class FrameArrays(NamedTuple):

@@ -24,12 +24,11 @@ class ShardedArray:
         files = sorted(folder.glob("*.npy"))
         if not files:
             raise FileNotFoundError(f"{folder} has no shards (.npy)")
+        raise_open_file_limit()
         arrays = [np.load(file, mmap_mode="r") for file in files]
         self.dtype = arrays[0].dtype
         self.shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
         self._offsets = [array.offset for array in arrays]  # bytes before the first row
-        del arrays  # a mapped file is an open one
-        raise_open_file_limit()
         self._descriptors = [os.open(file, os.O_RDONLY) for file in files]
         weakref.finalize(self, _close, self._descriptors)
 

@@ -2,10 +2,8 @@
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +14,9 @@ from tests import frames
 from tests.conftest import ROOT
 from tests.dicoms import make_ultrasound, to_bytes
 from tests.object_store import running_object_store
-from tests.service.clients.orthanc_server import DICOMWEB_PLUGIN, PASSWORD, USER, Orthanc
+from tests.service.clients.orthanc_server import PASSWORD, USER, running_orthanc
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
-    if not shutil.which("Orthanc") or not DICOMWEB_PLUGIN.exists():
-        pytest.skip("Orthanc with DICOMweb is not installed (Debian's packages orthanc and orthanc-dicomweb)")
-    (tmp_path / "orthanc").mkdir()
-    server = Orthanc(tmp_path / "orthanc", 1)
-    server.start()
-    yield server
-    server.stop()
 
 
 def digests_and_masks(cluster, model: Path, source: str, out: Path, **credentials: str) -> tuple[list[str], int]:
@@ -54,10 +41,11 @@ def test_the_objects_of_a_bucket(cluster, model_folder: Path, tmp_path: Path) ->
     assert found == (sorted(hashlib.sha256(picture).hexdigest() for picture in pictures), 2)
 
 
-def test_the_instances_of_a_dicomweb_server(cluster, orthanc: Orthanc, model_folder: Path, tmp_path: Path) -> None:
+def test_the_instances_of_a_dicomweb_server(cluster, model_folder: Path, tmp_path: Path) -> None:
     cine = to_bytes(make_ultrasound(np.stack([frames.speckle(seed, 60, 80) for seed in range(3)])))
-    orthanc.client.post("/instances", content=cine).raise_for_status()
-    source = f"{orthanc.address_without_user}/dicom-web?Modality=US"
     credentials = {"DICOMWEB_USER": USER, "DICOMWEB_PASSWORD": PASSWORD}
-    found = digests_and_masks(cluster, model_folder, source, tmp_path / "out", **credentials)
+    with running_orthanc(tmp_path, dicomweb=True) as orthanc:
+        orthanc.client.post("/instances", content=cine).raise_for_status()
+        source = f"{orthanc.address_without_user}/dicom-web?Modality=US"
+        found = digests_and_masks(cluster, model_folder, source, tmp_path / "out", **credentials)
     assert found == ([hashlib.sha256(cine).hexdigest()] * 3, 3)

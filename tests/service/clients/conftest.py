@@ -18,7 +18,7 @@ from service.client import main
 from service.clients.bridge_http_client import BridgeHttpClient
 from service.clients.orthanc_bridge import OrthancBridge
 from tests.dicoms import make_region, make_ultrasound, to_bytes
-from tests.service.clients.orthanc_server import Orthanc
+from tests.service.clients.orthanc_server import Orthanc, running_orthanc
 from tests.service.clients.proxy_server import Proxy, running_proxy
 
 CINE_FRAMES = 30
@@ -78,14 +78,10 @@ def proxy(address) -> Iterator[Proxy]:
 @pytest.fixture
 def orthanc(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Orthanc]:
     """param: seconds without a change after which Orthanc calls a study stable; 1 by default."""
-    for tool, package in (("Orthanc", "orthanc"), ("storescu", "dcmtk")):
-        if not shutil.which(tool):
-            pytest.skip(f"{tool} is not installed (Debian's package {package})")
-    server = Orthanc(tmp_path, getattr(request, "param", 1))
-    server.start()
-    yield server
-    server.process.kill()
-    server.process.wait()
+    if not shutil.which("storescu"):
+        pytest.skip("storescu is not installed (Debian's package dcmtk)")
+    with running_orthanc(tmp_path, getattr(request, "param", 1)) as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import SegmentationStorage
 
@@ -106,6 +108,22 @@ class Orthanc:
 
     def segmentations(self) -> list[Dataset]:
         return [dataset for dataset in self.instances() if dataset.SOPClassUID == SegmentationStorage]
+
+
+@contextmanager
+def running_orthanc(folder: Path, stable_age_seconds: int = 1, dicomweb: bool = False) -> Iterator[Orthanc]:
+    """Run Orthanc until the end of the block. Skip the test where it, or its plugin for DICOMweb, is not installed."""
+    if not shutil.which("Orthanc"):
+        pytest.skip("Orthanc is not installed (Debian's package orthanc)")
+    if dicomweb and not DICOMWEB_PLUGIN.exists():
+        pytest.skip("Orthanc's plugin is not installed (Debian's package orthanc-dicomweb)")
+    server = Orthanc(folder, stable_age_seconds)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
 
 
 def make_frame(**attributes: Any) -> Dataset:
